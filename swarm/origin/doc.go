@@ -1,0 +1,68 @@
+// Package origin reads a published tree over a thin, unreliable uplink, and serves
+// one.
+//
+// An origin is a tree of plain files: any web server, bucket, directory or stick
+// holds it. Names are slash-separated paths below its root. What lies below
+// packs/, patches/, index/ and maps/ is named by its digest and never changes; the
+// rest (signed metadata) is small and asked for conditionally.
+//
+// Client.Ranges fetches many pieces of one object with few requests: pieces at
+// most 16 KiB apart travel in one request, a long row of pieces is one request
+// whose body is handed on as it streams, and the next request is under way while
+// the body of the last one is read. A broken connection costs only what was in
+// flight: the next attempt asks for the first byte that has not come.
+//
+// Everything an origin says is checked: the range that comes must be the one that
+// was asked for, of an object of the expected size, and complete. The client does
+// not know digests: who asks verifies the bytes.
+//
+// Errors are of three kinds: ErrNotFound (the origin works and has no such
+// object), ErrChanged (it has something else under that name), ErrUnreachable
+// (no usable answer after retries; another time or another device may do better).
+package origin
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+)
+
+var (
+	// ErrNotFound reports that the origin has no object of that name.
+	ErrNotFound = errors.New("origin: not found")
+	// ErrUnreachable reports that no origin gave a usable answer: no route,
+	// refused, timed out, broken off again and again, or a server error.
+	ErrUnreachable = errors.New("origin: unreachable")
+	// ErrChanged reports an object that is not of the expected size, so it is not
+	// the one that was published.
+	ErrChanged = errors.New("origin: object is not what was published")
+	// ErrTooLarge reports an object above the limit given to Get.
+	ErrTooLarge = errors.New("origin: object above the limit")
+	// ErrRange reports ranges that are not ascending, empty, too long or outside
+	// the object.
+	ErrRange = errors.New("origin: bad range")
+	// ErrName reports a name that is not a clean relative path.
+	ErrName = errors.New("origin: bad name")
+)
+
+// immutable reports whether the object of this name is named by its digest.
+func immutable(name string) bool {
+	dir, _, ok := strings.Cut(name, "/")
+	if !ok {
+		return false
+	}
+	switch dir {
+	case "packs", "patches", "index", "maps":
+		return true
+	}
+	return false
+}
+
+// validName accepts what both a URL and a directory can take literally.
+func validName(name string) error {
+	if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\\\x00") || len(name) > 1024 {
+		return fmt.Errorf("%w: %q", ErrName, name)
+	}
+	return nil
+}
