@@ -1,0 +1,168 @@
+package mdns
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/grandcat/zeroconf"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+var errNoAddress = errors.New("this device listens on no address that others could reach")
+
+// minLife is how long a registration lives at least: the library counts its
+// receivers in when they begin, which must not fall together with Shutdown.
+const minLife = 250 * time.Millisecond
+
+// registration is our entry on the network.
+type registration struct {
+	server   *zeroconf.Server
+	instance string
+	since    time.Time
+}
+
+// register announces the device on the interfaces, under an instance name that
+// has never been used: whoever remembers the former one then takes this for new.
+func register(key [32]byte, id peer.ID, addrs []ma.Multiaddr, ifaces []iface) (*registration, error) {
+	if len(addrs) == 0 {
+		return nil, errNoAddress
+	}
+	port, ips, plainPort := summary(addrs)
+	nonce := newNonce()
+	c := card{nonce: nonce, tag: siteTag(key, nonce, id), peer: id}
+	if !plainPort {
+		c.addrs = addrs
+	}
+	text, err := c.encode()
+	if err != nil {
+		return nil, err
+	}
+	nets := make([]net.Interface, len(ifaces))
+	for i := range ifaces {
+		nets[i] = ifaces[i].Interface
+	}
+	// The host name is the instance too: the machine's own name is nobody's business.
+	server, err := zeroconf.RegisterProxy(nonce, service, domain, port, nonce, ips, text, nets)
+	if err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
+	return &registration{server: server, instance: nonce, since: time.Now()}, nil
+}
+
+// close says goodbye and closes the sockets. One goroutine of the library, which
+// repeats the announcement, may last 3.5 s from register on; its writes fail.
+func (r *registration) close() {
+	if r == nil {
+		return
+	}
+	time.Sleep(minLife - time.Since(r.since))
+	r.server.Shutdown()
+}
+
+func newNonce() string {
+	b := make([]byte, 8)
+	rand.Read(b) // never fails
+	return encoding.EncodeToString(b)[:nonceLen]
+}
+
+// summary returns the port for SRV and the addresses for A and AAAA. plainPort is
+// true when these say it all: TCP on one port at each of the addresses.
+func summary(addrs []ma.Multiaddr) (port int, ips []string, plainPort bool) {
+	plainPort = true
+	for _, a := range addrs {
+		ip, rest, _ := split(a)
+		if !slices.Contains(ips, ip.String()) {
+			ips = append(ips, ip.String())
+		}
+		proto, p, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
+		number, err := strconv.Atoi(p)
+		if err != nil || proto != "tcp" {
+			plainPort = false
+			number, _ = strconv.Atoi(strings.TrimSuffix(p, "/quic-v1"))
+		}
+		if port == 0 {
+			port = number
+		}
+		plainPort = plainPort && number == port
+	}
+	return port, ips, plainPort
+}
+
+// announceable picks the addresses to announce on the chosen interfaces, at most
+// maxAddrs, TCP and IPv4 first. Addresses of the host's other interfaces are left
+// out: nobody on the chosen ones can reach them, or worse, somebody else has the
+// same (as the bridges of container engines do). Loopback addresses are announced
+// on loopback only, and there they are preferred.
+func announceable(addrs []ma.Multiaddr, all, chosen []iface) []ma.Multiaddr {
+	here, elsewhere := make(map[netip.Addr]bool), make(map[netip.Addr]bool)
+	onLoopback := len(chosen) > 0
+	for _, i := range all {
+		for _, a := range i.addrs {
+			elsewhere[a] = true
+		}
+	}
+	for _, i := range chosen {
+		onLoopback = onLoopback && i.loopback()
+		for _, a := range i.addrs {
+			here[a] = true
+		}
+	}
+	var out, other []ma.Multiaddr
+	for _, a := range addrs {
+		ip, _, ok := split(a)
+		if !ok || ip.IsUnspecified() || ip.IsMulticast() || slices.ContainsFunc(out, a.Equal) {
+			continue
+		}
+		switch {
+		case ip.IsLoopback() && onLoopback:
+			out = append(out, a)
+		case ip.IsLoopback():
+		case onLoopback:
+			other = append(other, a)
+		case here[ip] || !elsewhere[ip]:
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		out = other
+	}
+	slices.SortFunc(out, func(a, b ma.Multiaddr) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), bytes.Compare(a.Bytes(), b.Bytes()))
+	})
+	return out[:min(len(out), maxAddrs)]
+}
+
+// rank orders addresses: TCP before QUIC, IPv4 before IPv6.
+func rank(a ma.Multiaddr) int {
+	r := 0
+	if a[1].Protocol().Code != ma.P_TCP {
+		r += 2
+	}
+	if a[0].Protocol().Code != ma.P_IP4 {
+		r++
+	}
+	return r
+}
+
+// onlyLoopback reports whether a device listens on loopback addresses and no others.
+func onlyLoopback(addrs []ma.Multiaddr) bool {
+	found := false
+	for _, a := range addrs {
+		ip, _, ok := split(a)
+		if ok && !ip.IsLoopback() {
+			return false
+		}
+		found = found || ok
+	}
+	return found
+}

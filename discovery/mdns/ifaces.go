@@ -1,0 +1,114 @@
+package mdns
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+)
+
+// maxIfaces bounds the interfaces that are joined; Linux allows 20 memberships
+// per socket (net.ipv4.igmp_max_memberships).
+const maxIfaces = 16
+
+// iface is a network interface with its addresses as they were when looked at.
+type iface struct {
+	net.Interface
+	addrs []netip.Addr // unzoned
+}
+
+func (i iface) loopback() bool { return i.Flags&net.FlagLoopback != 0 }
+
+// usable reports whether the interface is up and takes part in multicast.
+// Loopback interfaces pass without the multicast flag: Linux does not set it on
+// lo, yet delivers IPv4 multicast there.
+func (i iface) usable() bool {
+	return i.Flags&net.FlagUp != 0 && len(i.addrs) > 0 && (i.loopback() || i.Flags&net.FlagMulticast != 0)
+}
+
+// preference orders interfaces when there are too many: those with IPv4, then
+// those with a routable IPv6 address, then those with a link-local one, which
+// are often the host's ends of containers.
+func (i iface) preference() int {
+	best := 2
+	for _, a := range i.addrs {
+		switch {
+		case a.Is4() && !a.IsLinkLocalUnicast():
+			return 0
+		case !a.IsLinkLocalUnicast():
+			best = min(best, 1)
+		}
+	}
+	return best
+}
+
+// listIfaces returns all interfaces of the host. An interface that vanishes
+// meanwhile is left out.
+func listIfaces() ([]iface, error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	out := make([]iface, 0, len(all))
+	for _, n := range all {
+		addrs, err := n.Addrs()
+		if err != nil {
+			continue
+		}
+		i := iface{Interface: n}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				i.addrs = append(i.addrs, p.Addr().Unmap())
+			}
+		}
+		slices.SortFunc(i.addrs, netip.Addr.Compare)
+		out = append(out, i)
+	}
+	return out, nil
+}
+
+// choose picks the interfaces to join. patterns (path.Match) decide when given.
+// Otherwise: every usable interface but loopback, or loopback if there is no
+// other or if the device listens on loopback only, since nobody else could
+// reach it then.
+func choose(all []iface, patterns []string, onlyLoopback bool) []iface {
+	var out, loop []iface
+	for _, i := range all {
+		switch {
+		case !i.usable():
+		case len(patterns) > 0:
+			if matches(patterns, i.Name) {
+				out = append(out, i)
+			}
+		case i.loopback():
+			loop = append(loop, i)
+		case !onlyLoopback:
+			out = append(out, i)
+		}
+	}
+	if len(out) == 0 {
+		out = loop
+	}
+	slices.SortStableFunc(out, func(a, b iface) int { return cmp.Compare(a.preference(), b.preference()) })
+	return out[:min(len(out), maxIfaces)]
+}
+
+func matches(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, err := path.Match(p, name)
+		return ok && err == nil
+	})
+}
+
+// fingerprint changes when sockets and registrations on these interfaces have to
+// be made anew: index (deleted and recreated), carrier, addresses.
+func fingerprint(ifaces []iface) string {
+	var b strings.Builder
+	for _, i := range ifaces {
+		fmt.Fprintf(&b, "%d %s %v %v\n", i.Index, i.Name, i.Flags, i.addrs)
+	}
+	return b.String()
+}

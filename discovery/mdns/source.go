@@ -1,0 +1,331 @@
+package mdns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"updraft/discovery"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Name is the name of the source, as in its events.
+const Name = "mdns"
+
+const (
+	watchEvery      = 5 * time.Second  // interfaces, addresses and health are looked at
+	deafAfter       = 10 * time.Second // our own announcement must have come back by then
+	defaultMaxPeers = 1024
+)
+
+var (
+	// ErrNoMulticast is wrapped by what Config.Report gets while no peers can be
+	// found: no interface to join, packets refused, or our own not heard back.
+	ErrNoMulticast = errors.New("mdns: no multicast")
+	// ErrNotAnnounced is wrapped by what Config.Report gets while others are found
+	// but this device is not announced, for want of an address to announce.
+	ErrNotAnnounced = errors.New("mdns: not announced")
+)
+
+// Config configures a Source. All but SiteKey may be left zero.
+type Config struct {
+	// SiteKey is the site's secret. Devices see only those with the same key.
+	SiteKey [32]byte
+	// Interfaces are names or patterns ("eth*", as path.Match) of the interfaces
+	// to use. Empty: all that are up, have carrier, multicast and an address;
+	// loopback if there are none, or if the device listens on loopback only.
+	Interfaces []string
+	// Interval is the shortest pause between two queries once the site is known;
+	// the longest is 2.5 times as much. Zero: 120 s. The cost is in the package
+	// comment.
+	Interval time.Duration
+	// MaxPeers bounds the devices remembered, and apart from them those of other
+	// sites that are counted. Zero: 1024.
+	MaxPeers int
+	// Report, when set, is told the state of the source when it changes: an error
+	// that wraps ErrNoMulticast or ErrNotAnnounced, and nil when all is well (also
+	// once at the start). It is called from Run's goroutine and must not block.
+	Report func(err error)
+	// Log takes debug records; nil is silent.
+	Log *slog.Logger
+}
+
+// Counters are totals since New.
+type Counters struct {
+	Queries   int64 // sent by us
+	Messages  int64 // heard about the service, ours included
+	Foreign   int64 // announcements with the tag of another site
+	Malformed int64 // announcements that could not be read
+	Dropped   int64 // announcements beyond MaxPeers
+	Sessions  int64 // times the sockets and the registration were made anew
+	Peers     int   // devices of the site known now
+	Others    int   // devices of other sites known now
+}
+
+// Source finds the devices of the site by multicast DNS. Run runs once at a time.
+type Source struct {
+	cfg      Config
+	counters atomic.Pointer[Counters]
+}
+
+var _ discovery.Source = (*Source)(nil)
+
+// New makes a source; it starts nothing.
+func New(cfg Config) *Source {
+	if cfg.Interval <= 0 {
+		cfg.Interval = defaultInterval
+	}
+	cfg.Interval = max(cfg.Interval, minInterval)
+	if cfg.MaxPeers <= 0 {
+		cfg.MaxPeers = defaultMaxPeers
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Report == nil {
+		cfg.Report = func(error) {}
+	}
+	s := &Source{cfg: cfg}
+	s.counters.Store(&Counters{})
+	return s
+}
+
+// Name returns "mdns".
+func (s *Source) Name() string { return Name }
+
+// Counters returns the totals; any goroutine may call it.
+func (s *Source) Counters() Counters { return *s.counters.Load() }
+
+// Run announces this device and finds the others; see [discovery.Source]. It
+// never fails: without multicast it reports that and tries again every 5 s. When
+// ctx ends it says goodbye and returns within half a second.
+func (s *Source) Run(ctx context.Context, self func() peer.AddrInfo, events chan<- discovery.Event) error {
+	r := &run{
+		cfg: s.cfg, publish: &s.counters, self: self, events: events,
+		view:   newView(s.cfg.SiteKey, self().ID, s.cfg.MaxPeers),
+		rounds: rounds{interval: s.cfg.Interval},
+		id:     uint16(rand.N(1 << 16)),
+	}
+	for ctx.Err() == nil {
+		again := r.session(ctx)
+		r.count()
+		if !again {
+			pause(ctx, watchEvery)
+			r.emit(ctx, r.view.expire(time.Now())...)
+		}
+	}
+	return nil
+}
+
+// run is the state of one Run; its goroutine owns it.
+type run struct {
+	cfg     Config
+	publish *atomic.Pointer[Counters]
+	self    func() peer.AddrInfo
+	events  chan<- discovery.Event
+	view    *view
+	rounds  rounds
+	totals  Counters
+	id      uint16 // of our queries
+	told    bool   // Report was called before
+	last    string // what it was told
+}
+
+// place is what a session is made for; a new one is due when it changes.
+type place struct {
+	ifaces []iface
+	addrs  []ma.Multiaddr
+}
+
+func (p place) equal(o place) bool {
+	return fingerprint(p.ifaces) == fingerprint(o.ifaces) && slices.EqualFunc(p.addrs, o.addrs, func(a, b ma.Multiaddr) bool { return a.Equal(b) })
+}
+
+// look chooses the interfaces and the addresses to announce, as they are now.
+func (r *run) look() (place, error) {
+	all, err := listIfaces()
+	if err != nil {
+		return place{}, err
+	}
+	mine := r.self().Addrs
+	ifaces := choose(all, r.cfg.Interfaces, onlyLoopback(mine))
+	if len(ifaces) == 0 {
+		return place{}, errors.New("no interface that is up, has an address and multicast")
+	}
+	return place{ifaces, announceable(mine, all, ifaces)}, nil
+}
+
+// session opens the sockets, registers, and goes on until ctx ends, or the place
+// changes or a socket fails. again is false if it could not even begin.
+func (r *run) session(ctx context.Context) (again bool) {
+	here, err := r.look()
+	if err != nil {
+		r.report(fmt.Errorf("%w: %w", ErrNoMulticast, err))
+		return false
+	}
+	ears, err := openEars(here.ifaces)
+	if err != nil {
+		r.report(fmt.Errorf("%w: %w", ErrNoMulticast, err))
+		return false
+	}
+	r.totals.Sessions++
+	ctx, cancel := context.WithCancel(ctx)
+	in, broken := make(chan heard, 256), make(chan error, 2)
+	var wg sync.WaitGroup
+	if ears.v4 != nil {
+		wg.Go(func() { broken <- ears.listen4(ctx, in) })
+	}
+	if ears.v6 != nil {
+		wg.Go(func() { broken <- ears.listen6(ctx, in) })
+	}
+	defer wg.Wait()
+	defer ears.close()
+	defer cancel()
+	reg, regErr := register(r.cfg.SiteKey, r.self().ID, here.addrs, here.ifaces)
+	defer reg.close()
+	if regErr != nil {
+		regErr = fmt.Errorf("%w: %w", ErrNotAnnounced, regErr)
+		r.view.renew("")
+	} else {
+		r.view.renew(reg.instance)
+	}
+	r.cfg.Log.Debug("mdns session", "interfaces", names(here.ifaces), "announced", here.addrs, "err", regErr)
+	return r.converse(ctx, here, ears, regErr, in, broken)
+}
+
+// converse is the loop of a session.
+func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error, in <-chan heard, broken <-chan error) bool {
+	began := time.Now()
+	r.rounds.begin(began)
+	ask := time.NewTimer(time.Until(r.rounds.next))
+	defer ask.Stop()
+	watch := time.NewTicker(watchEvery)
+	defer watch.Stop()
+	var sendErr error
+	for {
+		select {
+		case <-ctx.Done():
+			return true
+		case err := <-broken:
+			r.cfg.Log.Debug("mdns socket failed", "err", err)
+			pause(ctx, watchEvery)
+			return true
+		case m := <-in:
+			r.hear(ctx, m, ears)
+		case <-ask.C:
+			if time.Now().Before(r.rounds.next) {
+				break // put off meanwhile
+			}
+			sendErr = r.ask(ears)
+			r.count()
+			r.report(health(regErr, sendErr, false))
+		case <-watch.C:
+			r.emit(ctx, r.view.expire(time.Now())...)
+			r.count()
+			deaf := regErr == nil && time.Since(began) > deafAfter && !r.view.ownHeard()
+			r.report(health(regErr, sendErr, deaf))
+			if now, err := r.look(); err != nil || !now.equal(here) {
+				r.cfg.Log.Debug("mdns: interfaces or addresses changed", "err", err)
+				return err == nil
+			}
+		}
+		ask.Reset(time.Until(r.rounds.next))
+	}
+}
+
+// health folds what is wrong into one error.
+func health(regErr, sendErr error, deaf bool) error {
+	switch {
+	case sendErr != nil:
+		return fmt.Errorf("%w: %w", ErrNoMulticast, sendErr)
+	case deaf:
+		return fmt.Errorf("%w: our own announcements do not come back (firewall on UDP port %d?)", ErrNoMulticast, mdnsPort)
+	}
+	return regErr
+}
+
+func (r *run) hear(ctx context.Context, m heard, ears *ears) {
+	now := time.Now()
+	r.totals.Messages++
+	on := ears.iface(m.ifIndex)
+	for _, a := range m.announcements {
+		if ev, ok := r.view.heard(a, on.Name, on.loopback(), now); ok {
+			r.emit(ctx, ev)
+		}
+	}
+	if !m.query || m.id == r.id {
+		return
+	}
+	switch covered := r.view.covers(m.known, now); {
+	case !covered:
+		r.rounds.rumoured(now)
+	case len(ears.ifaces) == 1: // with several, it was asked on one of them only
+		r.rounds.overheard(now, r.view.responders(), len(r.view.peers))
+	}
+}
+
+// ask sends a query. The first ones of a session go out on both families.
+func (r *run) ask(ears *ears) error {
+	now := time.Now()
+	both := r.rounds.step < 3
+	r.rounds.asked(now, r.view.responders(), len(r.view.peers))
+	b, err := question(r.id, r.view.known(now))
+	if err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	r.totals.Queries++
+	return ears.send(b, both)
+}
+
+func (r *run) emit(ctx context.Context, events ...discovery.Event) {
+	for _, ev := range events {
+		r.cfg.Log.Debug("mdns", "peer", ev.Peer.ID, "addrs", ev.Peer.Addrs, "gone", ev.Gone)
+		select {
+		case r.events <- ev:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *run) report(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if r.told && text == r.last {
+		return
+	}
+	r.told, r.last = true, text
+	r.cfg.Report(err)
+}
+
+func (r *run) count() {
+	c := r.totals
+	c.Foreign, c.Malformed, c.Dropped = r.view.counts.foreign, r.view.counts.malformed, r.view.counts.dropped
+	c.Peers, c.Others = len(r.view.peers), r.view.foreign
+	r.publish.Store(&c)
+}
+
+func names(ifaces []iface) []string {
+	out := make([]string, len(ifaces))
+	for i := range ifaces {
+		out[i] = ifaces[i].Name
+	}
+	return out
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

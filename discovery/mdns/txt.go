@@ -1,0 +1,145 @@
+package mdns
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+const (
+	tagLen     = 26  // characters: 130 bits
+	nonceLen   = 13  // characters: 64 bits
+	maxNonce   = 32  // characters that are accepted
+	maxPeerID  = 100 // characters of a peer ID that are accepted
+	maxString  = 255 // bytes of one TXT string (RFC 1035)
+	maxStrings = 24  // TXT strings that are looked at
+	maxAddrs   = 8   // addresses announced and accepted per device
+)
+
+var (
+	errMalformed = errors.New("malformed TXT record")
+	errForeign   = errors.New("tag of another site")
+)
+
+var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// card is what a TXT record says.
+type card struct {
+	nonce string
+	tag   string
+	peer  peer.ID
+	addrs []ma.Multiaddr // only when the SRV port and A/AAAA do not say it all
+}
+
+// siteTag binds a peer ID and the nonce of one registration to the site key: who
+// does not have the key can neither make a tag nor tell which site it is for.
+func siteTag(key [32]byte, nonce string, id peer.ID) string {
+	mac := hmac.New(sha256.New, key[:])
+	mac.Write([]byte(nonce))
+	mac.Write([]byte(id))
+	return encoding.EncodeToString(mac.Sum(nil))[:tagLen]
+}
+
+// encode returns the strings of the TXT record, each of 1 to 255 bytes. It fails
+// when a peer ID or address does not fit.
+func (c card) encode() ([]string, error) {
+	out := []string{"n=" + c.nonce, "t=" + c.tag, "p=" + c.peer.String()}
+	if len(c.addrs) > maxAddrs {
+		return nil, fmt.Errorf("%w: %d addresses", errMalformed, len(c.addrs))
+	}
+	for _, a := range c.addrs {
+		out = append(out, "a="+strings.TrimPrefix(a.String(), "/"))
+	}
+	for _, s := range out {
+		if len(s) > maxString {
+			return nil, fmt.Errorf("%w: string of %d bytes", errMalformed, len(s))
+		}
+	}
+	return out, nil
+}
+
+// parseCard reads a TXT record. Unknown keys are skipped, so that later versions
+// can add some; of a key given twice the first counts (RFC 6763, 6.4), except
+// for a=. Addresses that do not parse are skipped too: they may be of a transport
+// that this version does not know.
+func parseCard(text []string) (card, error) {
+	var c card
+	seen := make(map[string]bool, 3)
+	for _, s := range text[:min(len(text), maxStrings)] {
+		key, value, ok := strings.Cut(s, "=")
+		if !ok || len(s) > maxString {
+			continue
+		}
+		key = strings.ToLower(key)
+		if key == "a" {
+			if a, ok := parseAddr(value); ok && len(c.addrs) < maxAddrs && !slices.ContainsFunc(c.addrs, a.Equal) {
+				c.addrs = append(c.addrs, a)
+			}
+			continue
+		}
+		if seen[key] {
+			continue
+		}
+		switch key {
+		case "n":
+			c.nonce = value
+		case "t":
+			c.tag = value
+		case "p":
+			if len(value) > maxPeerID {
+				return card{}, fmt.Errorf("%w: peer ID of %d bytes", errMalformed, len(value))
+			}
+			id, err := peer.Decode(value)
+			if err != nil {
+				return card{}, fmt.Errorf("%w: peer ID: %v", errMalformed, err)
+			}
+			c.peer = id
+		default:
+			continue
+		}
+		seen[key] = true
+	}
+	if c.peer == "" || len(c.tag) != tagLen || c.nonce == "" || len(c.nonce) > maxNonce {
+		return card{}, fmt.Errorf("%w: n, t or p missing or of a wrong length", errMalformed)
+	}
+	return c, nil
+}
+
+// verify returns errForeign unless the tag was made with this site's key.
+func (c card) verify(key [32]byte) error {
+	if !hmac.Equal([]byte(c.tag), []byte(siteTag(key, c.nonce, c.peer))) {
+		return errForeign
+	}
+	return nil
+}
+
+// parseAddr reads an address without its leading slash. Only plain IP transports
+// are taken: a device of the site is not behind a name or a relay.
+func parseAddr(s string) (ma.Multiaddr, bool) {
+	a, err := ma.NewMultiaddr("/" + s)
+	if err != nil {
+		return nil, false
+	}
+	return a, plain(a)
+}
+
+// plain reports whether an address is an IP and a TCP port, or an IP, a UDP port
+// and QUIC: what devices of a site dial.
+func plain(a ma.Multiaddr) bool {
+	var codes []int
+	for _, c := range a {
+		codes = append(codes, c.Protocol().Code)
+	}
+	if len(codes) < 2 || codes[0] != ma.P_IP4 && codes[0] != ma.P_IP6 {
+		return false
+	}
+	tcp := slices.Equal(codes[1:], []int{ma.P_TCP})
+	return tcp || slices.Equal(codes[1:], []int{ma.P_UDP, ma.P_QUIC_V1})
+}

@@ -1,0 +1,276 @@
+package mdns
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"updraft/discovery"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// goodbyeGrace is how long an entry outlives its goodbye. A device that registers
+// again under a new instance says goodbye to the old one first; the pause keeps
+// that from looking like a departure.
+const goodbyeGrace = 3 * time.Second
+
+// view is what has been heard: the entries of this site, and of other sites
+// only that they exist, since their devices answer our queries too. It has no
+// clock and no goroutine; Run owns it.
+type view struct {
+	key   [32]byte
+	self  peer.ID
+	limit int // entries of this site, and again of others
+
+	own       string // instance of our present registration
+	peers     map[peer.ID]*entry
+	instances map[string]*entry    // of this site, ours included, and of others
+	rumours   map[string]time.Time // instances listed by others, unknown here; until when not to ask again
+	foreign   int                  // entries of other sites
+
+	counts struct{ foreign, malformed, dropped int64 }
+}
+
+// entry is one registration.
+type entry struct {
+	instance string
+	peer     peer.ID // empty for another site
+	addrs    []ma.Multiaddr
+	ttl      time.Duration
+	expires  time.Time
+	leaving  bool // goodbye was said
+}
+
+func newView(key [32]byte, self peer.ID, limit int) *view {
+	return &view{
+		key: key, self: self, limit: limit,
+		peers: make(map[peer.ID]*entry), instances: make(map[string]*entry), rumours: make(map[string]time.Time),
+	}
+}
+
+// heard takes one announcement in, which came in on the named interface. It
+// returns the event to send, if there is one.
+func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time) (discovery.Event, bool) {
+	if a.ttl == 0 {
+		v.goodbye(a.instance, now)
+		return discovery.Event{}, false
+	}
+	c, err := parseCard(a.text)
+	if err == nil {
+		err = c.verify(v.key)
+	}
+	switch {
+	case errors.Is(err, errForeign):
+		v.counts.foreign++
+		v.noteForeign(a, now)
+		return discovery.Event{}, false
+	case err != nil:
+		v.counts.malformed++
+		return discovery.Event{}, false
+	}
+	fresh := &entry{instance: a.instance, peer: c.peer, ttl: a.ttl, expires: now.Add(a.ttl)}
+	if c.peer == v.self {
+		// Our own voice comes back by multicast loop; others heard it as well.
+		if a.instance == v.own {
+			v.instances[a.instance] = fresh
+		}
+		return discovery.Event{}, false
+	}
+	fresh.addrs = addresses(a, c, ifName, loopback)
+	if len(fresh.addrs) == 0 {
+		return discovery.Event{}, false
+	}
+	return v.store(fresh)
+}
+
+func (v *view) store(fresh *entry) (discovery.Event, bool) {
+	old := v.peers[fresh.peer]
+	if old == nil && len(v.peers) >= v.limit {
+		v.counts.dropped++
+		return discovery.Event{}, false
+	}
+	if old != nil && old.instance != fresh.instance {
+		delete(v.instances, old.instance)
+	}
+	if old != nil && old.instance == fresh.instance && !old.leaving {
+		// The same registration heard on another interface adds to what is known.
+		fresh.addrs = union(fresh.addrs, old.addrs)
+	}
+	if other := v.instances[fresh.instance]; other != nil && other.peer != fresh.peer {
+		v.drop(other)
+	}
+	v.peers[fresh.peer] = fresh
+	v.instances[fresh.instance] = fresh
+	delete(v.rumours, fresh.instance)
+	if old != nil && same(old.addrs, fresh.addrs) {
+		return discovery.Event{}, false
+	}
+	return discovery.Event{Peer: peer.AddrInfo{ID: fresh.peer, Addrs: slices.Clone(fresh.addrs)}, Source: Name}, true
+}
+
+func (v *view) noteForeign(a announcement, now time.Time) {
+	if v.instances[a.instance] == nil {
+		if v.foreign >= v.limit {
+			return
+		}
+		v.foreign++
+	} else if v.instances[a.instance].peer != "" {
+		return // an instance of this site is not taken over
+	}
+	v.instances[a.instance] = &entry{instance: a.instance, ttl: a.ttl, expires: now.Add(a.ttl)}
+}
+
+func (v *view) goodbye(instance string, now time.Time) {
+	if e := v.instances[instance]; e != nil && instance != v.own {
+		e.leaving = true
+		if t := now.Add(goodbyeGrace); t.Before(e.expires) {
+			e.expires = t
+		}
+	}
+}
+
+// drop removes an entry from all indexes.
+func (v *view) drop(e *entry) {
+	delete(v.instances, e.instance)
+	if e.peer == "" {
+		v.foreign--
+	} else if v.peers[e.peer] == e {
+		delete(v.peers, e.peer)
+	}
+}
+
+// expire drops what was not heard again in time and returns the events.
+func (v *view) expire(now time.Time) []discovery.Event {
+	var out []discovery.Event
+	for _, e := range v.instances {
+		if now.Before(e.expires) {
+			continue
+		}
+		v.drop(e)
+		if e.peer != "" && e.peer != v.self {
+			out = append(out, discovery.Event{Peer: peer.AddrInfo{ID: e.peer}, Source: Name, Gone: true})
+		}
+	}
+	for name, until := range v.rumours {
+		if !now.Before(until) {
+			delete(v.rumours, name)
+		}
+	}
+	return out
+}
+
+// renew forgets our former registration and notes the new instance.
+func (v *view) renew(instance string) {
+	if e := v.instances[v.own]; e != nil && e.peer == v.self {
+		delete(v.instances, v.own)
+	}
+	v.own = instance
+}
+
+// ownHeard reports whether our present registration came back to us.
+func (v *view) ownHeard() bool { return v.own != "" && v.instances[v.own] != nil }
+
+// known lists who need not answer a query: all entries that have at least half
+// of their life left, longest first, since the list may be cut.
+func (v *view) known(now time.Time) []known {
+	var out []known
+	for _, e := range v.instances {
+		if left := e.expires.Sub(now); !e.leaving && left >= e.ttl/2+time.Second {
+			out = append(out, known{e.instance, left})
+		}
+	}
+	slices.SortFunc(out, func(a, b known) int {
+		return cmp.Or(cmp.Compare(b.ttl, a.ttl), cmp.Compare(a.instance, b.instance))
+	})
+	return out
+}
+
+// covers reports whether a query of somebody else, with its list of known
+// answers, brings us all that a query of ours would: nothing is on the list that
+// we lack. What we lack is remembered, to be asked for once.
+func (v *view) covers(list []known, now time.Time) bool {
+	ok := true
+	for _, k := range list {
+		if v.instances[k.instance] != nil || k.instance == v.own {
+			continue
+		}
+		if _, asked := v.rumours[k.instance]; !asked && len(v.rumours) < v.limit {
+			v.rumours[k.instance] = now.Add(maxTTL)
+			ok = false
+		}
+	}
+	return ok
+}
+
+// responders is how many answer a query that lists nobody.
+func (v *view) responders() int { return len(v.peers) + v.foreign }
+
+// addresses returns where the device can be dialled, seen from the interface on
+// which its announcement came in.
+func addresses(a announcement, c card, ifName string, loopback bool) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	add := func(ip netip.Addr, rest string) {
+		if m, ok := dialable(ip, rest, ifName, loopback); ok && len(out) < maxAddrs && !slices.ContainsFunc(out, m.Equal) {
+			out = append(out, m)
+		}
+	}
+	if len(c.addrs) == 0 && a.port != 0 {
+		for _, ip := range a.ips {
+			add(ip, "/tcp/"+strconv.Itoa(int(a.port)))
+		}
+	}
+	for _, m := range c.addrs {
+		if ip, rest, ok := split(m); ok {
+			add(ip, rest)
+		}
+	}
+	return out
+}
+
+// split takes a plain address apart; see plain.
+func split(m ma.Multiaddr) (ip netip.Addr, rest string, ok bool) {
+	if !plain(m) {
+		return netip.Addr{}, "", false
+	}
+	ip, err := netip.ParseAddr(m[0].Value())
+	return ip.Unmap(), m[1:].String(), err == nil
+}
+
+// dialable builds an address: loopback only if it was heard there, link-local
+// IPv6 with the zone of the interface where it was heard.
+func dialable(ip netip.Addr, rest, ifName string, loopback bool) (ma.Multiaddr, bool) {
+	switch {
+	case !ip.IsValid(), ip.IsUnspecified(), ip.IsMulticast(), ip.IsLoopback() && !loopback:
+		return nil, false
+	}
+	s := "/ip4/" + ip.WithZone("").String()
+	if ip.Is6() {
+		s = "/ip6/" + ip.WithZone("").String()
+		if ip.IsLinkLocalUnicast() {
+			if ifName == "" {
+				return nil, false
+			}
+			s = "/ip6zone/" + ifName + s
+		}
+	}
+	m, err := ma.NewMultiaddr(s + rest)
+	return m, err == nil
+}
+
+func union(a, b []ma.Multiaddr) []ma.Multiaddr {
+	for _, m := range b {
+		if len(a) < maxAddrs && !slices.ContainsFunc(a, m.Equal) {
+			a = append(a, m)
+		}
+	}
+	return a
+}
+
+func same(a, b []ma.Multiaddr) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(m ma.Multiaddr) bool { return !slices.ContainsFunc(b, m.Equal) })
+}
