@@ -1,0 +1,307 @@
+package tree_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"updraft/delta/tree"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// plant makes a tree on disk with every kind of entry and files many enough to
+// exceed what is held open.
+func plant(t testing.TB, files int) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "tree")
+	r := rand.New(rand.NewPCG(1, 2))
+	must(t, os.MkdirAll(filepath.Join(dir, "bin", "empty"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(dir, "lib"), 0o755))
+	for i := range files {
+		b := make([]byte, r.IntN(9000))
+		for j := range b {
+			b[j] = byte(r.Uint32())
+		}
+		path := filepath.Join(dir, "lib", fmt.Sprintf("f%03d", i))
+		must(t, os.WriteFile(path, b, 0o644))
+		must(t, os.Chtimes(path, time.Time{}, time.Unix(1_600_000_000+int64(i), int64(i))))
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "bin", "su"), []byte("#!/bin/false\n"), 0o755))
+	must(t, syscall.Chmod(filepath.Join(dir, "bin", "su"), 0o4711))
+	must(t, os.Link(filepath.Join(dir, "bin", "su"), filepath.Join(dir, "bin", "sudo")))
+	must(t, os.WriteFile(filepath.Join(dir, "none"), nil, 0o400))
+	must(t, os.Symlink("bin/su", filepath.Join(dir, "link")))
+	must(t, os.Symlink("/nowhere/at/all", filepath.Join(dir, "lib", "zdangling")))
+	must(t, os.Chmod(filepath.Join(dir, "lib"), 0o555))
+	must(t, os.Chtimes(filepath.Join(dir, "lib"), time.Time{}, time.Unix(1_500_000_000, 42)))
+	return dir
+}
+
+func walk(t testing.TB, dir string) *tree.Listing {
+	t.Helper()
+	l, err := tree.Walk(dir)
+	must(t, err)
+	return l
+}
+
+func read(t testing.TB, dir string, l *tree.Listing) []byte {
+	t.Helper()
+	r, err := tree.Open(dir, l)
+	must(t, err)
+	defer r.Close()
+	b, err := io.ReadAll(io.NewSectionReader(r, 0, r.Size()))
+	must(t, err)
+	if int64(len(b)) != r.Size() || r.Size() != r.ListingSize()+l.ContentSize() {
+		t.Fatalf("stream of %d bytes, Size %d", len(b), r.Size())
+	}
+	return b
+}
+
+// write sends stream to w in shuffled pieces of n bytes.
+func write(t testing.TB, w *tree.Writer, stream []byte, n int) {
+	t.Helper()
+	var offs []int
+	for off := 0; off < len(stream); off += n {
+		offs = append(offs, off)
+	}
+	rand.New(rand.NewPCG(3, 4)).Shuffle(len(offs), func(i, j int) { offs[i], offs[j] = offs[j], offs[i] })
+	var wg sync.WaitGroup
+	for part := range 3 {
+		wg.Go(func() {
+			for i := part; i < len(offs); i += 3 {
+				p := stream[offs[i]:min(offs[i]+n, len(stream))]
+				if k, err := w.WriteAt(p, int64(offs[i])); err != nil || k != len(p) {
+					t.Errorf("write at %d: %d, %v", offs[i], k, err)
+				}
+				got := make([]byte, len(p))
+				if _, err := w.ReadAt(got, int64(offs[i])); err != nil || !bytes.Equal(got, p) {
+					t.Errorf("read back at %d: %v", offs[i], err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, files := range []int{0, 40, 300} {
+		src := plant(t, files)
+		l := walk(t, src)
+		stream := read(t, src, l)
+		parsed, err := tree.Parse(stream[:len(stream)-int(l.ContentSize())])
+		must(t, err)
+		dst := filepath.Join(t.TempDir(), "new", "dst")
+		w, err := tree.NewWriter(dst, parsed)
+		must(t, err)
+		write(t, w, stream, 5000)
+		must(t, w.Finish())
+		must(t, w.Finish())
+		got := make([]byte, w.Size())
+		_, err = w.ReadAt(got, 0)
+		must(t, err)
+		must(t, w.Close())
+		if !bytes.Equal(got, stream) || !bytes.Equal(read(t, dst, walk(t, dst)), stream) {
+			t.Error("trees differ")
+		}
+	}
+}
+
+func TestWalkOrderAndHardlinks(t *testing.T) {
+	dir := t.TempDir()
+	for _, p := range []string{"a", "a-b", "b"} {
+		must(t, os.Mkdir(filepath.Join(dir, p), 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "b", "x"), []byte("x"), 0o644))
+	must(t, os.Link(filepath.Join(dir, "b", "x"), filepath.Join(dir, "a", "y")))
+	var paths string
+	l := walk(t, dir)
+	for _, e := range l.Entries {
+		paths += e.Path + " "
+	}
+	if paths != "a a-b a/y b b/x " {
+		t.Errorf("order %q", paths)
+	}
+	if e := l.Entries[4]; e.Kind != tree.Hardlink || e.Target != "a/y" {
+		t.Errorf("hard link %+v", e)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink(dir, link))
+	if len(walk(t, link).Entries) != 5 {
+		t.Error("a root given as a link is followed")
+	}
+}
+
+func TestWalkRefuses(t *testing.T) {
+	dir := t.TempDir()
+	must(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644))
+	if _, err := tree.Walk(dir); !errors.Is(err, tree.ErrKind) {
+		t.Errorf("pipe: %v", err)
+	}
+	if _, err := tree.Walk(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+	file := filepath.Join(dir, "file")
+	must(t, os.WriteFile(file, nil, 0o644))
+	if _, err := tree.Walk(file); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("file: %v", err)
+	}
+}
+
+func TestReaderNoticesChanges(t *testing.T) {
+	l := &tree.Listing{Entries: []tree.Entry{{Path: "f", Kind: tree.File, Mode: 0o644, Size: 10}}}
+	outside := filepath.Join(t.TempDir(), "outside")
+	must(t, os.WriteFile(outside, make([]byte, 10), 0o644))
+	for name, change := range map[string]func(path string) error{
+		"missing":   os.Remove,
+		"shorter":   func(p string) error { return os.Truncate(p, 9) },
+		"longer":    func(p string) error { return os.Truncate(p, 11) },
+		"directory": func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) },
+		"pipe":      func(p string) error { return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o644)) },
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "f")
+		must(t, os.WriteFile(path, make([]byte, 10), 0o644))
+		must(t, change(path))
+		r, err := tree.Open(dir, l)
+		must(t, err)
+		if _, err := r.ReadAt(make([]byte, 5), r.ListingSize()); !errors.Is(err, tree.ErrChanged) {
+			t.Errorf("%s: %v", name, err)
+		}
+		must(t, r.Close())
+	}
+	dir := t.TempDir()
+	must(t, os.Symlink(outside, filepath.Join(dir, "f")))
+	r, err := tree.Open(dir, l)
+	must(t, err)
+	defer r.Close()
+	if _, err := r.ReadAt(make([]byte, 5), r.ListingSize()); err == nil {
+		t.Error("a link out of the tree is followed")
+	}
+	if _, err := r.ReadAt(nil, -1); err == nil {
+		t.Error("negative offset")
+	}
+	if n, err := r.ReadAt(make([]byte, 5), r.Size()); n != 0 || err != io.EOF {
+		t.Errorf("at the end: %d, %v", n, err)
+	}
+}
+
+// TestWriterStaysInside: whatever lies in the target, nothing outside changes.
+func TestWriterStaysInside(t *testing.T) {
+	src := plant(t, 3)
+	l := walk(t, src)
+	stream := read(t, src, l)
+	outside := t.TempDir()
+	victim := filepath.Join(outside, "victim")
+	must(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	dst := t.TempDir()
+	must(t, os.Symlink(outside, filepath.Join(dst, "lib")))                // directory of the listing
+	must(t, os.Symlink(victim, filepath.Join(dst, "none")))                // file of the listing
+	must(t, os.Mkdir(filepath.Join(dst, "bin"), 0o755))                    // exists already
+	must(t, os.Link(victim, filepath.Join(dst, "bin", "su")))              // shares an inode with another release
+	must(t, os.MkdirAll(filepath.Join(dst, "link", "sub"), 0o755))         // in the way of a link
+	must(t, os.Symlink(victim, filepath.Join(dst, "bin", "sudo")))         // in the way of a hard link
+	must(t, os.WriteFile(filepath.Join(dst, "stray"), []byte("x"), 0o644)) // not ours
+	w, err := tree.NewWriter(dst, l)
+	must(t, err)
+	write(t, w, stream, 1000)
+	must(t, w.Finish())
+	must(t, w.Close())
+	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
+		t.Fatalf("file outside: %q, %v", b, err)
+	}
+	if st, err := os.Stat(victim); err != nil || st.Mode() != 0o600 {
+		t.Errorf("file outside: %v, %v", st.Mode(), err)
+	}
+	if names, _ := os.ReadDir(outside); len(names) != 1 {
+		t.Errorf("%d files outside", len(names))
+	}
+	must(t, os.Remove(filepath.Join(dst, "stray")))
+	if !bytes.Equal(read(t, dst, walk(t, dst)), stream) {
+		t.Error("trees differ")
+	}
+}
+
+func TestWriterResumes(t *testing.T) {
+	src := plant(t, 20)
+	l := walk(t, src)
+	stream := read(t, src, l)
+	head := len(stream) - int(l.ContentSize())
+	dst := t.TempDir()
+	w, err := tree.NewWriter(dst, l)
+	must(t, err)
+	half := head + (len(stream)-head)/2
+	_, err = w.WriteAt(stream[:half], 0)
+	must(t, err)
+	must(t, w.Close())
+	for range 2 { // the second time over a finished tree, with its permissions
+		w, err = tree.NewWriter(dst, l)
+		must(t, err)
+		got := make([]byte, half)
+		_, err = w.ReadAt(got, 0)
+		must(t, err)
+		// bin/su has two names once finished, so it is written anew.
+		from := head + len("#!/bin/false\n")
+		if !bytes.Equal(got[from:], stream[from:half]) {
+			t.Error("what was written is gone")
+		}
+		_, err = w.WriteAt(stream, 0)
+		must(t, err)
+		must(t, w.Finish())
+		must(t, w.Close())
+		if !bytes.Equal(read(t, dst, walk(t, dst)), stream) {
+			t.Error("trees differ")
+		}
+	}
+}
+
+func TestWriterRefuses(t *testing.T) {
+	l := &tree.Listing{Entries: []tree.Entry{{Path: "f", Kind: tree.File, Mode: 0o644, Size: 10}}}
+	w, err := tree.NewWriter(t.TempDir(), l)
+	must(t, err)
+	defer w.Close()
+	if _, err := w.WriteAt([]byte{1}, 0); !errors.Is(err, tree.ErrListing) {
+		t.Errorf("other listing: %v", err)
+	}
+	for _, off := range []int64{-1, w.Size(), 1 << 62} {
+		if _, err := w.WriteAt([]byte{1}, off); err == nil {
+			t.Errorf("write at %d", off)
+		}
+	}
+	must(t, w.Finish())
+	if _, err := w.WriteAt([]byte{1}, w.ListingSize()); err == nil {
+		t.Error("write after Finish")
+	}
+	if _, err := tree.NewWriter("/dev/null/x", l); err == nil {
+		t.Error("impossible target")
+	}
+}
+
+func TestSpaceIsReserved(t *testing.T) {
+	dir := t.TempDir()
+	l := &tree.Listing{Entries: []tree.Entry{{Path: "f", Kind: tree.File, Mode: 0o644, Size: 1 << 20}}}
+	w, err := tree.NewWriter(dir, l)
+	must(t, err)
+	must(t, w.Close())
+	var st syscall.Stat_t
+	must(t, syscall.Stat(filepath.Join(dir, "f"), &st))
+	if st.Size != 1<<20 {
+		t.Errorf("size %d", st.Size)
+	}
+	if st.Blocks*512 < 1<<20 {
+		t.Logf("this file system reserves nothing (%d blocks)", st.Blocks)
+	}
+}
