@@ -1,0 +1,286 @@
+package dht_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"updraft/discovery"
+	"updraft/discovery/dht"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/metrics"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// node is a host with a Source and what it has found.
+type node struct {
+	host host.Host
+	src  *dht.Source
+	bw   *metrics.BandwidthCounter
+	stop func()
+
+	mu    sync.Mutex // guards all below
+	found map[peer.ID]discovery.Event
+	errs  []error
+}
+
+func newHost(t testing.TB, opts ...libp2p.Option) host.Host {
+	t.Helper()
+	h, err := libp2p.New(append([]libp2p.Option{
+		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"),
+		libp2p.ResourceManager(&network.NullResourceManager{}),
+		libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.DisableIdentifyAddressDiscovery(),
+	}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h
+}
+
+func start(t testing.TB, cfg dht.Config) *node {
+	t.Helper()
+	n := &node{found: make(map[peer.ID]discovery.Event)}
+	if cfg.Host == nil {
+		n.bw = metrics.NewBandwidthCounter()
+		cfg.Host = newHost(t, libp2p.BandwidthReporter(n.bw))
+	}
+	n.host = cfg.Host
+	cfg.Report = func(err error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.errs = append(n.errs, err)
+	}
+	var err error
+	if n.src, err = dht.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	events, ended := make(chan discovery.Event), make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := n.src.Run(ctx, n.self, events); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}()
+	go func() {
+		for {
+			select {
+			case ev := <-events:
+				n.mu.Lock()
+				n.found[ev.Peer.ID] = ev
+				n.mu.Unlock()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	n.stop = sync.OnceFunc(func() { cancel(); <-ended })
+	t.Cleanup(n.stop)
+	return n
+}
+
+func (n *node) self() peer.AddrInfo { return peer.AddrInfo{ID: n.host.ID(), Addrs: n.host.Addrs()} }
+
+func (n *node) knows(ids ...peer.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, id := range ids {
+		if len(n.found[id].Peer.Addrs) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *node) state() (err error, told bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.errs) == 0 {
+		return nil, false
+	}
+	return n.errs[len(n.errs)-1], true
+}
+
+func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for !ok() {
+		if time.Since(began) > limit {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+func key(n byte) (k [32]byte) { k[0] = n; return k }
+
+// Eight devices that know only the first find each other, the content that some
+// announce, and nothing of another site that shares the DHT.
+func TestSite(t *testing.T) {
+	if testing.Short() {
+		t.Skip("eight real hosts are left out by -short")
+	}
+	first := start(t, dht.Config{SiteKey: key(1), FindEvery: time.Second})
+	boot := []peer.AddrInfo{first.self()}
+	nodes := []*node{first}
+	for range 7 {
+		nodes = append(nodes, start(t, dht.Config{SiteKey: key(1), Bootstrap: boot, FindEvery: time.Second}))
+	}
+	other := start(t, dht.Config{SiteKey: key(2), Remembered: func() []peer.AddrInfo { return boot }, FindEvery: time.Second})
+	began := time.Now()
+	for i, n := range nodes {
+		for j, o := range nodes {
+			if i != j {
+				eventually(t, fmt.Sprintf("%d knows %d", i, j), 60*time.Second, func() bool { return n.knows(o.host.ID()) })
+			}
+		}
+	}
+	t.Logf("all of 8 know each other after %v", time.Since(began))
+	if err, told := first.state(); err != nil || !told {
+		t.Errorf("state: %v, told %v", err, told)
+	}
+	for _, n := range nodes {
+		if n.knows(other.host.ID()) || n.knows(n.host.ID()) {
+			t.Error("knows another site's device, or itself")
+		}
+	}
+	content(t, nodes, other)
+	nodes[7].mu.Lock()
+	if ev := nodes[7].found[first.host.ID()]; ev.TTL <= 0 || ev.Gone || ev.Source != "dht" {
+		t.Errorf("event %+v", ev)
+	}
+	nodes[7].mu.Unlock()
+}
+
+func content(t *testing.T, nodes []*node, other *node) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	digest := key(99)
+	for _, n := range nodes[2:4] {
+		if err := n.src.Provide(ctx, digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := nodes[6].src.Find(ctx, digest, 10)
+	if err != nil || len(got) != 2 {
+		t.Errorf("found %v, %v; want 2", got, err)
+	}
+	if got, err = nodes[6].src.Find(ctx, digest, 1); err != nil || len(got) != 1 {
+		t.Errorf("found %v, %v; want 1", got, err)
+	}
+	if got, err = other.src.Find(ctx, digest, 10); err != nil || len(got) != 0 {
+		t.Errorf("another site found %v, %v", got, err)
+	}
+	nodes[2].src.Withdraw(digest)
+}
+
+// A device that starts before the bootstrap node says so, and joins when that
+// comes up; a stopped Run leaves no goroutine and no handler behind.
+func TestLateBootstrap(t *testing.T) {
+	h := newHost(t)
+	n := start(t, dht.Config{SiteKey: key(3), Bootstrap: []peer.AddrInfo{{ID: h.ID(), Addrs: h.Addrs()}}, FindEvery: time.Second})
+	eventually(t, "reports that it is alone", 30*time.Second, func() bool { err, _ := n.state(); return errors.Is(err, dht.ErrAlone) })
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	if err := n.src.Provide(ctx, key(9)); !errors.Is(err, dht.ErrAlone) {
+		t.Errorf("Provide alone: %v", err)
+	}
+	cancel()
+	late := start(t, dht.Config{Host: h, SiteKey: key(3), FindEvery: time.Second})
+	eventually(t, "both know each other", 60*time.Second, func() bool {
+		return n.knows(late.host.ID()) && late.knows(n.host.ID())
+	})
+	if err, _ := n.state(); err != nil {
+		t.Errorf("state: %v", err)
+	}
+	n.stop()
+	late.stop()
+	settled(t)
+	for _, p := range h.Mux().Protocols() {
+		if strings.HasPrefix(string(p), "/updraft/") {
+			t.Errorf("handler left: %s", p)
+		}
+	}
+	if err := n.src.Provide(context.Background(), key(9)); !errors.Is(err, dht.ErrNotRunning) {
+		t.Errorf("Provide after Run: %v", err)
+	}
+	if _, err := n.src.Find(context.Background(), key(9), 1); !errors.Is(err, dht.ErrNotRunning) {
+		t.Errorf("Find after Run: %v", err)
+	}
+}
+
+// settled waits until no goroutine of the package or of the DHT is left.
+func settled(t *testing.T) {
+	t.Helper()
+	var left string
+	for range 500 {
+		left = ""
+		buf := make([]byte, 4<<20)
+		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(g, "discovery/dht.") || strings.Contains(g, "go-libp2p-kad-dht") {
+				left += g + "\n\n"
+			}
+		}
+		if left == "" {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("goroutines left:\n%s", left)
+}
+
+// A peer that is not admitted is not served and not kept; once admitted it is.
+func TestAdmission(t *testing.T) {
+	var mu sync.Mutex
+	open := false
+	guarded := start(t, dht.Config{SiteKey: key(4), FindEvery: time.Second, Admitted: func(peer.ID) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return open
+	}})
+	n := start(t, dht.Config{SiteKey: key(4), FindEvery: time.Second, Bootstrap: []peer.AddrInfo{guarded.self()}})
+	eventually(t, "connected", 30*time.Second, func() bool { return len(guarded.host.Network().ConnsToPeer(n.host.ID())) > 0 })
+	eventually(t, "says that it is alone", 30*time.Second, func() bool { err, _ := guarded.state(); return errors.Is(err, dht.ErrAlone) })
+	if n.knows(guarded.host.ID()) || guarded.knows(n.host.ID()) {
+		t.Error("knows a peer that was not admitted")
+	}
+	mu.Lock()
+	open = true
+	mu.Unlock()
+	eventually(t, "both know each other", 90*time.Second, func() bool {
+		return n.knows(guarded.host.ID()) && guarded.knows(n.host.ID())
+	})
+}
+
+func TestContentLimit(t *testing.T) {
+	s, err := dht.New(dht.Config{Host: newHost(t), SiteKey: key(5)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 256 {
+		if err := s.Provide(context.Background(), key(byte(i))); !errors.Is(err, dht.ErrNotRunning) {
+			t.Fatal(err)
+		}
+	}
+	more := key(0)
+	more[1] = 1
+	if err := s.Provide(context.Background(), more); !errors.Is(err, dht.ErrTooMany) {
+		t.Errorf("got %v", err)
+	}
+	s.Withdraw(key(0))
+	if err := s.Provide(context.Background(), more); !errors.Is(err, dht.ErrNotRunning) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := dht.New(dht.Config{}); err == nil {
+		t.Error("a source without a host")
+	}
+}

@@ -1,0 +1,28 @@
+// Package dht finds the devices of a site through a private Kademlia, for sites
+// of several routed segments, which multicast does not cross.
+//
+// Each device runs a full node under the protocol prefix /updraft (it speaks
+// /updraft/kad/1.0.0, and nothing of the public network). It reaches the others
+// first through a bootstrap list and through peers remembered or found by other
+// sources, and then
+//
+//	announces  itself as a provider of the site's key, again every 4 hours and
+//	           when its addresses change
+//	searches   providers of that key: at once, after 5 s, 30 s, 2 and 10 minutes,
+//	           then every hour (each time up to a half longer, at random)
+//
+// The site's key is HMAC-SHA256(site key, "dht"), so who does not have the site
+// key cannot ask for the site. Releases and other content can be announced the
+// same way by [Source.Provide], under HMAC-SHA256(site key, "release" ++ digest):
+// the network never carries a digest that a stranger could recognise. Chunks are
+// not announced; devices tell each other what they hold when they meet.
+//
+// Values are disabled: nothing but provider records is stored, each for 12 hours.
+// What is found is a hint (see package discovery): records outlive the devices
+// they name, and liveness comes from connecting. Searching every hour is enough
+// because a device that appears searches at once and connects to all it finds.
+//
+// With Config.Admitted set, streams of peers that the fleet has not admitted wait
+// up to 5 s for their admission and are reset without it, and such peers never
+// enter the routing table.
+package dht

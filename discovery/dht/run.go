@@ -1,0 +1,251 @@
+package dht
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"updraft/discovery"
+
+	"github.com/ipfs/go-cid"
+	kad "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// adoptPoll is the pause between looks at the connections while joining.
+const adoptPoll = 200 * time.Millisecond
+
+// burst are the first pauses between searches.
+var burst = []time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute}
+
+// run is the state of one Run; its goroutine owns it.
+type run struct {
+	cfg      Config
+	node     *kad.IpfsDHT
+	admitted func(peer.ID) bool
+	self     func() peer.AddrInfo
+	events   chan<- discovery.Event
+	content  func() [][32]byte
+
+	searches int
+	told     bool // Report was called before
+	alone    bool // what it was told
+}
+
+// join dials bootstrap peers until the routing table has an entry. It returns
+// false when ctx has ended.
+func (r *run) join(ctx context.Context) bool {
+	wait := minDial
+	for {
+		r.dial(ctx)
+		for end := time.Now().Add(wait); time.Now().Before(end); {
+			if r.adopt() > 0 {
+				r.report(nil)
+				return true
+			}
+			select {
+			case <-ctx.Done():
+				return false
+			case <-time.After(adoptPoll):
+			}
+		}
+		r.report(fmt.Errorf("%w: tried %d", ErrAlone, len(r.peers())))
+		wait = min(2*wait, maxDial)
+	}
+}
+
+// adopt brings the routing table in line with the connections and returns its
+// size. The DHT looks at a peer when it connects, which is before its admission,
+// and not again for a long while; and it keeps those whose admission has ended.
+func (r *run) adopt() int {
+	rt := r.node.RoutingTable()
+	for _, p := range rt.ListPeers() {
+		if !r.admitted(p) {
+			rt.RemovePeer(p)
+		}
+	}
+	for _, p := range r.cfg.Host.Network().Peers() {
+		if rt.Find(p) != "" || !r.admitted(p) {
+			continue
+		}
+		// Errors mean that the table has enough of that kind.
+		if ok, err := r.cfg.Host.Peerstore().SupportsProtocols(p, Prefix+"/kad/1.0.0"); err == nil && len(ok) > 0 {
+			_, err := rt.TryAddPeer(p, true, false)
+			r.cfg.Log.Debug("dht node", "peer", p, "err", err)
+		}
+	}
+	return rt.Size()
+}
+
+func (r *run) peers() []peer.AddrInfo {
+	list := slices.Clone(r.cfg.Bootstrap)
+	if r.cfg.Remembered != nil {
+		list = append(list, r.cfg.Remembered()...)
+	}
+	return list
+}
+
+// dial connects to up to 8 bootstrap peers at a time, 32 in all.
+func (r *run) dial(ctx context.Context) {
+	list := r.peers()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, 8)
+	for _, p := range list[:min(len(list), 32)] {
+		if p.ID == r.cfg.Host.ID() {
+			continue
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			if err := r.cfg.Host.Connect(ctx, p); err != nil {
+				r.cfg.Log.Debug("dht bootstrap", "peer", p.ID, "err", err)
+			}
+		})
+	}
+}
+
+// loop announces and searches in turn until ctx ends.
+func (r *run) loop(ctx context.Context) {
+	var provided time.Time
+	var addrs []ma.Multiaddr
+	watch := time.NewTicker(30 * time.Second)
+	defer watch.Stop()
+	search := time.NewTimer(0)
+	defer search.Stop()
+	for {
+		now := sorted(r.self().Addrs)
+		moved := !slices.EqualFunc(now, addrs, func(a, b ma.Multiaddr) bool { return a.Equal(b) })
+		if r.node.RoutingTable().Size() > 0 && (moved || time.Since(provided) >= r.cfg.ProvideEvery) {
+			if r.provide(ctx) {
+				provided, addrs = time.Now(), now
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-search.C:
+			r.find(ctx)
+			search.Reset(r.nextSearch())
+		case <-watch.C:
+			if r.adopt() > 0 {
+				r.report(nil)
+				continue
+			}
+			// Everybody has gone: join again, and then be quick as at the start.
+			if !r.join(ctx) {
+				return
+			}
+			r.searches, provided = 0, time.Time{}
+			search.Reset(0)
+		}
+	}
+}
+
+func (r *run) nextSearch() time.Duration {
+	pause := r.cfg.FindEvery
+	if r.searches < len(burst) {
+		pause = min(pause, burst[r.searches])
+	}
+	r.searches++
+	return jitter(pause)
+}
+
+// provide announces the site and the content; false when the site's failed.
+func (r *run) provide(ctx context.Context) bool {
+	if err := announce(ctx, r.node, siteCID(r.cfg.SiteKey)); err != nil {
+		r.cfg.Log.Debug("dht provide", "err", err)
+		return false
+	}
+	for _, d := range r.content() {
+		if err := announce(ctx, r.node, contentKey(r.cfg.SiteKey, d)); err != nil {
+			r.cfg.Log.Debug("dht provide content", "err", err)
+		}
+	}
+	return true
+}
+
+// find searches once and sends what it finds. An event holds for three pauses, so
+// that a search that misses somebody changes nothing.
+func (r *run) find(ctx context.Context) {
+	found := 0
+	err := search(ctx, r.node, siteCID(r.cfg.SiteKey), func(p peer.AddrInfo) bool {
+		found++
+		select {
+		case r.events <- discovery.Event{Peer: p, Source: Name, TTL: 3*r.cfg.FindEvery + time.Minute}:
+			return found < maxFound
+		case <-ctx.Done():
+			return false
+		}
+	})
+	r.cfg.Log.Debug("dht search", "found", found, "nodes", r.node.RoutingTable().Size(), "err", err)
+}
+
+func (r *run) report(err error) {
+	if r.told && r.alone == (err != nil) {
+		return
+	}
+	r.told, r.alone = true, err != nil
+	r.cfg.Report(err)
+}
+
+// populated waits until the routing table has an entry; before that a record
+// would be stored here only.
+func populated(ctx context.Context, node *kad.IpfsDHT) error {
+	for wait := 20 * time.Millisecond; node.RoutingTable().Size() == 0; wait = min(2*wait, time.Second) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+	return nil
+}
+
+func announce(ctx context.Context, node *kad.IpfsDHT, key cid.Cid) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	if err := node.Provide(ctx, key, true); err != nil {
+		return fmt.Errorf("dht: provide: %w", err)
+	}
+	return nil
+}
+
+// search calls fn for each provider with addresses, except this node, until fn
+// returns false. It returns after the library's search has ended.
+func search(ctx context.Context, node *kad.IpfsDHT, key cid.Cid, fn func(peer.AddrInfo) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	more := true
+	for p := range node.FindProvidersAsync(ctx, key, 0) {
+		if !more || p.ID == node.PeerID() {
+			continue
+		}
+		p.Addrs = reachable(p.Addrs)
+		if len(p.Addrs) == 0 {
+			p.Addrs = reachable(node.Host().Peerstore().Addrs(p.ID))
+		}
+		if len(p.Addrs) == 0 {
+			continue
+		}
+		if more = fn(p); !more {
+			cancel() // and drain: the library blocks on its channel otherwise
+		}
+	}
+	if more {
+		return ctx.Err()
+	}
+	return nil
+}
+
+func sorted(a []ma.Multiaddr) []ma.Multiaddr {
+	a = slices.Clone(a)
+	slices.SortFunc(a, func(x, y ma.Multiaddr) int { return bytes.Compare(x.Bytes(), y.Bytes()) })
+	return a
+}
