@@ -3,10 +3,8 @@ package mdns_test
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -43,7 +41,7 @@ func inside(t *testing.T) (done bool) {
 		t.Skipf("no network namespace can be made here: %v", err)
 	}
 	t.Parallel()
-	c := exec.Command(unshare, "--net", os.Args[0], "-test.v", "-test.timeout=5m", "-test.run=^"+t.Name()+"$")
+	c := exec.Command(unshare, "--net", "--mount", os.Args[0], "-test.v", "-test.timeout=5m", "-test.run=^"+t.Name()+"$")
 	c.Env = append(os.Environ(), "UPDRAFT_TEST_NETNS="+t.Name())
 	out, err := c.CombinedOutput()
 	t.Logf("%s", out)
@@ -216,13 +214,4 @@ func settled(t *testing.T) {
 func siteKey(n byte) (k [32]byte) {
 	k[0], k[31] = n, 0x5a
 	return k
-}
-
-func openFiles(t *testing.T) string {
-	t.Helper()
-	fds, err := filepath.Glob("/proc/self/fd/*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint(len(fds))
 }
