@@ -1,0 +1,36 @@
+// Package release describes a version of the software, and carries the trust in
+// that description from the publisher to a device.
+//
+// # Manifest
+//
+// A manifest lists what a release is made of: artifacts with their digests, the
+// pages of their chunk index, the packs that hold the chunks, and patches from
+// earlier releases. It is CBOR in the deterministic encoding of RFC 8949 §4.2.1
+// with small integer keys, so the same release is the same bytes; Decode accepts
+// only those bytes. Every name, count and length in it is bounded before use.
+//
+// # Publisher
+//
+// A Repo writes manifests into an origin tree under TUF metadata (root, targets
+// with one delegation per channel, snapshot, timestamp; Ed25519; consistent
+// snapshots). New files are written and synced first and timestamp.json is
+// replaced last, so a publish that is interrupted leaves the origin as it was.
+//
+// # Device
+//
+// A Trust runs the TUF client workflow over whatever fetches for it, an origin or
+// a peer, and keeps the metadata in files of its own. Each file is checked when it
+// is read: a torn one is fetched again and never stops the device. The newest
+// versions, sequence numbers and signed time ever accepted are kept apart from
+// the metadata, as floors below which nothing is accepted. A device without a
+// clock uses the signed time as its clock.
+//
+// What a Trust holds it serves to peers by the names of the origin tree:
+//
+//	metadata/timestamp.json              the one file that changes
+//	metadata/<n>.root.json               every root, in a chain
+//	metadata/<n>.snapshot.json
+//	metadata/<n>.targets.json            delegations to channels
+//	metadata/<n>.<channel>.json          current manifest for each device type; "/" of a channel is "~"
+//	targets/<channel>/<sha256>.<type>    manifests
+package release
