@@ -44,7 +44,7 @@ const (
 	MaxName    = 255
 	MaxListing = 64 << 20
 	// MaxContent bounds the sum of the sizes of all files.
-	MaxContent = int64(1) << 50
+	MaxContent = int64(1) << 40
 )
 
 var (
