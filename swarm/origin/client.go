@@ -141,7 +141,7 @@ func (c *Client) transport(conf *tls.Config) *http.Transport {
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    dialTimeout,
 		DisableCompression:     true,
-		MaxIdleConnsPerHost:    2,
+		MaxIdleConnsPerHost:    1 + aheadMax,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 16 << 10,
 		ReadBufferSize:         32 << 10,

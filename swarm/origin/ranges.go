@@ -15,6 +15,10 @@ const (
 	// joinGap is how many unwanted bytes are taken along rather than making
 	// another request: about what a round trip is worth on the links meant here.
 	joinGap = 16 << 10
+	// Requests are made ahead until aheadBytes are asked for, about twice what is
+	// under way on a fast mobile link, or aheadMax connections are busy with it.
+	aheadBytes = 256 << 10
+	aheadMax   = 6
 	// progressBytes is what an attempt must bring to count as progress.
 	progressBytes = 4 << 10
 )
@@ -68,7 +72,7 @@ func (c *Client) Ranges(ctx context.Context, name string, size int64, rs []Range
 }
 
 // transfer is one call of Ranges: the next range to deliver, what has come of it,
-// and the request made ahead.
+// and the requests made ahead.
 type transfer struct {
 	c     *Client
 	name  string
@@ -79,13 +83,14 @@ type transfer struct {
 	got   []byte // the beginning of that range
 	fresh int64  // bytes that came in this attempt
 	fnErr error
-	ahead *ahead
+	ahead []*ahead // in the order of their ranges
 }
 
 // ahead is a request made before its turn.
 type ahead struct {
 	source   int
 	off, end int64
+	after    int // first range after those asked for
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when body and err are set
 	body     *body
@@ -113,27 +118,27 @@ func (t *transfer) attempt(ctx context.Context, source int) error {
 	if b.start > off || b.unchanged {
 		return fmt.Errorf("%w: %s sends the wrong part of %s", ErrUnreachable, t.c.sources[source], t.name)
 	}
-	if b.start == off && b.end <= end && after < len(t.rs) {
-		off, end, _ := t.run(after, 0)
-		t.askAhead(ctx, source, off, end)
+	if b.start == off && b.end <= end {
+		t.askAhead(ctx, source, after)
 	}
 	return t.deliver(ctx, b)
 }
 
 // take returns the answer to a request: the one made ahead, or a new one.
 func (t *transfer) take(ctx context.Context, source int, off, end int64) (*body, error) {
-	if a := t.ahead; a != nil && a.source == source && a.off == off && a.end == end {
-		<-a.done
-		t.ahead = nil
-		if a.err != nil {
-			a.cancel()
-			return nil, a.err
-		}
-		a.body.ReadCloser = cancelBody{a.body.ReadCloser, a.cancel}
-		return a.body, nil
+	if len(t.ahead) == 0 || t.ahead[0].source != source || t.ahead[0].off != off || t.ahead[0].end != end {
+		t.drop()
+		return t.c.sources[source].open(ctx, t.query(off, end))
 	}
-	t.drop()
-	return t.c.sources[source].open(ctx, t.query(off, end))
+	a := t.ahead[0]
+	t.ahead = t.ahead[1:]
+	<-a.done
+	if a.err != nil {
+		a.cancel()
+		return nil, a.err
+	}
+	a.body.ReadCloser = cancelBody{a.body.ReadCloser, a.cancel}
+	return a.body, nil
 }
 
 // cancelBody ends the context of a request with its body.
@@ -151,30 +156,41 @@ func (t *transfer) query(off, end int64) query {
 	return query{name: t.name, off: off, end: end, size: t.size}
 }
 
-// askAhead makes the request for the next run. Its body waits unread: the
-// receive window of a connection nobody reads from is what it may bring early.
-func (t *transfer) askAhead(ctx context.Context, source int, off, end int64) {
-	ctx, cancel := context.WithCancel(ctx)
-	a := &ahead{source: source, off: off, end: end, cancel: cancel, done: make(chan struct{})}
-	t.ahead = a
-	go func() {
-		defer close(a.done)
-		a.body, a.err = t.c.sources[source].open(ctx, t.query(off, end))
-	}()
+// askAhead makes the requests for the runs from range i on, as far as they have not
+// been made. Their bodies wait unread: the receive window of a connection nobody
+// reads from is what each may bring early.
+func (t *transfer) askAhead(ctx context.Context, source, i int) {
+	var asked int64
+	for _, a := range t.ahead {
+		asked += a.end - a.off
+		i = a.after
+	}
+	for i < len(t.rs) && asked < aheadBytes && len(t.ahead) < aheadMax {
+		off, end, after := t.run(i, 0)
+		actx, cancel := context.WithCancel(ctx)
+		a := &ahead{source: source, off: off, end: end, after: after, cancel: cancel, done: make(chan struct{})}
+		t.ahead = append(t.ahead, a)
+		go func() {
+			defer close(a.done)
+			a.body, a.err = t.c.sources[source].open(actx, t.query(off, end))
+		}()
+		asked += end - off
+		i = after
+	}
 }
 
-// drop gives up the request made ahead.
+// drop gives up the requests made ahead.
 func (t *transfer) drop() {
-	a := t.ahead
-	if a == nil {
-		return
+	for _, a := range t.ahead {
+		a.cancel()
+	}
+	for _, a := range t.ahead {
+		<-a.done
+		if a.body != nil {
+			a.body.Close()
+		}
 	}
 	t.ahead = nil
-	a.cancel()
-	<-a.done
-	if a.body != nil {
-		a.body.Close()
-	}
 }
 
 // deliver reads b and passes on every range that lies in it.
@@ -182,6 +198,9 @@ func (t *transfer) deliver(ctx context.Context, b *body) error {
 	r := limit.Reader(ctx, b, t.c.lim)
 	pos := b.start
 	for t.next < len(t.rs) && t.rs[t.next].Off+int64(len(t.got)) < b.end {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		want := t.rs[t.next]
 		if skip := want.Off + int64(len(t.got)) - pos; skip > 0 {
 			n, err := io.CopyN(io.Discard, r, skip)
