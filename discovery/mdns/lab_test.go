@@ -3,6 +3,7 @@ package mdns_test
 import (
 	"context"
 	"crypto/rand"
+	"flag"
 	"os"
 	"os/exec"
 	"runtime"
@@ -41,7 +42,7 @@ func inside(t *testing.T) (done bool) {
 		t.Skipf("no network namespace can be made here: %v", err)
 	}
 	t.Parallel()
-	c := exec.Command(unshare, "--net", "--mount", os.Args[0], "-test.v", "-test.timeout=5m", "-test.run=^"+t.Name()+"$")
+	c := exec.Command(unshare, "--net", "--mount", os.Args[0], "-test.v", "-test.timeout="+limit(), "-test.run=^"+t.Name()+"$")
 	c.Env = append(os.Environ(), "UPDRAFT_TEST_NETNS="+t.Name())
 	out, err := c.CombinedOutput()
 	t.Logf("%s", out)
@@ -49,6 +50,14 @@ func inside(t *testing.T) (done bool) {
 		t.Fatal(err)
 	}
 	return true
+}
+
+// limit is the time that a child process may take.
+func limit() string {
+	if f := flag.Lookup("test.timeout"); f != nil && f.Value.String() != "0s" {
+		return f.Value.String()
+	}
+	return "10m"
 }
 
 // ip runs ip(8).

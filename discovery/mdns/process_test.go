@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -174,19 +173,18 @@ func (s *site) plug(name, dev, bridge string, addrs ...string) {
 
 // bytes returns what a device got and sent on its interface.
 func (s *site) bytes(name, dev string) (got, sent int64) {
-	read := func(what string) int64 {
-		b, err := os.ReadFile("/sys/class/net/v" + dev + name + "/statistics/" + what)
-		if err != nil {
-			out, err := exec.Command("cat", "/sys/class/net/v"+dev+name+"/statistics/"+what).Output()
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			b = out
-		}
-		n, _ := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-		return n
+	// Not from /sys, which shows the namespace that it was mounted in.
+	out, err := exec.Command("ip", "-j", "-s", "link", "show", "dev", "v"+dev+name).Output()
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	return read("tx_bytes"), read("rx_bytes")
+	var links []struct {
+		Stats64 struct{ Rx, Tx struct{ Bytes int64 } }
+	}
+	if err := json.Unmarshal(out, &links); err != nil || len(links) != 1 {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+	return links[0].Stats64.Tx.Bytes, links[0].Stats64.Rx.Bytes
 }
 
 // process is a device process.

@@ -9,7 +9,7 @@ const (
 	defaultInterval = 120 * time.Second
 	minInterval     = 200 * time.Millisecond
 	maxLonely       = time.Minute      // longest pause while nobody is known
-	rumourGap       = 30 * time.Second // shortest pause between queries because of a rumour
+	rumourGap       = 10 * time.Second // shortest pause between queries because of a rumour
 	crowd           = 100              // devices from which on rounds get rarer
 )
 

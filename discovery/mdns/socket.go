@@ -10,7 +10,10 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-const mdnsPort = 5353
+const (
+	mdnsPort   = 5353
+	readBuffer = 1 << 20 // bytes: all devices of a large site may answer at once
+)
 
 var (
 	group4 = &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: mdnsPort}
@@ -48,6 +51,7 @@ func (e *ears) open4() error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	c.SetReadBuffer(readBuffer) // as much of it as the kernel allows
 	p := ipv4.NewPacketConn(c)
 	err = p.SetControlMessage(ipv4.FlagInterface, true)
 	joined := 0
@@ -71,6 +75,7 @@ func (e *ears) open6() error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	c.SetReadBuffer(readBuffer)
 	p := ipv6.NewPacketConn(c)
 	err = p.SetControlMessage(ipv6.FlagInterface, true)
 	joined := 0

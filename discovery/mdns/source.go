@@ -281,6 +281,7 @@ func (r *run) ask(ears *ears) error {
 	if err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
+	r.view.asking()
 	r.totals.Queries++
 	return ears.send(b, both)
 }

@@ -19,6 +19,10 @@ import (
 // that from looking like a departure.
 const goodbyeGrace = 3 * time.Second
 
+// maxAsks is how many queries of ours go without an answer from a device that
+// others know, before it is taken for dead.
+const maxAsks = 6
+
 // view is what has been heard: the entries of this site, and of other sites
 // only that they exist, since their devices answer our queries too. It has no
 // clock and no goroutine; Run owns it.
@@ -29,11 +33,18 @@ type view struct {
 
 	own       string // instance of our present registration
 	peers     map[peer.ID]*entry
-	instances map[string]*entry    // of this site, ours included, and of others
-	rumours   map[string]time.Time // instances listed by others, unknown here; until when not to ask again
-	foreign   int                  // entries of other sites
+	instances map[string]*entry  // of this site, ours included, and of others
+	rumours   map[string]*rumour // instances that others list and we do not know
+	foreign   int                // entries of other sites
 
 	counts struct{ foreign, malformed, dropped int64 }
+}
+
+// rumour is an instance that others know and we do not, or not any more: its
+// announcements were lost, or it has died.
+type rumour struct {
+	asks    int // queries of ours since it was first heard of
+	expires time.Time
 }
 
 // entry is one registration.
@@ -49,7 +60,7 @@ type entry struct {
 func newView(key [32]byte, self peer.ID, limit int) *view {
 	return &view{
 		key: key, self: self, limit: limit,
-		peers: make(map[peer.ID]*entry), instances: make(map[string]*entry), rumours: make(map[string]time.Time),
+		peers: make(map[peer.ID]*entry), instances: make(map[string]*entry), rumours: make(map[string]*rumour),
 	}
 }
 
@@ -156,8 +167,8 @@ func (v *view) expire(now time.Time) []discovery.Event {
 			out = append(out, discovery.Event{Peer: peer.AddrInfo{ID: e.peer}, Source: Name, Gone: true})
 		}
 	}
-	for name, until := range v.rumours {
-		if !now.Before(until) {
+	for name, ru := range v.rumours {
+		if !now.Before(ru.expires) {
 			delete(v.rumours, name)
 		}
 	}
@@ -192,19 +203,31 @@ func (v *view) known(now time.Time) []known {
 
 // covers reports whether a query of somebody else, with its list of known
 // answers, brings us all that a query of ours would: nothing is on the list that
-// we lack. What we lack is remembered, to be asked for once.
+// we lack and that might still answer us.
 func (v *view) covers(list []known, now time.Time) bool {
 	ok := true
 	for _, k := range list {
 		if v.instances[k.instance] != nil || k.instance == v.own {
 			continue
 		}
-		if _, asked := v.rumours[k.instance]; !asked && len(v.rumours) < v.limit {
-			v.rumours[k.instance] = now.Add(maxTTL)
-			ok = false
+		ru := v.rumours[k.instance]
+		if ru == nil {
+			if len(v.rumours) >= v.limit {
+				continue
+			}
+			ru = &rumour{expires: now.Add(maxTTL)}
+			v.rumours[k.instance] = ru
 		}
+		ok = ok && ru.asks >= maxAsks
 	}
 	return ok
+}
+
+// asking notes a query of ours.
+func (v *view) asking() {
+	for _, ru := range v.rumours {
+		ru.asks++
+	}
 }
 
 // responders is how many answer a query that lists nobody.
