@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -23,11 +24,26 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// tempDir returns a directory that can be removed at the end whatever modes the
+// test gives to what lies below it.
+func tempDir(t testing.TB) string {
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				os.Chmod(path, 0o700)
+			}
+			return nil
+		})
+	})
+	return dir
+}
+
 // plant makes a tree on disk with every kind of entry and files many enough to
 // exceed what is held open.
 func plant(t testing.TB, files int) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "tree")
+	dir := filepath.Join(tempDir(t), "tree")
 	r := rand.New(rand.NewPCG(1, 2))
 	must(t, os.MkdirAll(filepath.Join(dir, "bin", "empty"), 0o755))
 	must(t, os.MkdirAll(filepath.Join(dir, "lib"), 0o755))
@@ -104,7 +120,7 @@ func TestRoundTrip(t *testing.T) {
 		stream := read(t, src, l)
 		parsed, err := tree.Parse(stream[:len(stream)-int(l.ContentSize())])
 		must(t, err)
-		dst := filepath.Join(t.TempDir(), "new", "dst")
+		dst := filepath.Join(tempDir(t), "new", "dst")
 		w, err := tree.NewWriter(dst, parsed)
 		must(t, err)
 		write(t, w, stream, 5000)
@@ -121,7 +137,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestWalkOrderAndHardlinks(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	for _, p := range []string{"a", "a-b", "b"} {
 		must(t, os.Mkdir(filepath.Join(dir, p), 0o755))
 	}
@@ -138,7 +154,7 @@ func TestWalkOrderAndHardlinks(t *testing.T) {
 	if e := l.Entries[4]; e.Kind != tree.Hardlink || e.Target != "a/y" {
 		t.Errorf("hard link %+v", e)
 	}
-	link := filepath.Join(t.TempDir(), "link")
+	link := filepath.Join(tempDir(t), "link")
 	must(t, os.Symlink(dir, link))
 	if len(walk(t, link).Entries) != 5 {
 		t.Error("a root given as a link is followed")
@@ -146,7 +162,7 @@ func TestWalkOrderAndHardlinks(t *testing.T) {
 }
 
 func TestWalkRefuses(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	must(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644))
 	if _, err := tree.Walk(dir); !errors.Is(err, tree.ErrKind) {
 		t.Errorf("pipe: %v", err)
@@ -163,7 +179,7 @@ func TestWalkRefuses(t *testing.T) {
 
 func TestReaderNoticesChanges(t *testing.T) {
 	l := &tree.Listing{Entries: []tree.Entry{{Path: "f", Kind: tree.File, Mode: 0o644, Size: 10}}}
-	outside := filepath.Join(t.TempDir(), "outside")
+	outside := filepath.Join(tempDir(t), "outside")
 	must(t, os.WriteFile(outside, make([]byte, 10), 0o644))
 	for name, change := range map[string]func(path string) error{
 		"missing":   os.Remove,
@@ -172,7 +188,7 @@ func TestReaderNoticesChanges(t *testing.T) {
 		"directory": func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) },
 		"pipe":      func(p string) error { return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o644)) },
 	} {
-		dir := t.TempDir()
+		dir := tempDir(t)
 		path := filepath.Join(dir, "f")
 		must(t, os.WriteFile(path, make([]byte, 10), 0o644))
 		must(t, change(path))
@@ -183,7 +199,7 @@ func TestReaderNoticesChanges(t *testing.T) {
 		}
 		must(t, r.Close())
 	}
-	dir := t.TempDir()
+	dir := tempDir(t)
 	must(t, os.Symlink(outside, filepath.Join(dir, "f")))
 	r, err := tree.Open(dir, l)
 	must(t, err)
@@ -204,10 +220,10 @@ func TestWriterStaysInside(t *testing.T) {
 	src := plant(t, 3)
 	l := walk(t, src)
 	stream := read(t, src, l)
-	outside := t.TempDir()
+	outside := tempDir(t)
 	victim := filepath.Join(outside, "victim")
 	must(t, os.WriteFile(victim, []byte("precious"), 0o600))
-	dst := t.TempDir()
+	dst := tempDir(t)
 	must(t, os.Symlink(outside, filepath.Join(dst, "lib")))                // directory of the listing
 	must(t, os.Symlink(victim, filepath.Join(dst, "none")))                // file of the listing
 	must(t, os.Mkdir(filepath.Join(dst, "bin"), 0o755))                    // exists already
@@ -240,7 +256,7 @@ func TestWriterResumes(t *testing.T) {
 	l := walk(t, src)
 	stream := read(t, src, l)
 	head := len(stream) - int(l.ContentSize())
-	dst := t.TempDir()
+	dst := tempDir(t)
 	w, err := tree.NewWriter(dst, l)
 	must(t, err)
 	half := head + (len(stream)-head)/2
@@ -270,7 +286,7 @@ func TestWriterResumes(t *testing.T) {
 
 func TestWriterRefuses(t *testing.T) {
 	l := &tree.Listing{Entries: []tree.Entry{{Path: "f", Kind: tree.File, Mode: 0o644, Size: 10}}}
-	w, err := tree.NewWriter(t.TempDir(), l)
+	w, err := tree.NewWriter(tempDir(t), l)
 	must(t, err)
 	defer w.Close()
 	if _, err := w.WriteAt([]byte{1}, 0); !errors.Is(err, tree.ErrListing) {
@@ -291,7 +307,7 @@ func TestWriterRefuses(t *testing.T) {
 }
 
 func TestSpaceIsReserved(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	l := &tree.Listing{Entries: []tree.Entry{{Path: "f", Kind: tree.File, Mode: 0o644, Size: 1 << 20}}}
 	w, err := tree.NewWriter(dir, l)
 	must(t, err)
