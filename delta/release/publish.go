@@ -1,0 +1,389 @@
+package release
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+)
+
+// kept is how many old versions of a role's file stay at the origin for devices
+// that are in the middle of a refresh. Roots stay for ever.
+const kept = 8
+
+// file is something to write below the origin's root.
+type file struct {
+	name string
+	data []byte
+}
+
+// change is what one publication changes; the rest is taken as it is.
+type change struct {
+	root     *rootMeta
+	oldRoot  []ed25519.PrivateKey // the keys of the root before, when they change
+	targets  *targetsMeta
+	channels map[string]*targetsMeta
+	snapshot bool // sign it again although it says the same
+	files    []file
+}
+
+// publish signs a change and writes it: manifests and metadata under names that
+// nothing refers to yet, then a root if there is a new one, then timestamp.json in
+// one rename. On an error the repository is as it was, on disk and in memory.
+func (r *Repo) publish(c change) error {
+	before := *r
+	before.channels = maps.Clone(r.channels)
+	files, timestamp, err := r.prepare(c)
+	if err == nil {
+		err = r.write(files, timestamp)
+	}
+	if err != nil {
+		*r = before
+		if c.root != nil && c.oldRoot != nil { // it may be out already
+			err = errors.Join(err, r.load())
+		}
+		return err
+	}
+	r.tidy()
+	return nil
+}
+
+// prepare signs everything, in the order of the references between the files, and
+// makes it the state of r.
+func (r *Repo) prepare(c change) ([]file, []byte, error) {
+	now := r.now().UTC().Truncate(time.Second)
+	if last := issuedAt(r.timestamp.Signed.UnrecognizedFields); now.Before(last.Add(-time.Hour)) {
+		return nil, nil, fmt.Errorf("%w: it says %s, the last release was signed on %s", ErrClock, now.Format(time.RFC3339), last.Format(time.RFC3339))
+	}
+	files := c.files
+	rootFile, err := r.signRoot(c, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	meta := map[string]*metadata.MetaFiles{}
+	maps.Copy(meta, r.snapshot.Signed.Meta)
+	if c.targets != nil {
+		r.targets = c.targets
+	}
+	signed := maps.Clone(c.channels)
+	if signed == nil {
+		signed = map[string]*targetsMeta{}
+	}
+	if c.targets != nil {
+		signed[metadata.TARGETS] = c.targets
+	}
+	for _, role := range slices.Sorted(maps.Keys(signed)) {
+		f, version, err := r.signTargets(role, signed[role])
+		if err != nil {
+			return nil, nil, err
+		}
+		files = append(files, f)
+		meta[role+".json"] = &metadata.MetaFiles{Version: version}
+	}
+	if len(signed) > 0 || c.snapshot || r.snapshot.Signed.Version == 0 {
+		f, err := r.signSnapshot(meta)
+		if err != nil {
+			return nil, nil, err
+		}
+		files = append(files, f)
+	}
+	if rootFile != nil {
+		files = append(files, *rootFile)
+	}
+	timestamp, err := r.signTimestamp(now)
+	return files, timestamp, err
+}
+
+func (r *Repo) signRoot(c change, now time.Time) (*file, error) {
+	if c.root == nil {
+		return nil, nil
+	}
+	keys := c.oldRoot
+	r.root = c.root
+	key, err := r.key(metadata.ROOT, r.keyIDs(metadata.ROOT))
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(keys, func(k ed25519.PrivateKey) bool { return k.Equal(key) }) {
+		keys = append(keys, key)
+	}
+	r.root.Signed.Version++
+	r.root.Signed.Expires = r.until(r.expiry.Root)
+	r.root.Signed.UnrecognizedFields = map[string]any{fieldIssued: now.Format(time.RFC3339)}
+	b, err := sign(r.root, keys...)
+	return &file{metaName(metadata.ROOT, r.root.Signed.Version), b}, err
+}
+
+func (r *Repo) signTargets(role string, m *targetsMeta) (file, int64, error) {
+	version, err := r.newest(role)
+	if err != nil {
+		return file{}, 0, err
+	}
+	key, err := r.key(role, r.keyIDs(role))
+	if err != nil {
+		return file{}, 0, err
+	}
+	m.Signed.Version = version + 1
+	m.Signed.Expires = r.until(r.expiry.Targets)
+	b, err := sign(m, key)
+	if role != metadata.TARGETS {
+		r.channels[role] = m
+	}
+	return file{metaName(role, m.Signed.Version), b}, m.Signed.Version, err
+}
+
+func (r *Repo) signSnapshot(meta map[string]*metadata.MetaFiles) (file, error) {
+	version, err := r.newest(metadata.SNAPSHOT)
+	if err != nil {
+		return file{}, err
+	}
+	key, err := r.key(metadata.SNAPSHOT, r.keyIDs(metadata.SNAPSHOT))
+	if err != nil {
+		return file{}, err
+	}
+	r.snapshot = metadata.Snapshot(r.until(r.expiry.Snapshot))
+	r.snapshot.Signed.Version = version + 1
+	r.snapshot.Signed.Meta = meta
+	b, err := sign(r.snapshot, key)
+	return file{metaName(metadata.SNAPSHOT, version+1), b}, err
+}
+
+func (r *Repo) signTimestamp(now time.Time) ([]byte, error) {
+	key, err := r.key(metadata.TIMESTAMP, r.keyIDs(metadata.TIMESTAMP))
+	if err != nil {
+		return nil, err
+	}
+	version := r.timestamp.Signed.Version
+	r.timestamp = metadata.Timestamp(r.until(r.expiry.Timestamp))
+	r.timestamp.Signed.Version = version + 1
+	r.timestamp.Signed.Meta = map[string]*metadata.MetaFiles{"snapshot.json": {Version: r.snapshot.Signed.Version}}
+	r.timestamp.Signed.UnrecognizedFields = map[string]any{fieldIssued: now.Format(time.RFC3339), fieldRoot: float64(r.root.Signed.Version)}
+	return sign(r.timestamp, key)
+}
+
+func (r *Repo) write(files []file, timestamp []byte) error {
+	for _, f := range append(files, file{timestampName, timestamp}) {
+		if r.step != nil {
+			if err := r.step(f.name); err != nil {
+				return err
+			}
+		}
+		if err := writeFile(filepath.Join(r.dir, filepath.FromSlash(f.name)), f.data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newest is the highest version of a role's file on disk; 0 without any. Versions
+// that an interrupted publish left are not used again, so a name always has the
+// same content.
+func (r *Repo) newest(role string) (int64, error) {
+	versions, err := r.versions(role)
+	if err != nil || len(versions) == 0 {
+		return 0, err
+	}
+	return versions[len(versions)-1], nil
+}
+
+func (r *Repo) versions(role string) ([]int64, error) {
+	entries, err := os.ReadDir(filepath.Join(r.dir, metadataDir))
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	var list []int64
+	for _, e := range entries {
+		if name, v, ok := splitMeta(metadataDir + "/" + e.Name()); ok && name == role {
+			list = append(list, v)
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// tidy removes versions that no device can still be reading, and what an
+// interrupted write left. What cannot be removed stays; it does no harm.
+func (r *Repo) tidy() {
+	dir := filepath.Join(r.dir, metadataDir)
+	for file := range r.snapshot.Signed.Meta {
+		r.tidyRole(strings.TrimSuffix(file, ".json"))
+	}
+	r.tidyRole(metadata.SNAPSHOT)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+func (r *Repo) tidyRole(role string) {
+	versions, err := r.versions(role)
+	if err != nil || len(versions) <= kept {
+		return
+	}
+	for _, v := range versions[:len(versions)-kept] {
+		_ = os.Remove(filepath.Join(r.dir, filepath.FromSlash(metaName(role, v))))
+	}
+}
+
+// Refresh signs a new timestamp, and every other role of which less than half of
+// its life is left and whose key is at hand. It returns the roles it signed. Run
+// it more often than the shortest expiry. Expiries tells what it could not sign.
+func (r *Repo) Refresh() ([]string, error) {
+	var c change
+	var roles []string
+	due := func(role string, expires time.Time, life time.Duration) bool {
+		if expires.Sub(r.now()) > life/2 {
+			return false
+		}
+		_, err := r.key(role, r.keyIDs(role))
+		if err == nil {
+			roles = append(roles, role)
+		}
+		return err == nil
+	}
+	if due(metadata.ROOT, r.root.Signed.Expires, r.expiry.Root) {
+		next, err := r.copyRoot()
+		if err != nil {
+			return nil, err
+		}
+		c.root = next
+	}
+	if due(metadata.TARGETS, r.targets.Signed.Expires, r.expiry.Targets) {
+		c.targets = copyTargets(r.targets)
+	}
+	c.channels = map[string]*targetsMeta{}
+	for role, m := range r.channels {
+		if due(role, m.Signed.Expires, r.expiry.Targets) {
+			c.channels[role] = copyTargets(m)
+		}
+	}
+	c.snapshot = due(metadata.SNAPSHOT, r.snapshot.Signed.Expires, r.expiry.Snapshot)
+	if !c.snapshot && (c.targets != nil || len(c.channels) > 0) {
+		roles = append(roles, metadata.SNAPSHOT)
+	}
+	roles = append(roles, metadata.TIMESTAMP)
+	slices.Sort(roles)
+	return roles, r.publish(c)
+}
+
+// RoleExpiry is the state of one role.
+type RoleExpiry struct {
+	Role    string // "root", "timestamp", … or a channel
+	Version int64
+	Expires time.Time
+	Key     bool // its key is at hand
+}
+
+// Expiries lists all roles, the first to expire first.
+func (r *Repo) Expiries() []RoleExpiry {
+	list := []RoleExpiry{
+		{metadata.ROOT, r.root.Signed.Version, r.root.Signed.Expires, false},
+		{metadata.TARGETS, r.targets.Signed.Version, r.targets.Signed.Expires, false},
+		{metadata.SNAPSHOT, r.snapshot.Signed.Version, r.snapshot.Signed.Expires, false},
+		{metadata.TIMESTAMP, r.timestamp.Signed.Version, r.timestamp.Signed.Expires, false}}
+	for role, m := range r.channels {
+		list = append(list, RoleExpiry{role, m.Signed.Version, m.Signed.Expires, false})
+	}
+	for i := range list {
+		_, err := r.key(list[i].Role, r.keyIDs(list[i].Role))
+		list[i].Key = err == nil
+		list[i].Role = channelOf(list[i].Role)
+	}
+	slices.SortFunc(list, func(a, b RoleExpiry) int {
+		if c := a.Expires.Compare(b.Expires); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Role, b.Role)
+	})
+	return list
+}
+
+func (r *Repo) copyRoot() (*rootMeta, error) {
+	b, err := r.root.ToBytes(false)
+	if err != nil {
+		return nil, err
+	}
+	return parse[metadata.RootType](b)
+}
+
+// Rotate replaces the key of "root", "targets", "snapshot" or "timestamp" by a new
+// one and signs everything that needs it. It needs the root key, and the key files
+// of the roles it signs. The old key file is removed.
+func (r *Repo) Rotate(role string) error {
+	top, ok := r.root.Signed.Roles[role]
+	if !ok {
+		return fmt.Errorf("%w: role %.40q", ErrName, role)
+	}
+	oldRoot, err := r.key(metadata.ROOT, r.keyIDs(metadata.ROOT))
+	if err != nil {
+		return err
+	}
+	next, err := r.copyRoot()
+	if err != nil {
+		return err
+	}
+	fresh := r.keyPath(role) + ".new"
+	if _, err := os.Lstat(fresh); err == nil { // an interrupted rotation left it
+		if err := r.settle(role, top.KeyIDs); err != nil {
+			return err
+		}
+	}
+	key, err := NewKey(fresh)
+	if err != nil {
+		return err
+	}
+	pub, _, err := publicKey(key)
+	if err != nil {
+		return err
+	}
+	for _, id := range top.KeyIDs {
+		if err := next.Signed.RevokeKey(id, role); err != nil {
+			return err
+		}
+	}
+	if err := next.Signed.AddKey(pub, role); err != nil {
+		return err
+	}
+	c := change{root: next, oldRoot: []ed25519.PrivateKey{oldRoot}}
+	switch role {
+	case metadata.TARGETS:
+		c.targets = copyTargets(r.targets)
+	case metadata.SNAPSHOT:
+		c.snapshot = true
+	}
+	if err := r.publish(c); err != nil {
+		return err
+	}
+	return r.settle(role, r.keyIDs(role))
+}
+
+// settle keeps of a role's two key files the one that is in use.
+func (r *Repo) settle(role string, ids []string) error {
+	path := r.keyPath(role)
+	key, err := ReadKey(path + ".new")
+	if err != nil {
+		return err
+	}
+	_, id, err := publicKey(key)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(ids, id) {
+		err = os.Rename(path+".new", path)
+	} else {
+		err = os.Remove(path + ".new")
+	}
+	return errors.Join(err, syncDir(r.keys))
+}

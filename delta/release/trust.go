@@ -1,0 +1,403 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+)
+
+// pollRoot is how often a device asks for a newer root although no timestamp told
+// it of one: whoever stole the timestamp key cannot hide the root that revokes it
+// for longer.
+const pollRoot = 24 * time.Hour
+
+// Fetcher gets one file by its name below the origin's root, of at most limit
+// bytes. A file that is not there is ErrNotFound or fs.ErrNotExist; any other error
+// is returned to the caller of Refresh or Release, wrapped. What it returns is
+// trusted in nothing.
+type Fetcher func(ctx context.Context, name string, limit int64) ([]byte, error)
+
+// Trust is a device's view of what is published. It is safe for concurrent use.
+type Trust struct {
+	dir string
+
+	busy sync.Mutex // held by Refresh and Release: one client workflow at a time
+
+	mu    sync.RWMutex // guards what follows
+	held  *held        // replaced, never changed
+	floor floors       // replaced, never changed
+	at    time.Time    // effective time of the last Refresh
+	early clockAnchor
+}
+
+// clockAnchor lets time pass from the newest signed time on, while the clock is
+// before it.
+type clockAnchor struct{ signed, clock time.Time }
+
+// OpenTrust opens, or makes, the store in dir for a device that trusts root, the
+// bytes of some version of root.json. Damaged files in it are dropped. Only an
+// unusable root or an unwritable directory is an error.
+func OpenTrust(dir string, root []byte) (*Trust, error) {
+	for _, d := range []string{metadataDir, rootsDir} {
+		if err := makeDir(filepath.Join(dir, d)); err != nil {
+			return nil, err
+		}
+	}
+	if len(root) > maxRoot {
+		return nil, fmt.Errorf("%w: trusted root of %d bytes", ErrTooLarge, len(root))
+	}
+	h, err := load(dir, bytes.Clone(root))
+	if err != nil {
+		return nil, err
+	}
+	t := &Trust{dir: dir, held: h, floor: readFloors(dir)}
+	t.dropStale()
+	t.lift()
+	return t, nil
+}
+
+// dropStale forgets metadata below the floors: a crash came between, or somebody
+// put back an old file.
+func (t *Trust) dropStale() {
+	for role, v := range t.held.versions {
+		if t.floor.allow(role, t.keys(t.held, role), v) != nil {
+			delete(t.held.raw, role)
+			delete(t.held.versions, role)
+			drop(t.dir, role)
+		}
+	}
+	if t.held.raw[metadata.TIMESTAMP] == nil {
+		t.held.timestamp = nil
+	}
+	if t.held.timestamp == nil || t.held.raw[metadata.SNAPSHOT] == nil {
+		t.held.snapshot = nil
+	}
+	if t.held.snapshot == nil || t.held.raw[metadata.TARGETS] == nil {
+		t.held.targets = nil
+	}
+}
+
+func (t *Trust) keys(h *held, role string) string {
+	var d *metadata.Delegations
+	if h.targets != nil {
+		d = h.targets.Signed.Delegations
+	}
+	return keysOf(h.root, d, role)
+}
+
+// lift raises the floors to what the metadata held proves.
+func (t *Trust) lift() {
+	t.floor.Root = max(t.floor.Root, t.held.root.Signed.Version)
+	for role, v := range t.held.versions {
+		if t.held.targets == nil && !isTop(role) && role != metadata.TIMESTAMP {
+			continue // which keys it rests on is not known
+		}
+		t.floor.raise(role, t.keys(t.held, role), v)
+	}
+	t.floor.advance(issuedAt(t.held.root.Signed.UnrecognizedFields))
+	if t.held.timestamp != nil {
+		t.floor.advance(issuedAt(t.held.timestamp.Signed.UnrecognizedFields))
+	}
+}
+
+// Advance tells of a signed time learnt elsewhere, as the start of validity of a
+// certificate: it was at least that late when it was signed.
+func (t *Trust) Advance(signed time.Time) error {
+	t.busy.Lock()
+	defer t.busy.Unlock()
+	f := t.floor.clone()
+	f.advance(signed)
+	if f.Signed == t.floor.Signed {
+		return nil
+	}
+	return t.store(t.held, f)
+}
+
+// Now is the time to check validity by: the clock, but not before the newest
+// signed time seen. While the clock is before that, time passes from there on.
+func (t *Trust) Now(clock time.Time) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.nowLocked(clock)
+}
+
+func (t *Trust) nowLocked(clock time.Time) time.Time {
+	signed := t.floor.signed()
+	if !clock.Before(signed) {
+		return clock
+	}
+	if !t.early.signed.Equal(signed) {
+		t.early = clockAnchor{signed, clock}
+	}
+	return signed.Add(max(0, clock.Sub(t.early.clock)))
+}
+
+// Signed is the newest signed time seen; zero: none.
+func (t *Trust) Signed() time.Time {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.floor.signed()
+}
+
+// Version is the version of the timestamp held: it grows with everything
+// published. 0: none.
+func (t *Trust) Version() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.held.versions[metadata.TIMESTAMP]
+}
+
+// File returns a file this device holds, by its name at the origin, for a peer to
+// fetch: the timestamp, all roots, the current and the previous generation of
+// everything else, and manifests. Anything else is ErrNotFound. The bytes must not
+// be changed.
+func (t *Trust) File(name string) ([]byte, error) {
+	t.mu.RLock()
+	h := t.held
+	t.mu.RUnlock()
+	if name == timestampName {
+		if b := h.raw[metadata.TIMESTAMP]; b != nil {
+			return b, nil
+		}
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	if role, v, ok := splitMeta(name); ok {
+		b := h.before[name]
+		if role == metadata.ROOT {
+			b = h.roots[v]
+		} else if h.versions[role] == v {
+			b = h.raw[role]
+		}
+		if b == nil {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
+		}
+		return b, nil
+	}
+	return readManifest(t.dir, name)
+}
+
+// store makes h and f the state, on disk first: metadata, then floors. A crash in
+// between leaves lower floors, which the metadata lifts again.
+func (t *Trust) store(h *held, f floors) error {
+	if h != t.held {
+		if err := h.save(t.dir, t.held); err != nil {
+			return fmt.Errorf("release: keeping metadata: %w", err)
+		}
+	}
+	b, err := f.bytes()
+	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(t.dir, floorFile), b, storedMode); err != nil {
+		return fmt.Errorf("release: keeping the floors: %w", err)
+	}
+	t.mu.Lock()
+	t.held, t.floor = h, f
+	t.mu.Unlock()
+	return nil
+}
+
+// Refresh brings the metadata up to date from fetch, by the TUF client workflow.
+// clock is the device's clock. An unchanged origin costs one request. On an error
+// everything is as before; the errors to tell apart are those of this package,
+// and those of fetch.
+//
+// ErrExpired also comes when nothing is new but what is held has expired by now.
+func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) error {
+	t.busy.Lock()
+	defer t.busy.Unlock()
+	t.mu.Lock()
+	at := t.nowLocked(clock)
+	t.mu.Unlock()
+	if err := t.held.restore(t.dir); err != nil {
+		return fmt.Errorf("release: repairing the store: %w", err)
+	}
+	b, err := get(ctx, fetch, timestampName, maxTimestamp)
+	if err != nil {
+		return err
+	}
+	polled := time.Unix(t.floor.Polled, 0)
+	poll := at.Sub(polled) >= pollRoot || polled.After(at) || t.held.root.Signed.Version < t.floor.Root
+	if !poll && bytes.Equal(b, t.held.raw[metadata.TIMESTAMP]) && t.held.complete() {
+		t.setTime(at)
+		return t.held.fresh(at, t.floor.signed())
+	}
+	w := workflow{held: t.held, floor: t.floor, dir: t.dir, at: at, timestamp: b}
+	w.pollRoot = poll || w.needsRoot()
+	h, f, err := w.refresh(ctx, fetch)
+	if err != nil {
+		return err
+	}
+	if w.pollRoot {
+		f.Polled = at.Unix()
+	}
+	if err := t.store(h, f); err != nil {
+		return err
+	}
+	t.setTime(latest(at, f.signed()))
+	return nil
+}
+
+func (t *Trust) setTime(at time.Time) {
+	t.mu.Lock()
+	t.at = at
+	t.mu.Unlock()
+}
+
+// complete reports whether everything the timestamp vouches for is at hand.
+func (h *held) complete() bool {
+	if h.timestamp == nil || h.snapshot == nil || h.targets == nil ||
+		h.snapshot.Signed.Version != h.timestamp.Signed.Meta["snapshot.json"].Version {
+		return false
+	}
+	info := h.snapshot.Signed.Meta["targets.json"]
+	return info != nil && info.Version == h.targets.Signed.Version
+}
+
+// fresh reports what has expired.
+func (h *held) fresh(at, signed time.Time) error {
+	for _, e := range []struct {
+		name    string
+		expires time.Time
+	}{{"root.json", h.root.Signed.Expires}, {"timestamp.json", h.timestamp.Signed.Expires},
+		{"snapshot.json", h.snapshot.Signed.Expires}, {"targets.json", h.targets.Signed.Expires}} {
+		if at.After(e.expires) {
+			return &ExpiredError{File: e.name, Expires: e.expires, Now: at, Signed: signed}
+		}
+	}
+	return nil
+}
+
+// get fetches one file and holds the fetcher to its limit.
+func get(ctx context.Context, fetch Fetcher, name string, limit int64) ([]byte, error) {
+	b, err := fetch(ctx, name, limit)
+	if err != nil {
+		return nil, fmt.Errorf("fetching %s: %w", name, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%w: %s has %d bytes, limit %d", ErrTooLarge, name, len(b), limit)
+	}
+	return b, nil
+}
+
+// Release returns the newest manifest for a channel and a device type, and its
+// bytes, from the metadata of the last Refresh: the one for the type or the one for
+// any type, whichever was published later. What is not held is fetched: the
+// channel's metadata and the manifest. A manifest of a lower sequence than one
+// returned before for the same channel and type is ErrRollback. ErrNoRelease means
+// that the channel offers nothing for the type.
+func (t *Trust) Release(ctx context.Context, channel, typ string, fetch Fetcher) (*Manifest, []byte, error) {
+	if err := CheckChannel(channel); err != nil {
+		return nil, nil, err
+	}
+	if err := CheckType(typ); err != nil && typ != AnyType {
+		return nil, nil, err
+	}
+	t.busy.Lock()
+	defer t.busy.Unlock()
+	if t.held.timestamp == nil {
+		return nil, nil, fmt.Errorf("%w: no metadata yet", ErrNoRelease)
+	}
+	if err := t.held.restore(t.dir); err != nil {
+		return nil, nil, fmt.Errorf("release: repairing the store: %w", err)
+	}
+	at := t.at
+	if at.IsZero() {
+		at = t.Now(time.Now())
+	}
+	if t.held.complete() {
+		if err := t.held.fresh(at, t.floor.signed()); err != nil {
+			return nil, nil, err
+		}
+	}
+	w := workflow{held: t.held, floor: t.floor, dir: t.dir, at: at, timestamp: t.held.raw[metadata.TIMESTAMP]}
+	h, found, err := w.target(ctx, fetch, channel, typ)
+	if err != nil {
+		return nil, nil, err
+	}
+	return t.accept(ctx, fetch, h, channel, typ, found)
+}
+
+// accept gets the manifest of a target, checks it and raises the floors.
+func (t *Trust) accept(ctx context.Context, fetch Fetcher, h *held, channel, typ string, found target) (*Manifest, []byte, error) {
+	name := manifestName(found.name, found.sum[:])
+	b, err := readManifest(t.dir, name)
+	stored := err == nil
+	if !stored {
+		if b, err = get(ctx, fetch, name, min(found.length, MaxManifest)); err != nil {
+			return nil, nil, err
+		}
+		if err := found.check(b); err != nil {
+			return nil, nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
+		}
+	}
+	m, err := Decode(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	key := TargetName(channel, typ)
+	next := targetFloor{Sequence: m.Sequence, Name: name, Keys: t.keys(h, roleName(channel))}
+	have, known := t.floor.Releases[key]
+	switch {
+	case m.Channel != channel:
+		return nil, nil, fmt.Errorf("%w: it is for %s, asked for %s", ErrWrongChannel, m.Channel, channel)
+	case !m.Fits(typ):
+		return nil, nil, fmt.Errorf("%w: version %s is for %v, this is a %s", ErrWrongType, m.Version, m.Types, typ)
+	case known && have.Keys == next.Keys && m.Sequence < have.Sequence:
+		return nil, nil, fmt.Errorf("%w: version %s has sequence %d, have accepted %d", ErrRollback, m.Version, m.Sequence, have.Sequence)
+	case known && have.Keys == next.Keys && m.Sequence == have.Sequence && !sameManifest(name, have.Name):
+		return nil, nil, fmt.Errorf("%w: another manifest for sequence %d of %s", ErrRollback, m.Sequence, key)
+	}
+	if !stored {
+		if err := writeFile(filepath.Join(t.dir, filepath.FromSlash(name)), b, storedMode); err != nil {
+			return nil, nil, fmt.Errorf("release: keeping the manifest: %w", err)
+		}
+	}
+	f := t.floor.clone()
+	role := roleName(channel)
+	f.raise(role, next.Keys, h.versions[role])
+	f.advance(time.Unix(m.Created, 0))
+	f.Releases[key] = next
+	if h == t.held && known && have == next && f.Signed == t.floor.Signed {
+		return m, b, nil // nothing new to keep
+	}
+	if err := t.store(h, f); err != nil {
+		return nil, nil, err
+	}
+	inUse := map[string]bool{}
+	for _, r := range f.Releases {
+		inUse[r.Name] = true
+	}
+	pruneManifests(t.dir, inUse)
+	return m, b, nil
+}
+
+func sameManifest(a, b string) bool {
+	x, okX := splitManifest(a)
+	y, okY := splitManifest(b)
+	return okX && okY && x == y
+}
+
+// Known returns the manifest that Release returned last for a channel and type,
+// from this device's own store, also when the metadata has expired since: what a
+// device works by while it reaches nobody. Without one it is ErrNoRelease.
+func (t *Trust) Known(channel, typ string) (*Manifest, []byte, error) {
+	t.mu.RLock()
+	have, ok := t.floor.Releases[TargetName(channel, typ)]
+	t.mu.RUnlock()
+	if !ok {
+		return nil, nil, fmt.Errorf("%w: none seen for %s on %s", ErrNoRelease, typ, channel)
+	}
+	b, err := readManifest(t.dir, have.Name)
+	if err != nil {
+		return nil, nil, errors.Join(ErrNoRelease, err)
+	}
+	m, err := Decode(b)
+	return m, b, err
+}

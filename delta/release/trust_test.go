@@ -1,0 +1,315 @@
+package release_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"updraft/delta/release"
+)
+
+func TestUpdate(t *testing.T) {
+	f := newFleet(t)
+	d := newDevice(t, f.root)
+	if _, err := d.update(f.fetch, f.now, "stable", "rpi4"); !errors.Is(err, release.ErrNoRelease) {
+		t.Fatalf("empty origin: %v", err)
+	}
+	f.publish("stable", "1", "rpi4")
+	d.want(f.fetch, f.now, "1")
+	d.want(f.fetch, f.now, "1")
+	f.publish("stable", "2", "rpi4", "x86_64")
+	d.want(f.fetch, f.now, "2")
+	f.publish("stable", "3") // for any
+	d.want(f.fetch, f.now, "3")
+	f.publish("stable", "4", "x86_64")
+	d.want(f.fetch, f.now, "3") // the one for another type is not ours
+	f.publish("stable", "5", "rpi4")
+	d.want(f.fetch, f.now, "5")
+	f.publish("kiosk/stable", "9")
+	if v, err := d.update(f.fetch, f.now, "kiosk/stable", "rpi4"); err != nil || v != "9" {
+		t.Fatal(v, err)
+	}
+	if _, err := d.update(f.fetch, f.now, "nowhere", "rpi4"); !errors.Is(err, release.ErrNoRelease) {
+		t.Fatal(err)
+	}
+	if _, err := d.update(f.fetch, f.now, "../x", "rpi4"); !errors.Is(err, release.ErrName) {
+		t.Fatal(err)
+	}
+	d.reopen()
+	d.want(f.fetch, f.now, "5")
+}
+
+// TestCost holds the bytes and requests of a check to what the uplink may carry.
+func TestCost(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "1")
+	req, n := f.measure()
+	t.Logf("first: %d bytes, %v", n, req)
+
+	d.want(f.fetch, f.now.Add(time.Hour), "1")
+	if req, n = f.measure(); len(req) != 1 {
+		t.Errorf("unchanged: %v", req)
+	}
+	t.Logf("unchanged: %d bytes, %v", n, req)
+
+	f.publish("stable", "2", "rpi4")
+	d.want(f.fetch, f.now.Add(time.Hour), "2")
+	req, n = f.measure()
+	if len(req) != 4 || n > 3000 {
+		t.Errorf("update: %d bytes, %v", n, req)
+	}
+	for _, name := range req {
+		info, err := os.Stat(filepath.Join(f.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("update: %4d bytes %s", info.Size(), name)
+	}
+	t.Logf("update: %d bytes", n)
+
+	f.now = f.now.Add(day)
+	if _, err := f.repo.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	d.want(f.fetch, f.now.Add(-time.Hour), "2")
+	if req, n = f.measure(); !slices.Equal(req, []string{"metadata/timestamp.json"}) {
+		t.Errorf("signed again: %v", req)
+	}
+	t.Logf("signed again: %d bytes, %v", n, req)
+
+	d.want(f.fetch, f.now.Add(2*day), "2") // once a day a newer root is asked for
+	if req, _ = f.measure(); len(req) != 2 {
+		t.Errorf("after a day: %v", req)
+	}
+}
+
+func TestRotation(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	old, away := newDevice(t, f.root), newDevice(t, f.root)
+	old.want(f.fetch, f.now, "1")
+	away.want(f.fetch, f.now, "1")
+	for i, role := range []string{"timestamp", "snapshot", "targets", "root", "timestamp"} {
+		if err := f.repo.Rotate(role); err != nil {
+			t.Fatal(role, err)
+		}
+		f.publish("stable", version(i), "rpi4")
+		old.want(f.fetch, f.now, version(i))
+	}
+	// A year later, from a neighbour alone.
+	away.want(old.peer, f.now, version(4))
+	old.reopen()
+	old.want(f.fetch, f.now, version(4))
+	if err := f.repo.Rotate("stable"); err == nil {
+		t.Error("rotated a role that root does not hold")
+	}
+	repo, err := release.OpenRepo(f.dir, f.keys, f.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.repo = repo
+	f.publish("stable", "6", "rpi4")
+	away.want(f.fetch, f.now, "6")
+}
+
+// peer fetches from this device as from a peer.
+func (d *device) peer(_ context.Context, name string, _ int64) ([]byte, error) { return d.File(name) }
+
+func TestPeerAlone(t *testing.T) {
+	f := newFleet(t)
+	f.publish("kiosk/stable", "1")
+	a := newDevice(t, f.root)
+	if _, err := a.update(f.fetch, f.now, "kiosk/stable", "rpi4"); err != nil {
+		t.Fatal(err)
+	}
+	b := newDevice(t, f.root)
+	if v, err := b.update(a.peer, f.now, "kiosk/stable", "rpi4"); err != nil || v != "1" {
+		t.Fatal(v, err)
+	}
+	if a.Version() != b.Version() || a.Version() == 0 {
+		t.Error(a.Version(), b.Version())
+	}
+	for name, want := range f.snapshot() {
+		got, err := b.File(name)
+		if err == nil && !bytes.Equal(got, want) {
+			t.Errorf("%s differs", name)
+		}
+		if err != nil && (strings.Contains(name, "targets/") || name == "metadata/1.root.json") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"", "floor", "metadata/floor", "metadata/../floor", "../x", "metadata/1.timestamp.json", "metadata/99.root.json",
+		"targets/stable/../../floor", "targets/kiosk/stable/" + strings.Repeat("0", 64) + ".any"} {
+		if _, err := b.File(name); !errors.Is(err, release.ErrNotFound) || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+// TestMidRefresh: a peer that read the timestamp before a publication still gets
+// the files it names.
+func TestMidRefresh(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	a, b := newDevice(t, f.root), newDevice(t, f.root)
+	a.want(f.fetch, f.now, "1")
+	fetch := func(ctx context.Context, name string, limit int64) ([]byte, error) {
+		got, err := a.File(name)
+		if strings.HasSuffix(name, "timestamp.json") {
+			f.publish("stable", "2", "rpi4")
+			if err := a.Refresh(ctx, f.fetch, f.now); err != nil {
+				t.Error(err)
+			}
+		}
+		return got, err
+	}
+	b.want(fetch, f.now, "1")
+}
+
+func TestFloorsSurvive(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	old := f.snapshot()
+	f.publish("stable", "2", "rpi4")
+	f.publish("stable", "3", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "3")
+	// All metadata is lost; the floors are not.
+	if err := os.RemoveAll(filepath.Join(d.dir, "metadata")); err != nil {
+		t.Fatal(err)
+	}
+	d.reopen()
+	d.refuse(from(old), f.now, release.ErrRollback, "3")
+	d.want(f.fetch, f.now, "3")
+	// The floors are lost; the metadata is not.
+	if err := os.Remove(filepath.Join(d.dir, "floor")); err != nil {
+		t.Fatal(err)
+	}
+	d.reopen()
+	d.refuse(from(old), f.now, release.ErrRollback, "")
+	// Old metadata put back into the store is below the floors.
+	d.want(f.fetch, f.now, "3")
+	if err := os.WriteFile(filepath.Join(d.dir, "metadata", "timestamp.json"), old["metadata/timestamp.json"], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.reopen()
+	if d.Version() != 0 {
+		t.Error("took an old timestamp from the store")
+	}
+	d.refuse(from(old), f.now, release.ErrRollback, "3")
+}
+
+// TestDamagedStore cuts, empties, garbles and removes each file of the store, in a
+// running device and in one that starts.
+func TestDamagedStore(t *testing.T) {
+	damage := map[string]func(b []byte) []byte{
+		"cut":     func(b []byte) []byte { return b[:len(b)/2] },
+		"empty":   func([]byte) []byte { return nil },
+		"garbled": func(b []byte) []byte { b[len(b)/2] ^= 0x40; return b },
+		"zeros":   func(b []byte) []byte { return make([]byte, len(b)) },
+		"huge":    func(b []byte) []byte { return bytes.Repeat(b, 1+(2<<20)/len(b)) },
+	}
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	if err := f.repo.Rotate("timestamp"); err != nil {
+		t.Fatal(err)
+	}
+	for kind, spoil := range damage {
+		for _, running := range []bool{false, true} {
+			d := newDevice(t, f.root)
+			d.want(f.fetch, f.now, "1")
+			err := filepath.WalkDir(d.dir, func(path string, e fs.DirEntry, err error) error {
+				if err != nil || e.IsDir() {
+					return err
+				}
+				b, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				if err := os.WriteFile(path, spoil(b), 0o600); err != nil {
+					return err
+				}
+				if !running {
+					d.reopen()
+				}
+				name, _ := filepath.Rel(d.dir, path)
+				if v, err := d.update(f.fetch, f.now, "stable", "rpi4"); err != nil || v != "1" {
+					t.Errorf("%s, running %v, %s: %q, %v", kind, running, name, v, err)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.reopen()
+			d.want(f.fetch, f.now, "1")
+		}
+	}
+}
+
+func TestOpenTrustRefuses(t *testing.T) {
+	f := newFleet(t)
+	for name, root := range map[string][]byte{"none": nil, "cut": f.root[:len(f.root)/2],
+		"forged": bytes.Replace(f.root, []byte(`"version":1`), []byte(`"version":2`), 1), "huge": make([]byte, 1<<20)} {
+		if _, err := release.OpenTrust(t.TempDir(), root); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+}
+
+func TestConcurrent(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	files := f.snapshot()
+	d := newDevice(t, f.root)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 5 {
+				if v, err := d.update(from(files), f.now, "stable", "rpi4"); err != nil || v != "1" {
+					t.Error(v, err)
+				}
+				_, _ = d.File("metadata/timestamp.json")
+				d.Now(f.now)
+				if _, _, err := d.Known("stable", "rpi4"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestFetchErrors(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "1")
+	f.publish("stable", "2", "rpi4")
+	down := errors.New("uplink down")
+	for _, role := range []string{"timestamp.json", "snapshot.json", "stable.json", "rpi4"} {
+		f.tamper = func(name string, b []byte) ([]byte, error) {
+			if strings.HasSuffix(name, role) {
+				return nil, down
+			}
+			return b, nil
+		}
+		d.refuse(f.fetch, f.now, down, "1")
+		d.reopen()
+	}
+	f.tamper = nil
+	d.want(f.fetch, f.now, "2")
+	if _, _, err := d.Known("stable", "x"); !errors.Is(err, release.ErrNoRelease) {
+		t.Error(err)
+	}
+}
