@@ -22,18 +22,22 @@ type iface struct {
 
 func (i iface) loopback() bool { return i.Flags&net.FlagLoopback != 0 }
 
-// usable reports whether the interface is up and takes part in multicast.
-// Loopback interfaces pass without the multicast flag: Linux does not set it on
-// lo, yet delivers IPv4 multicast there.
+// usable reports whether the interface is up, has carrier and takes part in
+// multicast. Loopback interfaces pass without the multicast flag: Linux does not
+// set it on lo, yet delivers IPv4 multicast there.
 func (i iface) usable() bool {
-	return i.Flags&net.FlagUp != 0 && len(i.addrs) > 0 && (i.loopback() || i.Flags&net.FlagMulticast != 0)
+	const up = net.FlagUp | net.FlagRunning
+	return i.Flags&up == up && len(i.addrs) > 0 && (i.loopback() || i.Flags&net.FlagMulticast != 0)
 }
+
+// linkLocal is the preference of an interface with link-local IPv6 only.
+const linkLocal = 2
 
 // preference orders interfaces when there are too many: those with IPv4, then
 // those with a routable IPv6 address, then those with a link-local one, which
 // are often the host's ends of containers.
 func (i iface) preference() int {
-	best := 2
+	best := linkLocal
 	for _, a := range i.addrs {
 		switch {
 		case a.Is4() && !a.IsLinkLocalUnicast():
@@ -73,7 +77,8 @@ func listIfaces() ([]iface, error) {
 // choose picks the interfaces to join. patterns (path.Match) decide when given.
 // Otherwise: every usable interface but loopback, or loopback if there is no
 // other or if the device listens on loopback only, since nobody else could
-// reach it then.
+// reach it then. Interfaces with link-local IPv6 only are used if there are no
+// others: libp2p does not listen on such addresses by name.
 func choose(all []iface, patterns []string, onlyLoopback bool) []iface {
 	var out, loop []iface
 	for _, i := range all {
@@ -91,6 +96,9 @@ func choose(all []iface, patterns []string, onlyLoopback bool) []iface {
 	}
 	if len(out) == 0 {
 		out = loop
+	}
+	if len(patterns) == 0 && slices.ContainsFunc(out, func(i iface) bool { return i.preference() < linkLocal }) {
+		out = slices.DeleteFunc(out, func(i iface) bool { return i.preference() == linkLocal })
 	}
 	slices.SortStableFunc(out, func(a, b iface) int { return cmp.Compare(a.preference(), b.preference()) })
 	return out[:min(len(out), maxIfaces)]

@@ -97,6 +97,9 @@ func parseCard(text []string) (card, error) {
 				return card{}, fmt.Errorf("%w: peer ID of %d bytes", errMalformed, len(value))
 			}
 			id, err := peer.Decode(value)
+			if err == nil {
+				_, err = id.ExtractPublicKey() // device keys are Ed25519: the ID holds the key
+			}
 			if err != nil {
 				return card{}, fmt.Errorf("%w: peer ID: %v", errMalformed, err)
 			}

@@ -255,13 +255,13 @@ func addresses(a announcement, c card, ifName string, loopback bool) []ma.Multia
 	return out
 }
 
-// split takes a plain address apart; see plain.
+// split takes a plain address with a port apart; see plain.
 func split(m ma.Multiaddr) (ip netip.Addr, rest string, ok bool) {
 	if !plain(m) {
 		return netip.Addr{}, "", false
 	}
 	ip, err := netip.ParseAddr(m[0].Value())
-	return ip.Unmap(), m[1:].String(), err == nil
+	return ip.Unmap(), m[1:].String(), err == nil && m[1].Value() != "0"
 }
 
 // dialable builds an address: loopback only if it was heard there, link-local

@@ -1,0 +1,220 @@
+package mdns
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"updraft/discovery"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+var testKey = [32]byte{1, 2, 3}
+
+const testTTL = 3200 * time.Second
+
+// said builds the announcement of a device.
+func said(t testing.TB, id peer.ID, instance string, addrs ...string) announcement {
+	t.Helper()
+	c := card{nonce: instance, tag: siteTag(testKey, instance, id), peer: id, addrs: testAddrs(t, addrs...)}
+	text, err := c.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return announcement{instance: instance, ttl: testTTL, port: 4001, text: text}
+}
+
+func bye(a announcement) announcement { a.ttl = 0; return a }
+
+func told(evs ...discovery.Event) string {
+	var out []string
+	for _, ev := range evs {
+		sign := "+"
+		if ev.Gone {
+			sign = "-"
+		}
+		out = append(out, fmt.Sprint(sign, ev.Peer.ID.ShortString()[8:], texts(ev.Peer.Addrs)))
+	}
+	slices.Sort(out)
+	return strings.Join(out, ";")
+}
+
+func TestViewLife(t *testing.T) {
+	self, id := testPeer(t, 1), testPeer(t, 2)
+	v := newView(testKey, self, 10)
+	now := time.Unix(1e9, 0)
+	hear := func(a announcement) string {
+		if ev, ok := v.heard(a, "eth0", false, now); ok {
+			return told(ev)
+		}
+		return ""
+	}
+	name := id.ShortString()[8:]
+	a := said(t, id, "aaaaaaaaaaaaa", "/ip4/10.0.0.1/tcp/1")
+	b := said(t, id, "bbbbbbbbbbbbb", "/ip4/10.0.0.2/tcp/1")
+	if got, want := hear(a), "+"+name+"[/ip4/10.0.0.1/tcp/1]"; got != want {
+		t.Errorf("new: %q, want %q", got, want)
+	}
+	if got := hear(a); got != "" {
+		t.Errorf("repeated: %q", got)
+	}
+	if got, want := hear(b), "+"+name+"[/ip4/10.0.0.2/tcp/1]"; got != want {
+		t.Errorf("moved: %q, want %q", got, want)
+	}
+	// The old registration's goodbye comes late: it means nothing any more.
+	hear(bye(a))
+	now = now.Add(time.Minute)
+	if got := told(v.expire(now)...); got != "" {
+		t.Errorf("late goodbye: %q", got)
+	}
+	// A goodbye that is followed by a new registration is no departure.
+	hear(bye(b))
+	now = now.Add(time.Second)
+	if got := hear(said(t, id, "ccccccccccccc", "/ip4/10.0.0.2/tcp/1")); got != "" {
+		t.Errorf("registered again: %q", got)
+	}
+	now = now.Add(testTTL - time.Second)
+	if got := told(v.expire(now)...); got != "" {
+		t.Errorf("before its time: %q", got)
+	}
+	now = now.Add(time.Second)
+	if got, want := told(v.expire(now)...), "-"+name+"[]"; got != want {
+		t.Errorf("expired: %q, want %q", got, want)
+	}
+	if len(v.peers)+len(v.instances) != 0 {
+		t.Errorf("left over: %d peers, %d instances", len(v.peers), len(v.instances))
+	}
+	// And a departure in good order.
+	hear(b)
+	hear(bye(b))
+	if got, want := told(v.expire(now.Add(goodbyeGrace))...), "-"+name+"[]"; got != want {
+		t.Errorf("goodbye: %q, want %q", got, want)
+	}
+}
+
+func TestViewOthers(t *testing.T) {
+	self := testPeer(t, 1)
+	v := newView(testKey, self, 3)
+	now := time.Unix(1e9, 0)
+	v.renew("own")
+	if ev, ok := v.heard(said(t, self, "own", "/ip4/10.0.0.9/tcp/1"), "eth0", false, now); ok {
+		t.Errorf("own entry: %v", ev)
+	}
+	if !v.ownHeard() || v.responders() != 0 {
+		t.Error("own entry not noted")
+	}
+	foreign := said(t, testPeer(t, 2), "foreign", "/ip4/10.0.0.1/tcp/1")
+	foreign.text[1] = "t=" + strings.Repeat("a", tagLen)
+	malformed := foreign
+	malformed.text = []string{"x"}
+	for range 2 {
+		if ev, ok := v.heard(foreign, "eth0", false, now); ok {
+			t.Errorf("another site's: %v", ev)
+		}
+	}
+	v.heard(malformed, "eth0", false, now)
+	if v.counts.foreign != 2 || v.counts.malformed != 1 || v.foreign != 1 || len(v.peers) != 0 {
+		t.Errorf("%+v, foreign %d", v.counts, v.foreign)
+	}
+	for i := range 5 {
+		f := foreign
+		f.instance = fmt.Sprint("f", i)
+		v.heard(f, "eth0", false, now)
+		v.heard(said(t, testPeer(t, byte(10+i)), fmt.Sprint("i", i), "/ip4/10.0.0.1/tcp/1"), "eth0", false, now)
+	}
+	if v.foreign != 3 || len(v.peers) != 3 || v.counts.dropped != 2 {
+		t.Errorf("limits: %d foreign, %d peers, %d dropped", v.foreign, len(v.peers), v.counts.dropped)
+	}
+	// A stranger cannot take over the instance of a device of the site.
+	f := foreign
+	f.instance = "i0"
+	v.heard(f, "eth0", false, now)
+	if e := v.instances["i0"]; e == nil || e.peer == "" || v.foreign != 3 {
+		t.Error("an instance was taken over")
+	}
+	v.expire(now.Add(testTTL))
+	if v.foreign != 0 || len(v.instances) != 0 || v.ownHeard() {
+		t.Errorf("left over: %d foreign, %d instances", v.foreign, len(v.instances))
+	}
+}
+
+func TestViewKnown(t *testing.T) {
+	v := newView(testKey, testPeer(t, 1), 10)
+	now := time.Unix(1e9, 0)
+	v.heard(said(t, testPeer(t, 2), "old", "/ip4/10.0.0.1/tcp/1"), "eth0", false, now)
+	later := now.Add(testTTL / 4)
+	v.heard(said(t, testPeer(t, 3), "new", "/ip4/10.0.0.1/tcp/1"), "eth0", false, later)
+	v.heard(said(t, testPeer(t, 4), "leaver", "/ip4/10.0.0.1/tcp/1"), "eth0", false, later)
+	v.heard(bye(said(t, testPeer(t, 4), "leaver", "/ip4/10.0.0.1/tcp/1")), "eth0", false, later)
+	list := v.known(later)
+	if len(list) != 2 || list[0].instance != "new" || list[1].ttl != testTTL*3/4 {
+		t.Errorf("known %v", list)
+	}
+	// After half of its life a device has to answer again.
+	if list = v.known(now.Add(testTTL / 2)); len(list) != 1 || list[0].instance != "new" {
+		t.Errorf("known %v", list)
+	}
+}
+
+func TestViewCovers(t *testing.T) {
+	v := newView(testKey, testPeer(t, 1), 10)
+	now := time.Unix(1e9, 0)
+	v.renew("own")
+	v.heard(said(t, testPeer(t, 2), "a", "/ip4/10.0.0.1/tcp/1"), "eth0", false, now)
+	if !v.covers(nil, now) || !v.covers([]known{{"a", time.Hour}, {"own", time.Hour}}, now) {
+		t.Error("a query that lists nothing new does not cover ours")
+	}
+	list := []known{{"a", time.Hour}, {"b", time.Hour}}
+	for range maxAsks {
+		if v.covers(list, now) {
+			t.Error("a query that lists a device we lack covers ours")
+		}
+		v.asking()
+	}
+	if !v.covers(list, now) {
+		t.Error("a device that never answers counts for ever")
+	}
+	v.expire(now.Add(maxTTL))
+	if len(v.rumours) != 0 {
+		t.Error("rumours do not expire")
+	}
+	var many []known
+	for i := range 100 {
+		many = append(many, known{fmt.Sprint("x", i), time.Hour})
+	}
+	v.covers(many, now)
+	if len(v.rumours) != 10 {
+		t.Errorf("%d rumours", len(v.rumours))
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for name, c := range map[string]struct {
+		ips      []string
+		port     uint16
+		addrs    []string
+		loopback bool
+		want     []string
+	}{
+		"from A and AAAA": {ips: []string{"10.0.0.1", "fd00::1"}, port: 7, want: []string{"/ip4/10.0.0.1/tcp/7", "/ip6/fd00::1/tcp/7"}},
+		"no port":         {ips: []string{"10.0.0.1"}},
+		"TXT wins":        {ips: []string{"10.0.0.1"}, port: 7, addrs: []string{"/ip4/10.0.0.2/tcp/8"}, want: []string{"/ip4/10.0.0.2/tcp/8"}},
+		"link-local":      {ips: []string{"fe80::1"}, port: 7, want: []string{"/ip6zone/eth0/ip6/fe80::1/tcp/7"}},
+		"nobody's":        {ips: []string{"0.0.0.0", "::", "224.0.0.1", "ff02::1", "127.0.0.1", "::1"}, port: 7},
+		"loopback":        {ips: []string{"127.0.0.1"}, port: 7, loopback: true, want: []string{"/ip4/127.0.0.1/tcp/7"}},
+		"twice":           {ips: []string{"10.0.0.1", "10.0.0.1"}, port: 7, want: []string{"/ip4/10.0.0.1/tcp/7"}},
+		"port 0 in TXT":   {addrs: []string{"/ip4/10.0.0.2/tcp/0"}},
+	} {
+		a := announcement{port: c.port}
+		for _, s := range c.ips {
+			a.ips = append(a.ips, mustIP(s))
+		}
+		got := texts(addresses(a, card{addrs: testAddrs(t, c.addrs...)}, "eth0", c.loopback))
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
