@@ -1,0 +1,163 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	dialers     = 8                      // dials at once
+	dialPolite  = 700 * time.Millisecond // the higher ID gives the lower this long to dial first
+	dialFirst   = time.Second            // wait after the first failure, doubled after each
+	dialLast    = time.Minute            // longest wait after a failure
+	dialRefused = 5 * time.Minute        // wait after a refusal
+	addrTTL     = time.Hour
+)
+
+// target is a peer that is to be a member.
+type target struct {
+	info    peer.AddrInfo
+	next    time.Duration // when it may be dialled
+	fails   int
+	dialing bool
+}
+
+// Connect remembers a peer and its addresses, and keeps a connection to it as long as it is reachable and not
+// forgotten. It does not wait. Calling it again adds addresses and makes the next attempt due.
+func (s *Swarm) Connect(ai peer.AddrInfo) {
+	if ai.ID == s.self || ai.ID == "" || len(ai.Addrs) == 0 {
+		return
+	}
+	s.cfg.Host.Peerstore().AddAddrs(ai.ID, ai.Addrs, addrTTL)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	t := s.targets[ai.ID]
+	if t == nil {
+		if len(s.targets) >= maxTargets {
+			return
+		}
+		t = &target{info: ai, next: now + s.politeness(ai.ID)}
+		s.targets[ai.ID] = t
+	} else {
+		t.info = ai
+		if s.members[ai.ID] == nil {
+			t.next = min(t.next, now+s.politeness(ai.ID))
+		}
+	}
+	s.soonLocked(t.next)
+}
+
+// politeness is how long this device waits for a peer to dial first.
+func (s *Swarm) politeness(id peer.ID) time.Duration {
+	if s.self < id {
+		return 0
+	}
+	return dialPolite
+}
+
+// Forget stops dialling a peer. A connection that is up stays.
+func (s *Swarm) Forget(id peer.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.targets, id)
+}
+
+// Evict closes the connection with a peer at once, and does not dial it again for a minute. With shun, it is refused
+// for that long, doubled each time.
+func (s *Swarm) Evict(id peer.ID, shun time.Duration) {
+	if shun > 0 {
+		s.gate.Shun(id, shun)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.targets[id]; t != nil {
+		t.next = s.now() + max(time.Minute, shun)
+	}
+	if m := s.members[id]; m != nil {
+		s.dropLocked(m, "evicted")
+	}
+}
+
+// dialLocked starts the dials that are due and returns when to look again.
+func (s *Swarm) dialLocked(ctx context.Context, now time.Duration) time.Duration {
+	next := now + idleWake
+	busy := 0
+	for _, t := range s.targets {
+		if t.dialing {
+			busy++
+		}
+	}
+	for id, t := range s.targets {
+		if t.dialing || s.members[id] != nil {
+			continue
+		}
+		if now < t.next {
+			next = min(next, t.next)
+			continue
+		}
+		if busy >= dialers || len(s.members) >= s.cfg.MaxPeers || s.gate.Shunned(id) {
+			continue
+		}
+		busy++
+		t.dialing = true
+		s.wg.Go(func() { s.dial(ctx, t) })
+	}
+	return next
+}
+
+// dial makes one attempt; on success it stays until the member is gone.
+func (s *Swarm) dial(ctx context.Context, t *target) {
+	id := t.info.ID
+	c, err := s.reach(ctx, id)
+	if err == nil && c == nil {
+		err = errDuplicate // it has dialled us
+	}
+	s.mu.Lock()
+	t.dialing = false // the handshake is short, and bounded by itself
+	t.next = s.now() + helloTimeout
+	s.mu.Unlock()
+	if err == nil {
+		err = s.offerHello(ctx, c)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait := dialPolite/4 + s.politeness(id)
+	var refused *RefusedError
+	switch {
+	case err == nil || errors.Is(err, errDuplicate):
+		t.fails = 0
+	case errors.As(err, &refused) && !refused.Full:
+		wait = dialRefused
+	default:
+		wait = min(dialFirst<<min(t.fails, 10), dialLast)
+		t.fails++
+	}
+	if err != nil {
+		s.log.Debug("peer not reached", "peer", id, "error", err, "again_in", wait)
+	}
+	wait += rand.N(wait/4 + time.Millisecond)
+	t.next = s.now() + wait
+	s.soonLocked(t.next)
+}
+
+// reach returns the connection that this device dialled, or nil if the peer has dialled meanwhile.
+func (s *Swarm) reach(ctx context.Context, id peer.ID) (network.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := s.cfg.Host.Network().DialPeer(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("swarm: dial: %w", err)
+	}
+	if c.Stat().Direction != network.DirOutbound {
+		return nil, nil
+	}
+	return c, nil
+}

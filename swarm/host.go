@@ -1,0 +1,235 @@
+package swarm
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/sec"
+	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	p2pswarm "github.com/libp2p/go-libp2p/p2p/net/swarm"
+	tptu "github.com/libp2p/go-libp2p/p2p/net/upgrader"
+	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/x/rate"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// HostConfig is what NewHost needs.
+type HostConfig struct {
+	Key     crypto.PrivKey
+	Listen  []string // multiaddrs; empty: does not listen
+	Gateway bool     // room for 512 connections instead of 128
+	Gate    *Gate    // refuses shunned peers early; nil: none
+}
+
+// NewHost returns a host that speaks TCP, TLS 1.3 and yamux, and nothing else, with limits fixed by its role.
+// The caller closes it. It is assembled here since package libp2p would add 9 MB of other transports to the program.
+func NewHost(c HostConfig) (host.Host, error) {
+	if c.Key == nil {
+		return nil, errors.New("swarm: host needs a key")
+	}
+	id, err := peer.IDFromPrivateKey(c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("swarm: peer ID: %w", err)
+	}
+	ps, err := pstoremem.NewPeerstore()
+	if err != nil {
+		return nil, fmt.Errorf("swarm: peerstore: %w", err)
+	}
+	if err := errors.Join(ps.AddPrivKey(id, c.Key), ps.AddPubKey(id, c.Key.GetPublic())); err != nil {
+		return nil, errors.Join(err, ps.Close())
+	}
+	rm, err := newResourceManager(c.Gateway)
+	if err != nil {
+		return nil, errors.Join(err, ps.Close())
+	}
+	var gater connmgr.ConnectionGater
+	if c.Gate != nil {
+		gater = c.Gate
+	}
+	bus := eventbus.NewBus()
+	opts := []p2pswarm.Option{p2pswarm.WithResourceManager(rm), p2pswarm.WithDialTimeout(10 * time.Second)}
+	if gater != nil {
+		opts = append(opts, p2pswarm.WithConnectionGater(gater))
+	}
+	net, err := p2pswarm.NewSwarm(id, ps, bus, opts...)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("swarm: network: %w", err), rm.Close(), ps.Close())
+	}
+	h, err := assemble(c, id, net, rm, gater, bus)
+	if err != nil {
+		return nil, errors.Join(err, net.Close())
+	}
+	return h, nil
+}
+
+// assemble puts transport and host on top of net; net owns the resource manager and the peerstore.
+func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.ResourceManager, gater connmgr.ConnectionGater, bus event.Bus) (host.Host, error) {
+	y := *yamux.DefaultTransport
+	y.MaxStreamWindowSize = 1 << 20
+	y.ConnectionWriteTimeout = 60 * time.Second
+	y.KeepAliveInterval = 5 * time.Minute // liveness is checked by the swarm, when it matters
+	y.MeasureRTTInterval = 5 * time.Minute
+	mux := []tptu.StreamMuxer{{ID: yamux.ID, Muxer: &y}}
+	st, err := tls.New(tls.ID, c.Key, mux)
+	if err != nil {
+		return nil, fmt.Errorf("swarm: tls: %w", err)
+	}
+	up, err := tptu.New([]sec.SecureTransport{st}, mux, nil, rm, gater)
+	if err != nil {
+		return nil, fmt.Errorf("swarm: upgrader: %w", err)
+	}
+	tr, err := tcp.NewTCPTransport(up, rm, nil)
+	if err != nil {
+		return nil, fmt.Errorf("swarm: tcp: %w", err)
+	}
+	if err := net.AddTransport(tr); err != nil {
+		return nil, fmt.Errorf("swarm: tcp: %w", err)
+	}
+	addrs := make([]multiaddr.Multiaddr, 0, len(c.Listen))
+	for _, a := range c.Listen {
+		m, err := multiaddr.NewMultiaddr(a)
+		if err != nil {
+			return nil, fmt.Errorf("swarm: listen address %q: %w", a, err)
+		}
+		addrs = append(addrs, m)
+	}
+	if len(addrs) > 0 {
+		if err := net.Listen(addrs...); err != nil {
+			return nil, fmt.Errorf("swarm: listen: %w", err)
+		}
+	}
+	h, err := basichost.NewHost(net, &basichost.HostOpts{EventBus: bus, UserAgent: "updraft"})
+	if err != nil {
+		return nil, fmt.Errorf("swarm: host: %w", err)
+	}
+	h.Start()
+	return h, nil
+}
+
+// newResourceManager returns fixed limits, with the prefixes of a LAN opened: the defaults take a whole site behind
+// one IPv6 prefix for one attacker.
+func newResourceManager(gateway bool) (network.ResourceManager, error) {
+	conns, memory := 192, int64(64<<20)
+	if gateway {
+		conns, memory = 512, 128<<20
+	}
+	l := rcmgr.ResourceLimits{
+		Streams: rcmgr.LimitVal(conns * 8), StreamsInbound: rcmgr.LimitVal(conns * 4), StreamsOutbound: rcmgr.LimitVal(conns * 4),
+		Conns: rcmgr.LimitVal(conns), ConnsInbound: rcmgr.LimitVal(conns * 3 / 4), ConnsOutbound: rcmgr.LimitVal(conns * 3 / 4),
+		FD: rcmgr.LimitVal(conns), Memory: rcmgr.LimitVal64(memory),
+	}
+	one := rcmgr.ResourceLimits{
+		Streams: 96, StreamsInbound: 64, StreamsOutbound: 64, Conns: 8, ConnsInbound: 6, ConnsOutbound: 6, FD: 8, Memory: 16 << 20,
+	}
+	cfg := rcmgr.PartialLimitConfig{
+		System: l, Transient: l, AllowlistedSystem: l, AllowlistedTransient: l,
+		ServiceDefault: l, ServicePeerDefault: one, ProtocolDefault: l, ProtocolPeerDefault: one, PeerDefault: one,
+		Conn: one, Stream: rcmgr.ResourceLimits{Streams: 1, StreamsInbound: 1, StreamsOutbound: 1, Memory: 16 << 20},
+	}.Build(rcmgr.DefaultLimits.Scale(memory, conns))
+	v4, v6 := lanPrefixes(conns)
+	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(cfg),
+		rcmgr.WithMetricsDisabled(),
+		rcmgr.WithNetworkPrefixLimit(v4, v6),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: 64}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 64, ConnCount: conns}}),
+		rcmgr.WithConnRateLimiters(&rate.Limiter{}))
+	if err != nil {
+		return nil, fmt.Errorf("swarm: resource manager: %w", err)
+	}
+	return rm, nil
+}
+
+func lanPrefixes(conns int) (v4, v6 []rcmgr.NetworkPrefixLimit) {
+	for _, p := range []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "127.0.0.0/8"} {
+		v4 = append(v4, rcmgr.NetworkPrefixLimit{Network: netip.MustParsePrefix(p), ConnCount: conns})
+	}
+	for _, p := range []string{"fc00::/7", "fe80::/10", "::1/128"} {
+		v6 = append(v6, rcmgr.NetworkPrefixLimit{Network: netip.MustParsePrefix(p), ConnCount: conns})
+	}
+	return v4, v6
+}
+
+// shunEntries bounds the memory of a Gate.
+const shunEntries = 1024
+
+// Gate refuses connections with peers that are shunned. It is shared by a host and its swarm. The zero value refuses
+// nobody. Safe for concurrent use.
+type Gate struct {
+	mu sync.Mutex // guards m
+	m  map[peer.ID]shun
+}
+
+type shun struct {
+	until time.Time
+	level int
+}
+
+// Shun refuses id for a while: base, doubled for each time before, at most a day. It returns how long.
+func (g *Gate) Shun(id peer.ID, base time.Duration) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.m == nil {
+		g.m = map[peer.ID]shun{}
+	}
+	e := g.m[id]
+	if _, ok := g.m[id]; !ok && len(g.m) >= shunEntries {
+		var oldest peer.ID
+		for k, v := range g.m {
+			if oldest == "" || v.until.Before(g.m[oldest].until) {
+				oldest = k
+			}
+		}
+		delete(g.m, oldest)
+	}
+	d := min(base<<min(e.level, 16), 24*time.Hour)
+	g.m[id] = shun{until: time.Now().Add(d), level: e.level + 1}
+	return d
+}
+
+// Pardon forgets what id did.
+func (g *Gate) Pardon(id peer.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.m, id)
+}
+
+// Shunned reports whether id is refused now.
+func (g *Gate) Shunned(id peer.ID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e, ok := g.m[id]
+	return ok && time.Now().Before(e.until)
+}
+
+// InterceptPeerDial is part of connmgr.ConnectionGater.
+func (g *Gate) InterceptPeerDial(id peer.ID) bool { return !g.Shunned(id) }
+
+// InterceptAddrDial is part of connmgr.ConnectionGater.
+func (g *Gate) InterceptAddrDial(peer.ID, multiaddr.Multiaddr) bool { return true }
+
+// InterceptAccept is part of connmgr.ConnectionGater.
+func (g *Gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+
+// InterceptSecured is part of connmgr.ConnectionGater.
+func (g *Gate) InterceptSecured(_ network.Direction, id peer.ID, _ network.ConnMultiaddrs) bool {
+	return !g.Shunned(id)
+}
+
+// InterceptUpgraded is part of connmgr.ConnectionGater.
+func (g *Gate) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

@@ -1,0 +1,236 @@
+package swarm
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+const (
+	pullBytes   = 2 << 20                // asked for and not received, of all members
+	pullLeast   = 4                      // blobs asked of one member that are always allowed
+	pullMost    = 16                     // and that are allowed when few members have what is wanted
+	pullTimeout = 2 * time.Second        // without any blob from the member that was asked
+	pullSlow    = 5 * time.Second        // a member that did not answer is not asked for this long
+	pullEnd     = 500 * time.Millisecond // at the end, a blob that is awaited for this long is asked for a second time
+	pullScan    = 2048                   // candidates looked at in one go
+)
+
+// ask is a request that is under way.
+type ask struct {
+	from, also *share // also: the second member asked, at the end
+	at         time.Duration
+}
+
+type candidate struct {
+	i     uint32
+	avail uint16
+	tie   uint16
+}
+
+// patienceLocked is how long a push has before a blob is asked for.
+func (s *Swarm) patienceLocked() time.Duration { return max(pullPatience, 4*s.tickLocked()) }
+
+// pullRoomLocked reports whether it is worth looking for more to ask for.
+func (s *Swarm) pullRoomLocked() bool {
+	var n int64
+	for _, m := range s.members {
+		n += m.askedBytes
+	}
+	return n < pullBytes/2
+}
+
+// pullLocked asks members for what this device lacks, and returns when to look again.
+func (s *Swarm) pullLocked(now time.Duration) time.Duration {
+	next := now + idleWake
+	var room int64 = pullBytes
+	for _, m := range s.members {
+		room -= m.askedBytes
+	}
+	for _, obj := range s.order {
+		if !obj.opt.Receive || obj.n == len(obj.Sums) {
+			continue
+		}
+		if len(obj.asked) > 0 {
+			next = min(next, s.overdueLocked(obj, now))
+		}
+		if room > 0 {
+			at, used := s.pullObjectLocked(obj, now, room)
+			next = min(next, at)
+			room -= used
+		}
+	}
+	return next
+}
+
+// pullObjectLocked asks for blobs of one object, the rarest first, up to room bytes. It returns when more may be due.
+func (s *Swarm) pullObjectLocked(obj *object, now time.Duration, room int64) (next time.Duration, used int64) {
+	next = now + idleWake
+	list, wait := s.candidatesLocked(obj, now)
+	if wait > 0 {
+		next = now + wait
+	}
+	if len(list) == 0 {
+		if len(obj.asked) > 0 && obj.n+len(obj.asked) == len(obj.Sums) {
+			s.endGameLocked(obj, now)
+		}
+		return next, 0
+	}
+	each := max(pullLeast, pullMost/max(1, s.sourcesLocked(obj)))
+	for _, c := range list {
+		if used >= room {
+			break
+		}
+		h := obj.sourceLocked(c.i, now, each, nil)
+		if h == nil {
+			continue
+		}
+		size := int64(obj.Sizes[c.i])
+		used += size
+		obj.asked[c.i] = &ask{from: h, at: now}
+		s.askLocked(h, c.i, size)
+	}
+	if len(list) == pullScan || len(obj.asked) > 0 {
+		next = min(next, now+pullEnd/2)
+	} else {
+		next = min(next, now+pullTimeout/4)
+	}
+	return next, used
+}
+
+// candidatesLocked returns blobs that may be asked for, rarest first, and how long until more may be.
+func (s *Swarm) candidatesLocked(obj *object, now time.Duration) ([]candidate, time.Duration) {
+	ms := uint32(now / time.Millisecond)
+	var list []candidate
+	wait := uint32(0)
+	n := len(obj.Sums)
+	start := rand.N(n)
+	for k := range n {
+		i := start + k
+		if i >= n {
+			i -= n
+		}
+		at := obj.ready[i]
+		if at == 0 || obj.have.has(i) {
+			continue
+		}
+		if at > ms {
+			if wait == 0 || at-ms < wait {
+				wait = at - ms
+			}
+			continue
+		}
+		u := uint32(i)
+		if obj.asked[u] != nil || obj.storing[u] || now-obj.busySince(u) < busyTime {
+			continue
+		}
+		list = append(list, candidate{u, obj.avail[i], uint16(rand.Uint32())})
+		if len(list) == pullScan {
+			break
+		}
+	}
+	slices.SortFunc(list, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.avail, b.avail), cmp.Compare(a.tie, b.tie))
+	})
+	return list, time.Duration(wait) * time.Millisecond
+}
+
+// sourcesLocked counts the members that have anything of an object.
+func (s *Swarm) sourcesLocked(obj *object) int {
+	n := 0
+	for _, h := range obj.shares {
+		if h.n > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// sourceLocked returns the member to ask for a blob: of those that have it and answer, the one that is asked for least.
+func (obj *object) sourceLocked(i uint32, now time.Duration, each int, not *share) *share {
+	var best *share
+	ties := 0
+	for _, h := range obj.shares {
+		if h == not || !h.bits.has(int(i)) || h.m.asked >= each || h.m.suspect(now) {
+			continue
+		}
+		switch {
+		case best == nil || h.m.asked < best.m.asked:
+			best, ties = h, 1
+		case h.m.asked == best.m.asked:
+			ties++
+			if rand.N(ties) == 0 {
+				best = h
+			}
+		}
+	}
+	return best
+}
+
+func (s *Swarm) askLocked(h *share, i uint32, size int64) {
+	h.m.asked++
+	h.m.askedBytes += size
+	h.gets = append(h.gets, i)
+	s.count.Pulled++
+	s.queueLocked(h)
+}
+
+// unaskLocked ends a request. With cancel, the members asked are told, but for the one that it came from.
+func (s *Swarm) unaskLocked(obj *object, i uint32, a *ask, cancel bool) {
+	delete(obj.asked, i)
+	for _, h := range []*share{a.from, a.also} {
+		if h == nil {
+			continue
+		}
+		h.m.asked--
+		h.m.askedBytes -= int64(obj.Sizes[i])
+		if cancel && h.obj == obj && !h.m.dropped {
+			h.cancels = append(h.cancels, i)
+			s.queueLocked(h)
+		}
+	}
+}
+
+// overdueLocked gives up requests that are not answered; the blobs become candidates again.
+func (s *Swarm) overdueLocked(obj *object, now time.Duration) time.Duration {
+	next := now + idleWake
+	for i, a := range obj.asked {
+		if due := max(a.at, a.from.m.lastBlob) + pullTimeout; now < due {
+			next = min(next, due)
+			continue
+		}
+		if now-obj.busySince(i) < stuckAfter {
+			continue // it is on its way
+		}
+		a.from.m.slowUntil = now + pullSlow
+		s.unaskLocked(obj, i, a, true)
+	}
+	return next
+}
+
+// endGameLocked asks a second member for what has been awaited for long, when nothing else is left to ask for.
+func (s *Swarm) endGameLocked(obj *object, now time.Duration) {
+	for i, a := range obj.asked {
+		if a.also != nil || now-max(a.at, a.from.m.lastBlob) < pullEnd || now-obj.busySince(i) < busyTime {
+			continue
+		}
+		if h := obj.sourceLocked(i, now, pullLeast, a.from); h != nil {
+			a.also = h
+			s.askLocked(h, i, int64(obj.Sizes[i]))
+		}
+	}
+}
+
+// nackLocked applies the answer that a member does not have a blob.
+func (s *Swarm) nackLocked(h *share, i uint32) {
+	obj := h.obj
+	if h.bits.clear(int(i)) {
+		h.n--
+		obj.unlearn(int(i))
+	}
+	if a := obj.asked[i]; a != nil && (a.from == h || a.also == h) {
+		s.unaskLocked(obj, i, a, false)
+	}
+	s.soonLocked(s.now())
+}

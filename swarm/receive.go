@@ -1,0 +1,256 @@
+package swarm
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"updraft/swarm/wire"
+)
+
+const (
+	busyTime  = time.Second // a blob that is being received is not taken from another member for this long
+	junkBytes = 16 << 20    // of what nobody here wanted, before a member is dropped; plus what it sent of use
+)
+
+// waitMember returns the member of a connection; the other side may know of the end of the handshake a moment earlier.
+func (s *Swarm) waitMember(ctx context.Context, c network.Conn) *member {
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		m, changed := s.members[c.RemotePeer()], s.changed
+		_, strange := s.strange[c]
+		s.mu.Unlock()
+		if m != nil && m.conn == c {
+			return m
+		}
+		if !strange {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// acceptBlobs serves the blob stream of a member.
+func (s *Swarm) acceptBlobs(ctx context.Context, st network.Stream) {
+	m := s.waitMember(ctx, st.Conn())
+	if m == nil || !s.claimStream(m) {
+		_ = st.Reset()
+		return
+	}
+	err := s.receiveBlobs(ctx, m, st)
+	_ = st.Reset()
+	s.drop(m, "blob stream: "+err.Error())
+}
+
+// claimStream allows one blob stream for each member.
+func (s *Swarm) claimStream(m *member) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.receiving || m.dropped {
+		return false
+	}
+	m.receiving = true
+	return true
+}
+
+func (s *Swarm) receiveBlobs(ctx context.Context, m *member, st network.Stream) error {
+	r := bufio.NewReaderSize(st, 4<<10)
+	for {
+		if err := st.SetReadDeadline(time.Time{}); err != nil {
+			return err
+		}
+		head, err := r.Peek(wire.HeaderSize)
+		if err != nil {
+			return err
+		}
+		h, err := wire.ParseBlobHeader(head)
+		if err != nil {
+			return err
+		}
+		_, _ = r.Discard(wire.HeaderSize)
+		if err := st.SetReadDeadline(time.Now().Add(stuckAfter)); err != nil {
+			return err
+		}
+		if err := s.cfg.Download.WaitN(ctx, int(h.Len)); err != nil {
+			return fmt.Errorf("download limit: %w", err)
+		}
+		obj, err := s.expect(m, h)
+		if err != nil {
+			return err
+		}
+		if obj == nil {
+			if _, err := io.CopyN(io.Discard, r, int64(h.Len)); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.receiveBlob(ctx, m, r, h, obj); err != nil {
+			return err
+		}
+	}
+}
+
+// expect decides what to do with a blob whose header has come: nil means that it is not needed.
+func (s *Swarm) expect(m *member, h wire.BlobHeader) (*object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	n := int64(h.Len)
+	m.bytesIn += n
+	m.lastBlob, m.heard, m.pinged = now, now, 0
+	s.count.BytesIn += n
+	s.count.BlobsIn++
+	if h.Flags&wire.BlobRelay != 0 {
+		s.count.Relayed++
+	}
+	obj := s.objects[h.ID]
+	if obj == nil {
+		return nil, m.wasted(n)
+	}
+	if int(h.Index) >= len(obj.Sums) || h.Len != obj.Sizes[h.Index] {
+		return nil, fmt.Errorf("%w: blob %d of %d bytes is not in the table", wire.ErrMalformed, h.Index, h.Len)
+	}
+	if obj.have.has(int(h.Index)) || obj.storing[h.Index] || now-obj.busySince(h.Index) < busyTime {
+		s.duplicateLocked(obj, m, h)
+		return nil, m.wasted(n)
+	}
+	obj.busy[h.Index] = now
+	return obj, nil
+}
+
+// busySince returns since when a blob is being received, long ago if it is not.
+func (obj *object) busySince(i uint32) time.Duration {
+	if t, ok := obj.busy[i]; ok {
+		return t
+	}
+	return -busyTime
+}
+
+// duplicateLocked counts a blob that is here already, and does what its flags still ask for.
+func (s *Swarm) duplicateLocked(obj *object, m *member, h wire.BlobHeader) {
+	m.dup += int64(h.Len)
+	s.count.DupBytes += int64(h.Len)
+	s.count.DupBlobs++
+	if a := obj.asked[h.Index]; a != nil && a.from.m == m {
+		s.unaskLocked(obj, h.Index, a, false)
+	}
+	if h.Flags&wire.BlobRelay != 0 && obj.have.has(int(h.Index)) {
+		s.relayLocked(obj, int(h.Index), m)
+	}
+}
+
+// wasted counts bytes that were of no use; too many of them end the connection.
+func (m *member) wasted(n int64) error {
+	m.junk += n
+	if m.junk > junkBytes+m.bytesIn/4 {
+		return errors.New("peer sends what nobody wants")
+	}
+	return nil
+}
+
+// receiveBlob reads, checks, stores and passes on one blob.
+func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.BlobHeader, obj *object) error {
+	if err := s.budget.Acquire(ctx, int64(h.Len)); err != nil {
+		return err
+	}
+	defer s.budget.Release(int64(h.Len))
+	f := newBuffer(int(h.Len))
+	defer f.release()
+	if _, err := io.ReadFull(r, f.b); err != nil {
+		s.unexpect(obj, h.Index)
+		return err
+	}
+	if sha256.Sum256(f.b) != obj.Sums[h.Index] {
+		s.unexpect(obj, h.Index)
+		s.blame(m, h)
+		return errors.New("peer sent a wrong blob")
+	}
+	if !s.beginStore(obj, m, h) {
+		return nil
+	}
+	err := obj.blobs.Put(int(h.Index), f.b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(obj.storing, h.Index)
+	if err != nil {
+		s.log.Error("blob not stored", "blob", h.Index, "error", err)
+		if a := obj.asked[h.Index]; a != nil {
+			s.unaskLocked(obj, h.Index, a, false)
+		}
+		obj.ready[h.Index] = uint32((s.now() + time.Second) / time.Millisecond)
+		s.soonLocked(s.now() + time.Second)
+		return nil
+	}
+	s.storedLocked(obj, m, h, f)
+	return nil
+}
+
+func (s *Swarm) unexpect(obj *object, i uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(obj.busy, i)
+	s.soonLocked(s.now())
+}
+
+// beginStore lets one of several copies through to Put.
+func (s *Swarm) beginStore(obj *object, m *member, h wire.BlobHeader) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(obj.busy, h.Index)
+	if s.objects[obj.ID] != obj {
+		return false
+	}
+	if obj.have.has(int(h.Index)) || obj.storing[h.Index] {
+		s.duplicateLocked(obj, m, h)
+		return false
+	}
+	obj.storing[h.Index] = true
+	return true
+}
+
+// storedLocked records a blob that was stored, and passes it on if it came with that order.
+func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffer) {
+	if s.objects[obj.ID] != obj {
+		return
+	}
+	i := int(h.Index)
+	asked := false
+	if a := obj.asked[h.Index]; a != nil {
+		asked = true
+		s.unaskLocked(obj, h.Index, a, a.from.m != m || a.also != nil)
+	}
+	s.hadLocked(obj, i)
+	if h.Flags&wire.BlobRelay != 0 {
+		s.cache.add(blobKey{obj.ID, h.Index}, f)
+		s.relayLocked(obj, i, m)
+	}
+	if asked && s.pullRoomLocked() {
+		s.soonLocked(s.pullLocked(s.now()))
+	}
+}
+
+// blame drops and shuns a member that sent a wrong blob.
+func (s *Swarm) blame(m *member, h wire.BlobHeader) {
+	d := s.gate.Shun(m.id, shunBase)
+	s.log.Warn("peer sent a wrong blob", "peer", m.id, "name", m.ident.Name, "object", fmt.Sprintf("%x", h.ID[:8]), "blob", h.Index, "shunned", d)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count.BadBlobs++
+	s.count.Shunned++
+	if t := s.targets[m.id]; t != nil {
+		t.next = s.now() + d
+	}
+	s.dropLocked(m, "sent a wrong blob")
+}

@@ -1,0 +1,157 @@
+package swarm
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"updraft/swarm/wire"
+)
+
+// writers are the buffers of blob streams that have something to send.
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
+
+// sendBlobs sends a member what it asked for and what it is owed, until it is gone.
+func (s *Swarm) sendBlobs(ctx context.Context, m *member) {
+	var st network.Stream
+	for {
+		select {
+		case <-m.gone:
+			return
+		case <-m.sendWake:
+		}
+		var err error
+		if st, err = s.sendBatch(ctx, m, st); err != nil {
+			select {
+			case <-m.gone:
+			default:
+				s.drop(m, "blob stream: "+err.Error())
+			}
+			return
+		}
+	}
+}
+
+// sendBatch sends until nothing is left, and flushes.
+func (s *Swarm) sendBatch(ctx context.Context, m *member, st network.Stream) (network.Stream, error) {
+	var w *bufio.Writer
+	defer func() {
+		if w != nil {
+			w.Reset(nil)
+			writers.Put(w)
+		}
+	}()
+	for {
+		s.mu.Lock()
+		j, ok := job{}, false
+		if !m.dropped {
+			j, ok = s.nextJobLocked(m)
+		}
+		s.mu.Unlock()
+		if !ok {
+			break
+		}
+		f, err := s.load(j)
+		if err != nil {
+			s.lostBlob(j, err)
+			continue
+		}
+		if st == nil {
+			if st, err = openStream(ctx, m.conn, ProtoBlob, helloTimeout); err != nil {
+				f.release()
+				return nil, err
+			}
+		}
+		if w == nil {
+			w = writers.Get().(*bufio.Writer)
+			w.Reset(st)
+		}
+		err = s.sendBlob(ctx, st, w, j, f)
+		f.release()
+		if err != nil {
+			return st, err
+		}
+	}
+	if w == nil {
+		return st, nil
+	}
+	return st, w.Flush()
+}
+
+// sendBlob writes one blob and counts it.
+func (s *Swarm) sendBlob(ctx context.Context, st network.Stream, w *bufio.Writer, j job, f *buffer) error {
+	if err := s.cfg.Upload.WaitN(ctx, len(f.b)); err != nil {
+		return fmt.Errorf("upload limit: %w", err)
+	}
+	if err := st.SetWriteDeadline(time.Now().Add(stuckAfter)); err != nil {
+		return err
+	}
+	var head [wire.HeaderSize]byte
+	if _, err := w.Write(wire.AppendBlobHeader(head[:0], wire.BlobHeader{ID: j.obj.ID, Index: j.i, Len: uint32(len(f.b)), Flags: j.flags})); err != nil {
+		return err
+	}
+	if _, err := w.Write(f.b); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := int64(len(f.b))
+	j.h.m.bytesOut += n
+	s.count.BytesOut += n
+	s.count.BlobsOut++
+	if d := j.obj.pending[j.i]; d != nil && d.to == j.h {
+		d.written = s.now()
+	}
+	return nil
+}
+
+// load returns the checked bytes of a blob.
+func (s *Swarm) load(j job) (*buffer, error) {
+	if j.data != nil {
+		return j.data, nil
+	}
+	size := int(j.obj.Sizes[j.i])
+	f := newBuffer(size)
+	b, err := j.obj.blobs.Get(int(j.i), f.b[:0])
+	if err == nil && (len(b) != size || sha256.Sum256(b) != j.obj.Sums[j.i]) {
+		err = errors.New("its bytes have changed")
+	}
+	if err != nil {
+		f.release()
+		return nil, fmt.Errorf("swarm: read blob %d: %w", j.i, err)
+	}
+	if &b[0] != &f.b[0] {
+		copy(f.b, b)
+	}
+	if j.flags&wire.BlobAsked == 0 {
+		s.mu.Lock()
+		if !s.closed {
+			s.cache.add(blobKey{j.obj.ID, j.i}, f)
+		}
+		s.mu.Unlock()
+	}
+	return f, nil
+}
+
+// lostBlob takes back the announcement of a blob that cannot be read.
+func (s *Swarm) lostBlob(j job, err error) {
+	s.log.Warn("blob is no longer here", "object", fmt.Sprintf("%x", j.obj.ID[:8]), "blob", j.i, "error", err)
+	s.mu.Lock()
+	if s.objects[j.obj.ID] == j.obj {
+		s.dropBlobLocked(j.obj, int(j.i))
+		if j.h.obj == j.obj && j.flags&wire.BlobAsked != 0 {
+			j.h.nacks = append(j.h.nacks, j.i)
+			s.queueLocked(j.h)
+		}
+	}
+	s.mu.Unlock()
+	if d, ok := j.obj.blobs.(Dropper); ok {
+		d.Dropped(int(j.i))
+	}
+}

@@ -1,0 +1,300 @@
+package swarm
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/sync/semaphore"
+
+	"updraft/swarm/lease"
+	"updraft/swarm/wire"
+)
+
+// Limits that are not part of the protocol.
+const (
+	receiveBytes = 8 << 20               // blobs being received at once, of all members
+	flushMin     = 50 * time.Millisecond // least time between two rounds of Have
+	flushEach    = 5 * time.Millisecond  // added to it for each member
+	notifyEvery  = 50 * time.Millisecond // holdings change Changed at most this often
+	stuckAfter   = 30 * time.Second      // a member that takes nothing for this long is dropped
+	shunBase     = 10 * time.Minute      // after a wrong blob
+	maxTargets   = 2048                  // peers that are remembered for dialling
+	idleWake     = 5 * time.Second       // the loop looks at least this often
+	profileLimit = wire.MaxProfile       // bytes of Profile.Node
+)
+
+// Swarm is one device's part in the exchange of its site.
+type Swarm struct {
+	cfg      Config
+	self     peer.ID
+	instance uint64
+	log      *slog.Logger
+	start    time.Time
+	gate     *Gate
+	kick     chan struct{} // wakes the loop
+	budget   *semaphore.Weighted
+	wg       sync.WaitGroup // everything that Run waits for
+
+	mu        sync.Mutex // guards what follows, and the fields of members, shares and objects
+	closed    bool
+	members   map[peer.ID]*member
+	targets   map[peer.ID]*target
+	strange   map[network.Conn]time.Time // connections that have not said hello; until when they may
+	objects   map[[32]byte]*object
+	order     []*object // objects by falling priority, then in the order of Open
+	cache     cache
+	profile   Profile
+	changed   chan struct{}
+	changes   bool          // changed is to be closed at the next notification
+	notified  time.Duration // when it was closed last
+	flushed   time.Duration // when Haves went out last
+	stale     bool          // some object has Haves to send
+	wakeAt    time.Duration // when the loop wakes by itself
+	count     Counters
+	turn      int // rotates among relays of equal load
+	lease     *lease.Machine
+	tenure    *Tenure
+	acquiring bool          // Acquire waits
+	rankBase  time.Duration // when the profile's rank was announced
+}
+
+// New returns a swarm that does nothing until Run. Its other methods may be called before.
+func New(cfg Config) (*Swarm, error) {
+	switch {
+	case cfg.Host == nil:
+		return nil, errors.New("swarm: Config.Host is required")
+	case cfg.Admit == nil:
+		return nil, errors.New("swarm: Config.Admit is required")
+	case len(cfg.Credential) > wire.MaxCredential:
+		return nil, fmt.Errorf("%w: credential of %d bytes, limit %d", ErrTooLarge, len(cfg.Credential), wire.MaxCredential)
+	}
+	if cfg.MaxPeers <= 0 {
+		cfg.MaxPeers = DefaultMaxPeers
+	}
+	if cfg.Settle == 0 {
+		cfg.Settle = time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Gate == nil {
+		cfg.Gate = new(Gate)
+	}
+	var r [8]byte
+	if _, err := rand.Read(r[:]); err != nil {
+		return nil, fmt.Errorf("swarm: random: %w", err)
+	}
+	s := &Swarm{
+		cfg: cfg, self: cfg.Host.ID(), instance: binary.LittleEndian.Uint64(r[:]), log: cfg.Log, start: time.Now(), gate: cfg.Gate,
+		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes),
+		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]time.Time{},
+		objects: map[[32]byte]*object{}, changed: make(chan struct{}),
+	}
+	s.lease = lease.New(string(s.self), max(cfg.Settle, 0))
+	return s, nil
+}
+
+// now is the swarm's monotonic clock.
+func (s *Swarm) now() time.Duration { return time.Since(s.start) }
+
+// Run speaks with members until ctx ends, closes their connections, and returns after the last goroutine has ended.
+// It is called once.
+func (s *Swarm) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	net := s.cfg.Host.Network()
+	note := &network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) { s.met(c) }, DisconnectedF: func(_ network.Network, c network.Conn) { s.parted(c) }}
+	net.Notify(note)
+	defer net.StopNotify(note)
+	s.serve(ctx)
+	for _, c := range net.Conns() {
+		s.met(c)
+	}
+	s.loop(ctx)
+	s.unserve()
+	s.shut()
+	cancel()
+	s.wg.Wait()
+	return nil
+}
+
+// shut drops every member and wakes everybody who waits.
+func (s *Swarm) shut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runLocked(s.lease.Release(s.now()))
+	for _, m := range s.members {
+		s.dropLocked(m, "stopping")
+	}
+	s.closed = true
+	if t := s.tenure; t != nil {
+		s.tenure = nil
+		close(t.lost)
+	}
+	for c := range s.strange {
+		delete(s.strange, c)
+	}
+	s.cache.clear()
+	s.notifyLocked()
+}
+
+// enter registers a goroutine that libp2p started; it returns false when the swarm has ended.
+func (s *Swarm) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.wg.Add(1)
+	return true
+}
+
+// loop does what time asks for: heartbeats, rounds of Have, dialling, requests that went unanswered.
+func (s *Swarm) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.kick:
+		case <-timer.C:
+		}
+		s.mu.Lock()
+		now := s.now()
+		next := s.stepLocked(ctx, now)
+		s.wakeAt = next
+		s.mu.Unlock()
+		timer.Reset(max(next-s.now(), time.Millisecond))
+	}
+}
+
+// stepLocked does what is due and returns when to look again.
+func (s *Swarm) stepLocked(ctx context.Context, now time.Duration) time.Duration {
+	next := now + idleWake
+	soon := func(t time.Duration) { next = min(next, max(t, now)) }
+
+	s.runLocked(s.lease.Tick(now))
+	if at, ok := s.lease.Next(); ok {
+		soon(at)
+	}
+	if s.stale {
+		if due := s.flushed + s.tickLocked(); now >= due {
+			s.flushLocked(now)
+		} else {
+			soon(due)
+		}
+	}
+	soon(s.watchLocked(now))
+	soon(s.redelegateLocked(now))
+	soon(s.pullLocked(now))
+	soon(s.dialLocked(ctx, now))
+	if s.changes {
+		if due := s.notified + notifyEvery; now >= due {
+			s.notifyLocked()
+		} else {
+			soon(due)
+		}
+	}
+	return next
+}
+
+// soonLocked makes the loop wake at t at the latest.
+func (s *Swarm) soonLocked(t time.Duration) {
+	if t < s.wakeAt {
+		s.wakeAt = t
+		select {
+		case s.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// tickLocked returns the time between two rounds of Have.
+func (s *Swarm) tickLocked() time.Duration {
+	return max(flushMin, time.Duration(len(s.members))*flushEach)
+}
+
+// touchLocked makes Changed report, soon.
+func (s *Swarm) touchLocked() {
+	if !s.changes {
+		s.changes = true
+		s.soonLocked(s.notified + notifyEvery)
+	}
+}
+
+func (s *Swarm) notifyLocked() {
+	s.changes = false
+	s.notified = s.now()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Changed returns a channel that is closed at the next change of members, profiles, lease or holdings, at most 20
+// times a second. Get the channel before looking.
+func (s *Swarm) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// Members returns the members that are connected, by name, then ID.
+func (s *Swarm) Members() []Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ms := make([]Member, 0, len(s.members))
+	for _, m := range s.members {
+		ms = append(ms, Member{
+			ID: m.id, Name: m.ident.Name, Type: m.ident.Type, Roles: m.ident.Roles, Addr: m.conn.RemoteMultiaddr().String(),
+			Profile: m.profile, Since: m.since, BytesIn: m.bytesIn, BytesOut: m.bytesOut, Dup: m.dup,
+		})
+	}
+	slices.SortFunc(ms, func(a, b Member) int {
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.ID), string(b.ID))
+	})
+	return ms
+}
+
+// Announce tells every member p, now and when it connects. Node of more than 16 KiB is an error.
+func (s *Swarm) Announce(p Profile) error {
+	if len(p.Node) > profileLimit {
+		return fmt.Errorf("%w: profile of %d bytes, limit %d", ErrTooLarge, len(p.Node), profileLimit)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.profile = Profile{Rank: p.Rank, Node: slices.Clone(p.Node)}
+	s.rankBase = s.now()
+	s.lease.SetRank(s.rankLocked())
+	for _, m := range s.members {
+		m.profileDue = true
+		m.wakeControl()
+	}
+	return nil
+}
+
+// rankLocked returns the rank as of now.
+func (s *Swarm) rankLocked() lease.Rank {
+	r := s.profile.Rank
+	r.Up = max(r.Up, 0) + int64((s.now()-s.rankBase)/time.Second)
+	return r
+}
+
+// Counters returns what was counted.
+func (s *Swarm) Counters() Counters {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
