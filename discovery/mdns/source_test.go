@@ -1,11 +1,17 @@
 package mdns_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"updraft/discovery/mdns"
+
+	"github.com/grandcat/zeroconf"
 )
 
 // Nine agents on a machine without any network but loopback find each other.
@@ -33,4 +39,118 @@ func TestLoopbackOnly(t *testing.T) {
 		t.Errorf("state: %v", err)
 	}
 	t.Logf("%+v", all[0].src.Counters())
+}
+
+// Devices of two sites on one network do not see each other, but know that the
+// others are there; one that stops leaves no goroutine behind, and says so.
+func TestTwoSites(t *testing.T) {
+	if inside(t) {
+		return
+	}
+	ip(t, "link", "set", "lo", "up")
+	var all []*device
+	var stops []func()
+	for i := range 4 {
+		d := newDevice(t, mdns.Config{SiteKey: siteKey(byte(i % 2))}, fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", 4000+i))
+		all = append(all, d)
+		stops = append(stops, d.start(t))
+	}
+	for i, d := range all {
+		eventually(t, fmt.Sprintf("device %d knows its neighbour", i), 20*time.Second, func() bool {
+			return len(d.knows(all[(i+2)%4].id)) == 1
+		})
+		eventually(t, "counters", 20*time.Second, func() bool { c := d.src.Counters(); return c.Peers == 1 && c.Others == 2 && c.Foreign > 0 })
+		if d.count() != 1 {
+			t.Errorf("device %d knows %d", i, d.count())
+		}
+	}
+	stops[2]()
+	eventually(t, "the neighbour's goodbye", 20*time.Second, func() bool { return all[0].count() == 0 })
+	for _, stop := range stops {
+		stop()
+	}
+	settled(t)
+}
+
+// Another port is another address: it is announced within seconds, and the
+// event replaces what was said before.
+func TestPortChanges(t *testing.T) {
+	if inside(t) {
+		return
+	}
+	ip(t, "link", "set", "lo", "up")
+	a := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/127.0.0.1/tcp/4000")
+	b := newDevice(t, mdns.Config{SiteKey: siteKey(1)}) // does not listen yet
+	a.start(t)
+	b.start(t)
+	eventually(t, "b finds a", 20*time.Second, func() bool { return len(b.knows(a.id)) == 1 })
+	eventually(t, "b says that it is not announced", 20*time.Second, func() bool { return errors.Is(b.state(), mdns.ErrNotAnnounced) })
+	for _, addrs := range [][]string{
+		{"/ip4/127.0.0.1/tcp/5000"},
+		{"/ip4/127.0.0.1/tcp/5001", "/ip6/::1/tcp/5002", "/ip4/127.0.0.1/udp/5001/quic-v1"},
+	} {
+		want := addrsOf(t, addrs...)
+		b.move(want)
+		eventually(t, fmt.Sprint("a learns ", addrs), 30*time.Second, func() bool {
+			got := a.knows(b.id)
+			return len(got) == len(want) && got[0].Equal(want[0])
+		})
+	}
+	if err := b.state(); err != nil {
+		t.Errorf("state: %v", err)
+	}
+}
+
+// Stopping before anything has happened works as well.
+func TestStopAtOnce(t *testing.T) {
+	if inside(t) {
+		return
+	}
+	ip(t, "link", "set", "lo", "up")
+	for i := range 10 {
+		d := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/127.0.0.1/tcp/4000")
+		stop := d.start(t)
+		time.Sleep(time.Duration(i*i) * time.Millisecond)
+		stop()
+	}
+	settled(t)
+}
+
+// A browser that knows nothing of us finds the entry: it is plain DNS-SD.
+func TestPlainBrowser(t *testing.T) {
+	if inside(t) {
+		return
+	}
+	ip(t, "link", "add", "d0", "type", "veth", "peer", "name", "d1")
+	ip(t, "link", "set", "d1", "up")
+	ip(t, "link", "set", "d0", "up")
+	ip(t, "addr", "add", "10.9.0.1/24", "dev", "d0")
+	d := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/10.9.0.1/tcp/4000", "/ip4/127.0.0.1/tcp/4000")
+	d.start(t)
+	resolver, err := zeroconf.NewResolver(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	found := make(chan *zeroconf.ServiceEntry, 10)
+	if err := resolver.Browse(ctx, "_updraft._tcp", "local", found); err != nil {
+		t.Fatal(err)
+	}
+	e := <-found
+	if e == nil || e.Port != 4000 || len(e.AddrIPv4) != 1 || e.AddrIPv4[0].String() != "10.9.0.1" || len(e.Text) != 3 {
+		t.Fatalf("%+v", e)
+	}
+	for _, s := range e.Text {
+		if s == "" || len(s) > 255 {
+			t.Errorf("TXT string %q", s)
+		}
+	}
+	host, _ := os.Hostname()
+	if said := fmt.Sprint(e.HostName, e.Text, e.Instance); strings.Contains(said, host) {
+		t.Errorf("the host's name is told: %s", said)
+	}
+	cancel()
+	for range found {
+	}
 }
