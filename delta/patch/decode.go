@@ -1,0 +1,265 @@
+package patch
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// DecodeOptions configure Decode. The zero value is usable.
+type DecodeOptions struct {
+	Scratch string // directory for temporary files; empty: the system's
+	Memory  int64  // bound on the decoder's heap in bytes; 0: none but the format's
+}
+
+// Info describes a patch.
+type Info struct {
+	BaseSize, NewSize int64
+	BaseSum, NewSum   [32]byte
+	Profile           string
+	Memory            int64 // bytes that a decoder needs, about
+	Work              int64 // bytes that a decoder has to make from differences
+	HeaderBytes       int64 // header and table
+	Segments          []SegmentInfo
+}
+
+// SegmentInfo describes one segment.
+type SegmentInfo struct {
+	Kind   string // copy or plain
+	Offset int64  // of its output
+	Size   int64  // bytes of output
+	Bytes  int64  // in the patch
+}
+
+func (h *header) info(head int64) Info {
+	in := Info{BaseSize: h.baseSize, NewSize: h.newSize, BaseSum: h.baseSum, NewSum: h.newSum, Profile: Plain.String(), Memory: 1 << 20, HeaderBytes: head}
+	var off int64
+	for _, s := range h.segs {
+		si := SegmentInfo{Kind: "copy", Offset: off, Size: s.size, Bytes: s.payload}
+		if s.kind == kindPlain {
+			si.Kind = "plain"
+			in.Work += s.size
+			in.Memory = max(in.Memory, 3*s.size+s.payload+1<<20)
+		}
+		off += s.size
+		in.Segments = append(in.Segments, si)
+	}
+	return in
+}
+
+// Inspect describes a patch from its header.
+func Inspect(p Source) (Info, error) {
+	h, head, err := readHeader(p, p.Size())
+	if err != nil {
+		return Info{}, err
+	}
+	return h.info(head), nil
+}
+
+// copyPiece is how much of a copy segment is in memory at once.
+const copyPiece = 256 << 10
+
+// Decode makes the output of patch p from base and writes it to w, in order and
+// piece by piece. The patch is read once from front to back, and its ReadAt may
+// wait for bytes to arrive. Errors wrap ErrBase when the base is at fault,
+// ErrCorrupt when the patch is.
+func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (Info, error) {
+	h, off, err := readHeader(p, p.Size())
+	if err != nil {
+		return Info{}, err
+	}
+	info := h.info(off)
+	if base.Size() != h.baseSize {
+		return info, fmt.Errorf("%w: it has %d bytes, not %d", ErrBase, base.Size(), h.baseSize)
+	}
+	if o.Memory > 0 && info.Memory > o.Memory {
+		return info, fmt.Errorf("%w: the decoder needs %d bytes of memory, %d are allowed", ErrTooLarge, info.Memory, o.Memory)
+	}
+	d := &decoder{base: base, baseSize: h.baseSize, w: w, whole: sha256.New()}
+	if d.z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(MaxSegment*2)); err != nil {
+		return info, fmt.Errorf("patch: decoder: %w", err)
+	}
+	defer d.z.Close()
+	for i, s := range h.segs {
+		if err := ctx.Err(); err != nil {
+			return info, err
+		}
+		d.payload = grow(d.payload, int(s.payload))
+		if n, err := p.ReadAt(d.payload, off); n < len(d.payload) {
+			return info, fmt.Errorf("patch: read segment %d: %w", i, errors.Join(err, ctx.Err()))
+		}
+		off += s.payload
+		if s.kind == kindCopy {
+			err = d.copy(ctx, s)
+		} else {
+			err = d.plain(s)
+		}
+		if err != nil {
+			return info, d.blame(ctx, h, fmt.Errorf("segment %d: %w", i, err))
+		}
+	}
+	if sum := d.whole.Sum(nil); !bytes.Equal(sum, h.newSum[:]) {
+		return info, d.blame(ctx, h, fmt.Errorf("%w: output does not have its digest", ErrCorrupt))
+	}
+	return info, nil
+}
+
+type decoder struct {
+	base     Source
+	baseSize int64
+	w        io.Writer
+	whole    hash.Hash
+	z        *zstd.Decoder
+
+	payload, out, ctl, diff, lit []byte
+}
+
+// grow returns b with length n.
+func grow(b []byte, n int) []byte {
+	if cap(b) < n {
+		return make([]byte, n)
+	}
+	return b[:n]
+}
+
+// blame finds out whether the base is the cause of a wrong output.
+func (d *decoder) blame(ctx context.Context, h *header, cause error) error {
+	if !errors.Is(cause, ErrCorrupt) {
+		return cause
+	}
+	sum := sha256.New()
+	buf := make([]byte, copyPiece)
+	for off := int64(0); off < d.baseSize && ctx.Err() == nil; off += int64(len(buf)) {
+		b := buf[:min(int64(len(buf)), d.baseSize-off)]
+		if n, err := d.base.ReadAt(b, off); n < len(b) {
+			return fmt.Errorf("%w: read: %w", ErrBase, err)
+		}
+		sum.Write(b)
+	}
+	if ctx.Err() == nil && !bytes.Equal(sum.Sum(nil), h.baseSum[:]) {
+		return fmt.Errorf("%w: its digest differs (%w)", ErrBase, cause)
+	}
+	return cause
+}
+
+func (d *decoder) emit(b []byte) error {
+	d.whole.Write(b)
+	if _, err := d.w.Write(b); err != nil {
+		return fmt.Errorf("patch: write output: %w", err)
+	}
+	return nil
+}
+
+func (d *decoder) readBase(b []byte, off int64) error {
+	if n, err := d.base.ReadAt(b, off); n < len(b) {
+		return fmt.Errorf("%w: read: %w", ErrBase, err)
+	}
+	return nil
+}
+
+func (d *decoder) copy(ctx context.Context, s segment) error {
+	f := &fields{b: d.payload}
+	from := f.size(d.baseSize - s.size)
+	if f.err == nil && len(f.b) > 0 {
+		f.fail("%d bytes after a copy", len(f.b))
+	}
+	if f.err != nil {
+		return f.err
+	}
+	d.out = grow(d.out, copyPiece)
+	for end := from + s.size; from < end; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b := d.out[:min(int64(copyPiece), end-from)]
+		if err := d.readBase(b, from); err != nil {
+			return err
+		}
+		if err := d.emit(b); err != nil {
+			return err
+		}
+		from += int64(len(b))
+	}
+	return nil
+}
+
+func (d *decoder) plain(s segment) error {
+	f := &fields{b: d.payload}
+	d.ctl = d.stream(f, d.ctl, maxPayload)
+	d.diff = d.stream(f, d.diff, s.size)
+	d.lit = d.stream(f, d.lit, s.size)
+	if f.err == nil && len(f.b) > 0 {
+		f.fail("%d bytes after the streams", len(f.b))
+	}
+	if f.err != nil {
+		return f.err
+	}
+	if int64(len(d.diff)+len(d.lit)) != s.size {
+		return fmt.Errorf("%w: %d and %d bytes for %d", ErrCorrupt, len(d.diff), len(d.lit), s.size)
+	}
+	if err := d.assemble(s); err != nil {
+		return err
+	}
+	if sum := sha256.Sum256(d.out); !bytes.Equal(sum[:sumLen], s.sum[:]) {
+		return fmt.Errorf("%w: output does not have its digest", ErrCorrupt)
+	}
+	return d.emit(d.out)
+}
+
+// assemble makes the output in d.out from the three streams.
+func (d *decoder) assemble(s segment) error {
+	d.out = grow(d.out, int(s.size))
+	out, diff, lit := d.out, d.diff, d.lit
+	c := &fields{b: d.ctl}
+	last := int64(0)
+	for len(c.b) > 0 {
+		n := c.size(int64(len(lit)))
+		from := last + c.signed()
+		l := c.size(int64(len(diff)))
+		if c.err != nil {
+			return c.err
+		}
+		if from < 0 || from > d.baseSize-l || int64(len(out)) < n+l {
+			return fmt.Errorf("%w: cover of %d bytes at %d of the base", ErrCorrupt, l, from)
+		}
+		copy(out, lit[:n])
+		lit, out = lit[n:], out[n:]
+		if err := d.readBase(out[:l], from); err != nil {
+			return err
+		}
+		for i, x := range diff[:l] {
+			out[i] += x
+		}
+		diff, out = diff[l:], out[l:]
+		last = from + l
+	}
+	if len(lit) != len(out) || len(diff) != 0 {
+		return fmt.Errorf("%w: streams do not add up", ErrCorrupt)
+	}
+	copy(out, lit)
+	return nil
+}
+
+// stream reads one stream of at most limit bytes.
+func (d *decoder) stream(f *fields, buf []byte, limit int64) []byte {
+	n := f.size(limit)
+	if n == 0 || f.err != nil {
+		return buf[:0]
+	}
+	z := f.size(int64(len(f.b)))
+	if z == 0 {
+		return append(buf[:0], f.take(n)...)
+	}
+	out, err := d.z.DecodeAll(f.take(z), grow(buf, int(n))[:0])
+	if err != nil || int64(len(out)) != n {
+		f.fail("stream of %d bytes", n)
+		return buf[:0]
+	}
+	return out
+}

@@ -1,0 +1,21 @@
+// Package patch encodes a byte stream as the difference from another, its base,
+// and decodes it.
+//
+// A patch is a header, a table of segments and their payloads (FORMAT.md has every
+// field). Segments follow one another in the output and decode independently:
+//
+//	copy   one run of the base, as it is; of any length; a few bytes in the patch
+//	plain  up to 4 MiB of output: covers (runs of the base that agree with the new
+//	       bytes mostly), the differences within them, and literal bytes between
+//	       them, each as a zstd frame
+//
+// Covers are found in the manner of bsdiff (C. Percival, "Naive differences of
+// executable code", 2003): exact seeds, here from hash chains over the base,
+// extended in both directions while most bytes agree; what moved in code leaves
+// small, regular differences that compress well.
+//
+// Guarantees: the same inputs and options give the same patch; a decoder's memory
+// depends on the segment size only, at most 32 MiB; the base is read by ranges; no
+// length in a patch is trusted; a plain segment is checked against its digest
+// before it is written, and the whole output against its digest at the end.
+package patch

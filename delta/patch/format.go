@@ -1,0 +1,217 @@
+package patch
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	magic   = "UDPATCH1"
+	sumLen  = 16 // bytes of a segment's digest: sha2-256, cut
+	maxSegs = 1 << 20
+	// MaxSize is the largest output and base, in bytes.
+	MaxSize = int64(1) << 40
+	// MaxSegment is the largest output of a plain segment, in bytes.
+	MaxSegment = 8 << 20
+	// maxPayload bounds the payload of a segment: incompressible literals and
+	// covers that alternate byte by byte stay below.
+	maxPayload = 3 * MaxSegment
+	// maxHeader bounds header and table.
+	maxHeader = 128 + maxSegs*(1+10+10+sumLen)
+)
+
+// Kinds of segments.
+const (
+	kindCopy  = 1
+	kindPlain = 2
+)
+
+var (
+	// ErrCorrupt reports bytes that are not a patch, or a patch that does not give
+	// the output it names.
+	ErrCorrupt = errors.New("patch: corrupt")
+	// ErrVersion reports a patch of a later format.
+	ErrVersion = errors.New("patch: format is newer than this program")
+	// ErrBase reports a base that is not the one the patch was made from.
+	ErrBase = errors.New("patch: base is not the one this patch was made from")
+	// ErrTooLarge reports sizes above the limits.
+	ErrTooLarge = errors.New("patch: too large")
+)
+
+// segment is a row of the table.
+type segment struct {
+	kind    byte
+	size    int64 // bytes of output
+	payload int64 // bytes in the patch
+	sum     [sumLen]byte
+}
+
+// header is what stands in front of the payloads.
+type header struct {
+	baseSize, newSize int64
+	baseSum, newSum   [32]byte
+	segs              []segment
+}
+
+// append encodes the header:
+//
+//	magic 8 bytes; length of what follows (uint32, little endian);
+//	base size, new size (uvarint); base digest, new digest (32 bytes each);
+//	number of segments (uvarint), and for each:
+//	kind (1 byte), size, payload (uvarint), digest (16 bytes; not for copy)
+func (h *header) append(b []byte) []byte {
+	var t []byte
+	t = binary.AppendUvarint(t, uint64(h.baseSize))
+	t = binary.AppendUvarint(t, uint64(h.newSize))
+	t = append(t, h.baseSum[:]...)
+	t = append(t, h.newSum[:]...)
+	t = binary.AppendUvarint(t, uint64(len(h.segs)))
+	for _, s := range h.segs {
+		t = append(t, s.kind)
+		t = binary.AppendUvarint(t, uint64(s.size))
+		t = binary.AppendUvarint(t, uint64(s.payload))
+		if s.kind != kindCopy {
+			t = append(t, s.sum[:]...)
+		}
+	}
+	b = append(b, magic...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(t)))
+	return append(b, t...)
+}
+
+// readHeader reads and checks the header of a patch of size bytes, and returns
+// where the payloads begin.
+func readHeader(r io.ReaderAt, size int64) (*header, int64, error) {
+	var fixed [12]byte
+	if size < int64(len(fixed)) {
+		return nil, 0, fmt.Errorf("%w: %d bytes", ErrCorrupt, size)
+	}
+	if _, err := r.ReadAt(fixed[:], 0); err != nil {
+		return nil, 0, fmt.Errorf("patch: read header: %w", err)
+	}
+	if !bytes.Equal(fixed[:7], []byte(magic[:7])) {
+		return nil, 0, fmt.Errorf("%w: not a patch", ErrCorrupt)
+	}
+	if fixed[7] != magic[7] {
+		return nil, 0, fmt.Errorf("%w: %q", ErrVersion, fixed[:8])
+	}
+	n := int64(binary.LittleEndian.Uint32(fixed[8:]))
+	if n > maxHeader || n > size-12 {
+		return nil, 0, fmt.Errorf("%w: header of %d bytes", ErrCorrupt, n)
+	}
+	b := make([]byte, n)
+	if _, err := r.ReadAt(b, 12); err != nil && !(errors.Is(err, io.EOF) && size == 12+n) {
+		return nil, 0, fmt.Errorf("patch: read header: %w", err)
+	}
+	h, err := parseHeader(b, size-12-n)
+	return h, 12 + n, err
+}
+
+func parseHeader(b []byte, payloads int64) (*header, error) {
+	d := &fields{b: b}
+	h := &header{baseSize: d.size(MaxSize), newSize: d.size(MaxSize)}
+	d.bytes(h.baseSum[:])
+	d.bytes(h.newSum[:])
+	n := d.size(min(maxSegs, int64(len(b))))
+	if d.err != nil {
+		return nil, d.err
+	}
+	h.segs = make([]segment, n)
+	var out int64
+	for i := range h.segs {
+		s := &h.segs[i]
+		s.kind = d.byte()
+		s.size = d.size(h.newSize - out)
+		s.payload = d.size(payloads)
+		limit := h.newSize
+		switch s.kind {
+		case kindCopy:
+			limit = min(limit, h.baseSize)
+			if s.payload > 10 {
+				d.fail("copy segment of %d bytes", s.payload)
+			}
+		case kindPlain:
+			d.bytes(s.sum[:])
+			limit = MaxSegment
+		default:
+			d.fail("segment of kind %d", s.kind)
+		}
+		if d.err == nil && (s.size < 1 || s.size > limit || s.payload > maxPayload) {
+			d.fail("segment of %d bytes from %d", s.size, s.payload)
+		}
+		if d.err != nil {
+			return nil, d.err
+		}
+		out += s.size
+		payloads -= s.payload
+	}
+	if out != h.newSize || payloads != 0 || len(d.b) != 0 {
+		return nil, fmt.Errorf("%w: segments do not add up", ErrCorrupt)
+	}
+	return h, nil
+}
+
+// fields reads bounded fields and keeps the first error.
+type fields struct {
+	b   []byte
+	err error
+}
+
+func (d *fields) fail(format string, a ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, a...)...)
+		d.b = nil
+	}
+}
+
+func (d *fields) size(limit int64) int64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 || v > uint64(max(limit, 0)) {
+		d.fail("number above %d", limit)
+		return 0
+	}
+	d.b = d.b[n:]
+	return int64(v)
+}
+
+func (d *fields) signed() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.fail("bad number")
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *fields) byte() byte {
+	if len(d.b) == 0 {
+		d.fail("cut short")
+		return 0
+	}
+	c := d.b[0]
+	d.b = d.b[1:]
+	return c
+}
+
+func (d *fields) bytes(dst []byte) {
+	if len(d.b) < len(dst) {
+		d.fail("cut short")
+		return
+	}
+	copy(dst, d.b)
+	d.b = d.b[len(dst):]
+}
+
+func (d *fields) take(n int64) []byte {
+	if n > int64(len(d.b)) {
+		d.fail("cut short")
+		return nil
+	}
+	out := d.b[:n]
+	d.b = d.b[n:]
+	return out
+}
