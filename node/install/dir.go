@@ -1,0 +1,269 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"updraft/delta/release"
+)
+
+const (
+	releasesDir = "releases"
+	currentLink = "current"
+	holdFile    = "hold"
+	partial     = ".partial"
+	unlinked    = ".removed"
+)
+
+var (
+	// ErrNoSpace is wrapped by a *SpaceError.
+	ErrNoSpace = errors.New("install: not enough free space")
+	// ErrVersion reports a version that cannot name a directory.
+	ErrVersion = errors.New("install: unusable version")
+)
+
+// SpaceError says how much space is missing. It is ErrNoSpace.
+type SpaceError struct {
+	Dir        string
+	Need, Have int64 // bytes
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("%v on %s: %d bytes needed, %d free", ErrNoSpace, e.Dir, e.Need, e.Have)
+}
+
+func (e *SpaceError) Unwrap() error { return ErrNoSpace }
+
+// Space returns a *SpaceError unless the file system of dir has need bytes free
+// for unprivileged users.
+func Space(dir string, need int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("install: free space of %s: %w", dir, err)
+	}
+	if have := int64(st.Bavail) * int64(st.Bsize); have < need {
+		return &SpaceError{dir, need, have}
+	}
+	return nil
+}
+
+// Dir is the releases of a data directory. One process uses it at a time; its
+// methods may be called from any goroutine, those that change something from one
+// at a time.
+type Dir struct{ data string }
+
+// Open makes the directory for releases below data.
+func Open(data string) (*Dir, error) {
+	if err := os.MkdirAll(filepath.Join(data, releasesDir), 0o755); err != nil {
+		return nil, fmt.Errorf("install: make releases directory: %w", err)
+	}
+	return &Dir{data}, nil
+}
+
+// Path returns where a release lies once it is complete.
+func (d *Dir) Path(version string) string { return filepath.Join(d.data, releasesDir, version) }
+
+func (d *Dir) partialPath(version string) string {
+	return filepath.Join(d.data, releasesDir, "."+version+partial)
+}
+
+// Staging returns the directory in which a release is assembled. What an earlier
+// run left there is kept.
+func (d *Dir) Staging(version string) (string, error) {
+	if err := release.CheckVersion(version); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrVersion, err)
+	}
+	p := d.partialPath(version)
+	if err := os.MkdirAll(p, 0o755); err != nil {
+		return "", fmt.Errorf("install: make staging directory: %w", err)
+	}
+	return p, nil
+}
+
+// Publish gives an assembled release its final name and makes that durable. The
+// files in it must have been synced. It may be repeated after a crash.
+func (d *Dir) Publish(version string) (string, error) {
+	from, to := d.partialPath(version), d.Path(version)
+	if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(to); err != nil {
+			return "", fmt.Errorf("install: release %s is neither staged nor there: %w", version, err)
+		}
+		return to, nil
+	}
+	if _, err := os.Lstat(to); err == nil {
+		if cur, ok := d.Current(); ok && cur == version {
+			return "", fmt.Errorf("install: release %s is in service and cannot be replaced", version)
+		}
+		if err := os.RemoveAll(to); err != nil {
+			return "", fmt.Errorf("install: remove incomplete release: %w", err)
+		}
+	}
+	if err := syncDir(from); err != nil {
+		return "", err
+	}
+	// The directory's time says when it was installed; Prune goes by it.
+	now := time.Now()
+	if err := os.Chtimes(from, now, now); err != nil {
+		return "", fmt.Errorf("install: stamp release: %w", err)
+	}
+	if err := os.Rename(from, to); err != nil {
+		return "", fmt.Errorf("install: name release: %w", err)
+	}
+	return to, syncDir(filepath.Dir(to))
+}
+
+// Switch puts a complete release into service.
+func (d *Dir) Switch(version string) error {
+	if fi, err := os.Stat(d.Path(version)); err != nil || !fi.IsDir() {
+		return fmt.Errorf("install: release %s is not there: %w", version, errors.Join(err, fs.ErrNotExist))
+	}
+	if err := renameio.Symlink(filepath.Join(releasesDir, version), filepath.Join(d.data, currentLink)); err != nil {
+		return fmt.Errorf("install: switch to %s: %w", version, err)
+	}
+	return syncDir(d.data)
+}
+
+// Unlink takes whatever is in service out of service.
+func (d *Dir) Unlink() error {
+	if err := os.Remove(filepath.Join(d.data, currentLink)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("install: take release out of service: %w", err)
+	}
+	return syncDir(d.data)
+}
+
+// Current returns the version in service.
+func (d *Dir) Current() (version string, ok bool) {
+	to, err := os.Readlink(filepath.Join(d.data, currentLink))
+	if err != nil {
+		return "", false
+	}
+	version = filepath.Base(to)
+	if fi, err := os.Stat(d.Path(version)); err != nil || !fi.IsDir() {
+		return "", false
+	}
+	return version, true
+}
+
+// Held reports whether the hold file exists.
+func (d *Dir) Held() bool {
+	_, err := os.Lstat(filepath.Join(d.data, holdFile))
+	return err == nil
+}
+
+// Recover removes what a crash left half done: links under temporary names and
+// releases whose removal had begun.
+func (d *Dir) Recover() error {
+	es, err := os.ReadDir(d.data)
+	if err != nil {
+		return fmt.Errorf("install: read data directory: %w", err)
+	}
+	for _, e := range es {
+		// renameio makes the new link under a name of its own in a directory beside.
+		if strings.HasPrefix(e.Name(), "."+currentLink) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(d.data, e.Name())))
+		}
+	}
+	rs, e := os.ReadDir(filepath.Join(d.data, releasesDir))
+	if e != nil {
+		return errors.Join(err, fmt.Errorf("install: read releases: %w", e))
+	}
+	for _, r := range rs {
+		if strings.HasSuffix(r.Name(), unlinked) {
+			err = errors.Join(err, os.RemoveAll(d.Path(r.Name())))
+		}
+	}
+	return err
+}
+
+// Versions returns the complete releases, the newest installed first.
+func (d *Dir) Versions() ([]string, error) {
+	es, err := os.ReadDir(filepath.Join(d.data, releasesDir))
+	if err != nil {
+		return nil, fmt.Errorf("install: read releases: %w", err)
+	}
+	type rel struct {
+		v string
+		t time.Time
+	}
+	var list []rel
+	for _, e := range es {
+		if fi, err := e.Info(); err == nil && e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			list = append(list, rel{e.Name(), fi.ModTime()})
+		}
+	}
+	slices.SortFunc(list, func(a, b rel) int { return b.t.Compare(a.t) })
+	out := make([]string, len(list))
+	for i, r := range list {
+		out[i] = r.v
+	}
+	return out, nil
+}
+
+// Prune removes all but keep releases: the one in service and the newest others.
+// It also removes what was staged for other versions. It returns the versions
+// that are gone.
+func (d *Dir) Prune(keep int) (gone []string, err error) {
+	vs, err := d.Versions()
+	if err != nil {
+		return nil, err
+	}
+	cur, ok := d.Current()
+	if ok {
+		keep--
+	}
+	for _, v := range vs {
+		if v == cur {
+			continue
+		}
+		if keep > 0 {
+			keep--
+			continue
+		}
+		if e := d.remove(v); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		gone = append(gone, v)
+	}
+	es, e := os.ReadDir(filepath.Join(d.data, releasesDir))
+	err = errors.Join(err, e)
+	for _, e := range es {
+		if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), partial) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(d.data, releasesDir, e.Name())))
+		}
+	}
+	return gone, err
+}
+
+// remove deletes a release; it loses its name first, so that half of one is never
+// taken for a whole.
+func (d *Dir) remove(version string) error {
+	out := d.Path("." + version + unlinked)
+	if err := os.Rename(d.Path(version), out); err != nil {
+		return fmt.Errorf("install: remove release %s: %w", version, err)
+	}
+	if err := os.RemoveAll(out); err != nil {
+		return fmt.Errorf("install: remove release %s: %w", version, err)
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("install: sync: %w", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("install: sync %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package report
+
+import "time"
+
+// Status is the state of a device.
+type Status struct {
+	Name      string          `json:"name"`
+	Type      string          `json:"type"`
+	Site      string          `json:"site"`
+	Channel   string          `json:"channel"`
+	Role      string          `json:"role"` // device or gateway
+	PeerID    string          `json:"peer_id"`
+	State     string          `json:"state"`              // starting, idle, checking, fetching, rebuilding, installing, failed
+	Current   string          `json:"current"`            // version in service; empty: none
+	Target    string          `json:"target"`             // version the channel names; empty: unknown
+	Holder    string          `json:"holder,omitempty"`   // device that holds the uplink now
+	IsHolder  bool            `json:"is_holder"`          // it is this device
+	Progress  *Progress       `json:"progress,omitempty"` // of the update under way
+	Bytes     Bytes           `json:"bytes"`              // since the agent started
+	Peers     int             `json:"peers"`              // connected devices of the site
+	Problems  []Problem       `json:"problems"`
+	Why       []string        `json:"why,omitempty"` // reasons of the last plan this device made
+	LastCheck time.Time       `json:"last_check,omitzero"`
+	Since     time.Time       `json:"since"` // start of the agent
+	Releases  []ReleaseStatus `json:"releases"`
+}
+
+// Progress counts verified bytes of the release under way.
+type Progress struct {
+	Have  int64 `json:"have"`
+	Total int64 `json:"total"`
+}
+
+// Bytes counts by source.
+type Bytes struct {
+	Uplink  int64 `json:"uplink"`  // received from the origin, with HTTP headers
+	LANIn   int64 `json:"lan_in"`  // payload received from peers
+	LANOut  int64 `json:"lan_out"` // payload sent to peers
+	Reused  int64 `json:"reused"`  // taken from releases held here
+	Written int64 `json:"written"` // written to the file system for releases
+}
+
+// ReleaseStatus is a release held on the device.
+type ReleaseStatus struct {
+	Version   string           `json:"version"`
+	InService bool             `json:"in_service"`
+	Artifacts []ArtifactStatus `json:"artifacts"`
+}
+
+// ArtifactStatus is one artifact of a release.
+type ArtifactStatus struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"` // file or tree
+	Size int64  `json:"size"` // bytes of the stream
+	CID  string `json:"cid"`  // digest of the stream, as CIDv1 raw sha2-256
+}
+
+// Peer is a connected device of the site.
+type Peer struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Type     string    `json:"type"`
+	Roles    []string  `json:"roles"`
+	Addr     string    `json:"addr"` // multiaddr of the connection
+	Since    time.Time `json:"since"`
+	Version  string    `json:"version"`  // in service there
+	State    string    `json:"state"`    // as Status.State
+	Progress int       `json:"progress"` // per mille of its update
+	Gateway  bool      `json:"gateway"`
+	BytesIn  int64     `json:"bytes_in"`  // payload received from it
+	BytesOut int64     `json:"bytes_out"` // payload sent to it
+}
+
+// CheckResult is what a look for a release found.
+type CheckResult struct {
+	Current string `json:"current"`
+	Target  string `json:"target"`
+	New     bool   `json:"new"` // Target is not in service yet
+}
