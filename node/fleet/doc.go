@@ -1,0 +1,38 @@
+// Package fleet is the publisher's side: the directory that holds a fleet's keys,
+// its origin tree and what was published and enrolled.
+//
+//	fleet.json                    name, format
+//	keys/                         mode 0700, files 0600
+//	  root.key targets.key        keep offline; needed to rotate keys and open channels
+//	  snapshot.key timestamp.key  sign every release
+//	  channel-<channel>.key       one for each channel
+//	  ca.key                      signs device certificates
+//	  site.secret                 site keys are derived from it
+//	origin/                       what a web server serves: see package release
+//	releases/<channel>/<sequence>-<version>.manifest
+//	devices/<name>.json           certificates given out
+//	staging/                      a publish at work
+//	lock                          held while publishing
+//
+// A publish builds into staging, moves the finished objects into the origin, where
+// nothing refers to them yet, and signs: the release appears with the rename of
+// timestamp.json or not at all. What an interrupted publish left is removed by the
+// next one. Only one process publishes at a time.
+package fleet
+
+import "errors"
+
+var (
+	// ErrNotFleet reports a directory that Init did not make, or did not finish.
+	ErrNotFleet = errors.New("fleet: not a fleet directory")
+	// ErrNotEmpty reports a directory that Init will not use.
+	ErrNotEmpty = errors.New("fleet: directory is not empty")
+	// ErrBusy reports that another process is publishing.
+	ErrBusy = errors.New("fleet: another process is at work in this fleet")
+	// ErrExists reports a version or a device that is there already.
+	ErrExists = errors.New("fleet: exists already")
+	// ErrStaged reports a build that does not hold what its manifest names.
+	ErrStaged = errors.New("fleet: the build does not match its manifest")
+	// ErrOptions reports options that cannot be used.
+	ErrOptions = errors.New("fleet: unusable options")
+)

@@ -1,0 +1,212 @@
+package fleet
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+
+	"updraft/delta/release"
+	"updraft/node/identity"
+)
+
+// DefaultTTL is how long a certificate is valid.
+const DefaultTTL = 730 * 24 * time.Hour
+
+// EnrollOptions describes a device.
+type EnrollOptions struct {
+	Name      string        // of the device; with a Request empty: the one asked for
+	Type      string        // empty: the request's, or release.AnyType
+	Site      string        // empty: "default"
+	Channel   string        // empty: "stable"
+	Origins   []string      // http(s) or file URLs, or absolute directories
+	Peers     []string      // multiaddrs with /p2p/
+	Bootstrap []string      // multiaddrs with /p2p/
+	Gateway   bool          // role gateway besides device
+	Roles     []string      // further roles
+	TTL       time.Duration // zero: DefaultTTL
+	Request   []byte        // a request made on the device; empty: the key is made here
+	Replace   bool          // the name is enrolled already: give out a new certificate
+}
+
+// Device is a certificate that was given out.
+type Device struct {
+	Name     string   `json:"name"`
+	Type     string   `json:"type"`
+	Site     string   `json:"site"`
+	Channel  string   `json:"channel"`
+	Roles    []string `json:"roles"`
+	Serial   uint64   `json:"serial,string"`
+	Peer     string   `json:"peer"`
+	Enrolled int64    `json:"enrolled"`  // unix seconds
+	NotAfter int64    `json:"not_after"` // unix seconds
+}
+
+// Enroll makes a device of the fleet: it signs a certificate for a new key, or for
+// the key of a request, and returns what the device needs. The key of a new device
+// is only in what is returned.
+func (f *Fleet) Enroll(o EnrollOptions) (e *identity.Enrollment, err error) {
+	var key []byte
+	var id peer.ID
+	if len(o.Request) > 0 {
+		r, err := identity.ParseRequest(o.Request)
+		if err != nil {
+			return nil, err
+		}
+		id = r.Peer
+		o.Name, o.Type = or(o.Name, r.Name), or(o.Type, r.Type)
+	} else {
+		if key, err = identity.NewKey(); err != nil {
+			return nil, err
+		}
+		if _, id, err = identity.ParseKey(key); err != nil {
+			return nil, err
+		}
+	}
+	o.Type, o.Site, o.Channel = or(o.Type, release.AnyType), or(o.Site, "default"), or(o.Channel, "stable")
+	if o.TTL == 0 {
+		o.TTL = DefaultTTL
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	err = f.locked(func() error {
+		e, err = f.enroll(o, id, key)
+		return err
+	})
+	return e, err
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+func (o *EnrollOptions) check() error {
+	if err := release.CheckChannel(o.Channel); err != nil {
+		return fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	for what, s := range map[string]string{"device name": o.Name, "device type": o.Type, "site": o.Site} {
+		if err := identity.CheckName(s); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrOptions, what, err)
+		}
+	}
+	if o.TTL < 0 {
+		return fmt.Errorf("%w: validity of %v", ErrOptions, o.TTL)
+	}
+	for _, s := range o.Origins {
+		u, err := url.Parse(s)
+		if err != nil || !filepath.IsAbs(s) && !(u.Host != "" && slices.Contains([]string{"http", "https"}, u.Scheme)) && u.Scheme != "file" {
+			return fmt.Errorf("%w: origin %q: use http://, https://, file:/// or an absolute directory", ErrOptions, s)
+		}
+	}
+	for _, s := range slices.Concat(o.Peers, o.Bootstrap) {
+		a, err := multiaddr.NewMultiaddr(s)
+		if err == nil {
+			_, err = peer.AddrInfoFromP2pAddr(a)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: peer %q: %w", ErrOptions, s, err)
+		}
+	}
+	return nil
+}
+
+func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrollment, error) {
+	record := f.path("devices", o.Name+".json")
+	if _, err := os.Lstat(record); err == nil && !o.Replace {
+		return nil, fmt.Errorf("%w: device %s", ErrExists, o.Name)
+	}
+	ca, err := release.ReadKey(f.path("keys", caFile))
+	if err != nil {
+		return nil, err
+	}
+	var serial [8]byte
+	if _, err := rand.Read(serial[:]); err != nil {
+		return nil, err
+	}
+	now := f.now()
+	c := identity.Cert{Serial: binary.LittleEndian.Uint64(serial[:]), Peer: id, Name: o.Name, Type: o.Type, Site: o.Site,
+		Roles: roles(o), NotBefore: now.Unix(), NotAfter: now.Add(o.TTL).Unix()}
+	cert, err := c.Sign(ca)
+	if err != nil {
+		return nil, err
+	}
+	public, err := f.Authority()
+	if err != nil {
+		return nil, err
+	}
+	repo, err := f.Repo()
+	if err != nil {
+		return nil, err
+	}
+	root, err := repo.Root()
+	if err != nil {
+		return nil, err
+	}
+	site, err := f.SiteKey(o.Site)
+	if err != nil {
+		return nil, err
+	}
+	e := &identity.Enrollment{Fleet: f.config.Name, CA: public, Root: root, Key: key, Cert: cert, SiteKey: site,
+		Name: o.Name, Type: o.Type, Site: o.Site, Channel: o.Channel, Origins: o.Origins, Peers: o.Peers, Bootstrap: o.Bootstrap}
+	if _, err := e.Encode(); err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(Device{Name: c.Name, Type: c.Type, Site: c.Site, Channel: o.Channel, Roles: c.Roles, Serial: c.Serial,
+		Peer: id.String(), Enrolled: c.NotBefore, NotAfter: c.NotAfter}, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return e, identity.WriteSecret(record, append(b, '\n'))
+}
+
+func roles(o EnrollOptions) []string {
+	list := []string{identity.RoleDevice}
+	if o.Gateway {
+		list = append(list, identity.RoleGateway)
+	}
+	for _, r := range o.Roles {
+		if !slices.Contains(list, r) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// Devices lists the devices enrolled, by name.
+func (f *Fleet) Devices() ([]Device, error) {
+	entries, err := os.ReadDir(f.path("devices"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var list []Device
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") {
+			continue
+		}
+		b, err := os.ReadFile(f.path("devices", e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		var d Device
+		if err := json.Unmarshal(b, &d); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.path("devices", e.Name()), err)
+		}
+		list = append(list, d)
+	}
+	return list, nil
+}
