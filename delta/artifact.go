@@ -33,6 +33,9 @@ type Stream interface {
 
 // ReadIndex reads the chunk table of a from an origin directory, verified.
 func ReadIndex(origin string, a *release.Artifact) ([]chunk.Chunk, error) {
+	if a.Size == 0 {
+		return nil, nil
+	}
 	b, err := readObject(origin, IndexDir, a.Index, maxIndex)
 	if err != nil {
 		return nil, err
@@ -57,6 +60,9 @@ func streamSize(list []chunk.Chunk) int64 {
 
 // ReadPackMap reads the pack map of a from an origin directory, verified.
 func ReadPackMap(origin string, m *release.Manifest, a *release.Artifact) (PackMap, error) {
+	if a.Size == 0 {
+		return nil, nil
+	}
 	b, err := readObject(origin, MapDir, a.Map, maxMap)
 	if err != nil {
 		return nil, err

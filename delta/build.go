@@ -40,7 +40,11 @@ type BuildOptions struct {
 	// Previous are the earlier releases whose packs may be referred to and for
 	// which patches are made, newest first.
 	Previous []*release.Manifest
-	Deltas   int            // for how many of Previous patches are made, for each artifact
+	Deltas   int // for how many of Previous patches are made, for each artifact
+	// Full also makes a patch from the empty stream, which every device has, and
+	// keeps it by the same rule: one compressed stream where chunks, each by
+	// itself, cost a tenth to a fifth more.
+	Full     bool
 	Jobs     int            // goroutines that compress; 0: one for each CPU; at most 8; each takes about 36 MiB
 	Scratch  string         // directory for bases and patches under work; empty: the system's
 	Patch    patch.Options  // Jobs, Scratch, Progress and the listing offsets are set by Build

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"updraft/delta"
+	"updraft/delta/patch"
 	"updraft/delta/release"
 	"updraft/delta/tree"
 )
@@ -239,6 +240,77 @@ func TestUselessPatchIsDropped(t *testing.T) {
 	}
 	if files, _ := os.ReadDir(filepath.Join(origin, delta.PatchDir)); len(files) != 0 {
 		t.Errorf("%d patches published", len(files))
+	}
+}
+
+func TestFullPatch(t *testing.T) {
+	origin := filepath.Join(t.TempDir(), "origin")
+	app := program(15, 600_000)
+	m, stats := publish(t, origin, []delta.Input{{Path: plant(t, map[string][]byte{"a/b": app, "c": app[:100_000]})}},
+		delta.BuildOptions{Version: "1", Full: true})
+	p := stats.Artifacts[0].Patches
+	if len(p) != 1 || p[0].BaseVersion != delta.EmptyVersion || p[0].Chunks != stats.PackSize {
+		t.Fatalf("patches %+v", p)
+	}
+	if p[0].Kept != (len(m.Artifacts[0].Patches) == 1) {
+		t.Error("kept, but not in the manifest")
+	}
+	if !p[0].Kept {
+		t.Skip("not worth keeping with this engine")
+	}
+	var got bytes.Buffer
+	must(t, decode(t, origin, &m.Artifacts[0].Patches[0], bytes.NewReader(nil), &got))
+	if !bytes.Equal(got.Bytes(), contents(t, origin, m, 0)) {
+		t.Error("stream from nothing differs")
+	}
+}
+
+// decode applies a patch that lies at the origin.
+func decode(t *testing.T, origin string, p *release.Patch, base patch.Source, w io.Writer) error {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(origin, delta.ObjectName(delta.PatchDir, p.Sum)))
+	must(t, err)
+	_, err = patch.Decode(t.Context(), bytes.NewReader(b), base, w, patch.DecodeOptions{})
+	return err
+}
+
+// TestTreeFromInstalledTree goes the way of a device: what is installed is the
+// base, the patch gives the stream, the stream the new tree.
+func TestTreeFromInstalledTree(t *testing.T) {
+	origin := filepath.Join(t.TempDir(), "origin")
+	app := program(14, 800_000)
+	old := plant(t, map[string][]byte{"bin/app": app, "etc/conf": []byte("x=1\n"), "gone": app[:50_000]})
+	m1, _ := publish(t, origin, []delta.Input{{Path: old}}, delta.BuildOptions{Version: "1"})
+	next := plant(t, map[string][]byte{"bin/app": edit(app, 9), "etc/conf": []byte("x=2\n"), "etc/new": app[:60_000]})
+	m2, _ := publish(t, origin, []delta.Input{{Path: next}},
+		delta.BuildOptions{Version: "2", Previous: []*release.Manifest{m1}, Deltas: 1})
+	a := &m2.Artifacts[0]
+	if len(a.Patches) != 1 {
+		t.Fatal("no patch")
+	}
+	l, err := tree.Walk(old)
+	must(t, err)
+	base, err := tree.Open(old, l)
+	must(t, err)
+	defer base.Close()
+	var stream bytes.Buffer
+	must(t, decode(t, origin, &a.Patches[0], base, &stream))
+	must(t, delta.CheckStream(bytes.NewReader(stream.Bytes()), a))
+	list, err := tree.Parse(stream.Bytes()[:a.ListingSize])
+	must(t, err)
+	dst := t.TempDir()
+	w, err := tree.NewWriter(dst, list)
+	must(t, err)
+	_, err = w.WriteAt(stream.Bytes(), 0)
+	must(t, err)
+	must(t, w.Finish())
+	must(t, w.Close())
+	got, err := tree.Walk(dst)
+	must(t, err)
+	want, err := tree.Walk(next)
+	must(t, err)
+	if !bytes.Equal(got.Append(nil), want.Append(nil)) {
+		t.Error("installed tree differs from the published one")
 	}
 }
 

@@ -20,8 +20,12 @@ const BlockSize = 256 << 10
 // that it makes unnecessary.
 const keepNum, keepDen = 9, 10
 
+// EmptyVersion is what stands for the base's version in a patch from the empty
+// stream.
+const EmptyVersion = "empty"
+
 // patches makes the patches of artifact i from the newest releases that have one
-// to start from.
+// to start from, and from nothing.
 func (b *builder) patches(ctx context.Context, i int) error {
 	a := &b.m.Artifacts[i]
 	done := map[[32]byte]bool{a.Sum: true} // the same bytes need no patch
@@ -42,6 +46,13 @@ func (b *builder) patches(ctx context.Context, i int) error {
 		if err := b.patch(ctx, i, m, base); err != nil {
 			return fmt.Errorf("patch of %s from %s: %w", a.Name, m.Version, err)
 		}
+	}
+	if !b.o.Full || a.Size == 0 || len(a.Patches) >= release.MaxPatches {
+		return nil
+	}
+	nothing := &release.Artifact{Kind: a.Kind, Sum: sha256.Sum256(nil)}
+	if err := b.patch(ctx, i, &release.Manifest{Version: EmptyVersion}, nothing); err != nil {
+		return fmt.Errorf("patch of %s from nothing: %w", a.Name, err)
 	}
 	return nil
 }
