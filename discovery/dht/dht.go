@@ -33,7 +33,7 @@ const Name = "dht"
 const Prefix protocol.ID = "/updraft"
 
 const (
-	defaultFind    = time.Hour
+	defaultFind    = 2 * time.Hour
 	defaultProvide = 4 * time.Hour
 	maxFound       = 1024             // providers taken from one search
 	maxContent     = 256              // digests announced besides the site
@@ -67,7 +67,7 @@ type Config struct {
 	// not served and not kept. Called from several goroutines; must not block.
 	Admitted func(peer.ID) bool
 	// FindEvery is the shortest pause between searches once the site is known.
-	// Zero: 1 h.
+	// Zero: 2 h.
 	FindEvery time.Duration
 	// ProvideEvery is the pause between announcements. Zero: 4 h. Records live
 	// three times as long.
@@ -166,7 +166,7 @@ func (s *Source) options() []kad.Option {
 	opts := []kad.Option{
 		kad.ProtocolPrefix(Prefix), kad.Mode(kad.ModeServer), kad.DisableValues(),
 		kad.BootstrapPeersFunc(s.bootstrap),
-		kad.RoutingTableRefreshPeriod(time.Hour),
+		kad.DisableAutoRefresh(), // run refreshes it before some searches
 		kad.AddressFilter(reachable),
 		kad.ProviderManagerOpts(
 			records.ProvideValidity(3*s.cfg.ProvideEvery),

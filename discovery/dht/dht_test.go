@@ -284,3 +284,45 @@ func TestContentLimit(t *testing.T) {
 		t.Error("a source without a host")
 	}
 }
+
+// What an hour of a settled site costs: a search, and a quarter of an
+// announcement. The figures are printed; the package comment states them.
+func TestTraffic(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many real hosts are left out by -short")
+	}
+	first := start(t, dht.Config{SiteKey: key(6)})
+	nodes := []*node{first}
+	for range 19 {
+		nodes = append(nodes, start(t, dht.Config{SiteKey: key(6), Bootstrap: []peer.AddrInfo{first.self()}}))
+	}
+	last := nodes[len(nodes)-1]
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var ids []peer.ID
+	for _, n := range nodes[:len(nodes)-1] {
+		ids = append(ids, n.host.ID())
+		// All provide: then a search brings as many records as the site's.
+		if err := n.src.Provide(ctx, key(7)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	measure := func(what string, do func() error) {
+		time.Sleep(2 * time.Second) // totals are brought up to date every second
+		before := last.bw.GetBandwidthTotals()
+		if err := do(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		time.Sleep(2 * time.Second)
+		after := last.bw.GetBandwidthTotals()
+		t.Logf("%s among %d: %d bytes in, %d out", what, len(nodes), after.TotalIn-before.TotalIn, after.TotalOut-before.TotalOut)
+	}
+	measure("search", func() error {
+		found, err := last.src.Find(ctx, key(7), 1000)
+		if len(found) != len(ids) {
+			t.Errorf("found %d of %d", len(found), len(ids))
+		}
+		return err
+	})
+	measure("announcement", func() error { return last.src.Provide(ctx, key(8)) })
+}

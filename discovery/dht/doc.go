@@ -9,7 +9,7 @@
 //	announces  itself as a provider of the site's key, again every 4 hours and
 //	           when its addresses change
 //	searches   providers of that key: at once, after 5 s, 30 s, 2 and 10 minutes,
-//	           then every hour (each time up to a half longer, at random)
+//	           then every 2 hours (each time up to a half longer, at random)
 //
 // The site's key is HMAC-SHA256(site key, "dht"), so who does not have the site
 // key cannot ask for the site. Releases and other content can be announced the
@@ -19,8 +19,15 @@
 //
 // Values are disabled: nothing but provider records is stored, each for 12 hours.
 // What is found is a hint (see package discovery): records outlive the devices
-// they name, and liveness comes from connecting. Searching every hour is enough
+// they name, and liveness comes from connecting. Searching every two hours is enough
 // because a device that appears searches at once and connects to all it finds.
+//
+// What an idle site costs, as measured in TestTraffic (application bytes): among
+// 50 nodes a search brings 109 kB and an announcement 31 kB to the device that
+// makes it, and as much leaves each device for the searches of the others. At
+// these intervals that is about 2.1 MB per device and day for searches, 0.4 MB
+// for announcements, and 1 to 2 MB for refreshing routing tables. Among 20 nodes
+// a search brings 57 kB, among 10 it brings 14 kB.
 //
 // With Config.Admitted set, streams of peers that the fleet has not admitted wait
 // up to 5 s for their admission and are reset without it, and such peers never
