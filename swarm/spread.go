@@ -19,6 +19,7 @@ const (
 type delegation struct {
 	to      *share
 	size    int64
+	given   time.Duration
 	written time.Duration // when it was handed to the transport; 0: not yet
 }
 
@@ -133,7 +134,7 @@ func (s *Swarm) assignBlobLocked(obj *object, i int, direct bool) bool {
 		}
 		s.turn++
 		best.m.outstanding += size
-		obj.pending[uint32(i)] = &delegation{to: best, size: size}
+		obj.pending[uint32(i)] = &delegation{to: best, size: size, given: now}
 		s.oweLocked(best, i, lacking > 1)
 		s.soonLocked(now + relayTimeout/2)
 	}
@@ -163,7 +164,12 @@ func (s *Swarm) redelegateLocked(now time.Duration) time.Duration {
 	for _, obj := range s.order {
 		for i, d := range obj.pending {
 			any = true
-			if d.written == 0 && now-d.to.m.lastAck < 5*limit || now-max(d.written, d.to.m.lastAck) < limit {
+			// One that is not written yet waits behind others: only a relay that takes nothing for long is given up.
+			wait := limit
+			if d.written == 0 {
+				wait = 3 * limit
+			}
+			if now-max(d.given, d.written, d.to.m.lastAck) < wait {
 				continue
 			}
 			s.undelegateLocked(obj, i, d)
