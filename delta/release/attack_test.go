@@ -1,0 +1,357 @@
+package release_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"updraft/delta/release"
+)
+
+// TestTampering changes a byte of each file in turn: signed ones fail to verify,
+// others do not match their digest. The known release stays, and the next good
+// source is taken.
+func TestTampering(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "1")
+	for _, target := range []string{"timestamp.json", "snapshot.json", "targets.json", "stable.json", "rpi4", "root.json"} {
+		for name, spoil := range map[string]func(b []byte) []byte{
+			"value":     func(b []byte) []byte { return bytes.Replace(b, []byte("20"), []byte("30"), 1) }, // a date, or a digest
+			"signature": func(b []byte) []byte { return bytes.Replace(b, []byte(`"sig":"`), []byte(`"sig":"00`), 1) },
+			"cut":       func(b []byte) []byte { return b[:len(b)-2] },
+			"empty":     func([]byte) []byte { return nil },
+			"unsigned":  func(b []byte) []byte { return unsigned(t, b) },
+			"endless":   func(b []byte) []byte { return append(b, bytes.Repeat([]byte(" "), 5<<20)...) },
+			"binary":    func(b []byte) []byte { b[0] ^= 0x80; return b },
+		} {
+			if target == "rpi4" && (name == "signature" || name == "unsigned" || name == "value") {
+				continue // a manifest has no such thing
+			}
+			if target == "root.json" {
+				if err := f.repo.Rotate("root"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if target == "targets.json" {
+				f.publish("c"+strings.ToLower(name), "1")
+			}
+			f.publish("stable", "1.1-"+name+"-"+target, "rpi4")
+			m, _, err := d.Known("stable", "rpi4")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.tamper = func(file string, b []byte) ([]byte, error) {
+				if roleFile(file) == target || target == "rpi4" && strings.HasSuffix(file, ".rpi4") {
+					return spoil(bytes.Clone(b)), nil
+				}
+				return b, nil
+			}
+			_, err = d.update(f.fetch, f.now, "stable", "rpi4")
+			if !errors.Is(err, release.ErrSignature) && !errors.Is(err, release.ErrCorrupt) && !errors.Is(err, release.ErrTooLarge) {
+				t.Errorf("%s, %s: %v", target, name, err)
+			}
+			if name == "endless" && !errors.Is(err, release.ErrTooLarge) {
+				t.Errorf("%s: endless data: %v", target, err)
+			}
+			if name == "unsigned" && !errors.Is(err, release.ErrSignature) {
+				t.Errorf("%s: no signature: %v", target, err)
+			}
+			if k, _, err := d.Known("stable", "rpi4"); err != nil || k.Version != m.Version {
+				t.Errorf("%s, %s: known is %v, %v", target, name, k, err)
+			}
+			f.tamper = nil
+			d.want(f.fetch, f.now, "1.1-"+name+"-"+target)
+		}
+	}
+}
+
+// unsigned removes all signatures.
+func unsigned(t *testing.T, b []byte) []byte {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal(b, &m); err != nil {
+		t.Fatal(err)
+	}
+	m["signatures"] = []any{}
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestOtherFleet: whole, well signed metadata of someone else.
+func TestOtherFleet(t *testing.T) {
+	f, other := newFleet(t), newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	other.publish("stable", "2", "rpi4")
+	other.publish("stable", "3", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "1")
+	d.refuse(other.fetch, f.now, release.ErrSignature, "1")
+	d.want(f.fetch, f.now, "1")
+}
+
+func TestRollback(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	old := f.snapshot()
+	f.publish("stable", "2", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "2")
+	d.refuse(from(old), f.now, release.ErrRollback, "2")
+	d.reopen()
+	d.refuse(from(old), f.now, release.ErrRollback, "2")
+
+	// One old file at a time, under the name of the new one.
+	before := f.snapshot()
+	f.publish("stable", "3", "rpi4")
+	for newName, oldName := range map[string]string{"metadata/4.snapshot.json": "metadata/2.snapshot.json", "metadata/3.stable.json": "metadata/1.stable.json"} {
+		mixed := f.snapshot()
+		if mixed[newName] == nil || old[oldName] == nil {
+			t.Fatal(newName, oldName)
+		}
+		mixed[newName] = old[oldName]
+		d := newDevice(t, f.root)
+		d.want(from(before), f.now, "2")
+		d.refuse(from(mixed), f.now, release.ErrMixAndMatch, "2")
+		d.want(f.fetch, f.now, "3")
+	}
+}
+
+// TestSnapshotRollback: the holder of the snapshot and timestamp keys offers the
+// old channel file in new metadata.
+func TestSnapshotRollback(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	copied := t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(f.dir)); err != nil {
+		t.Fatal(err)
+	}
+	f.publish("stable", "2", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "2")
+	// The copy goes its own way, to higher versions of timestamp and snapshot.
+	f.dir = copied
+	repo, err := release.OpenRepo(copied, f.keys, f.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.repo = repo
+	for range 4 {
+		f.publish("other", version(int(f.sequence)), "x")
+	}
+	d.refuse(f.fetch, f.now, release.ErrRollback, "2")
+	if err := os.RemoveAll(filepath.Join(d.dir, "metadata")); err != nil { // also when only the floor remembers
+		t.Fatal(err)
+	}
+	d.reopen()
+	d.refuse(f.fetch, f.now, release.ErrRollback, "2")
+}
+
+// TestManifestRollback: whoever has the channel's key offers an older manifest, or
+// another one with the same sequence.
+func TestManifestRollback(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "x86_64")
+	copied := t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(f.dir)); err != nil {
+		t.Fatal(err)
+	}
+	f.publish("stable", "2", "rpi4")
+	f.publish("stable", "3", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "3") // sequence 3
+	f.dir = copied
+	repo, err := release.OpenRepo(copied, f.keys, f.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.repo = repo
+	for i := range 4 { // versions of the metadata above those accepted
+		f.sequence = uint64(i + 1)
+		f.publish("stable", version(i), "x86_64")
+	}
+	for version, sequence := range map[string]uint64{"old": 2, "twin": 3} {
+		f.sequence = sequence - 1
+		if err := f.repo.SignAs("stable/rpi4", f.manifest("stable", version, "rpi4"), sequence); err != nil {
+			t.Fatal(err)
+		}
+		d.refuse(f.fetch, f.now, release.ErrRollback, "3")
+	}
+	f.publish("stable", "4", "rpi4")
+	d.want(f.fetch, f.now, "4")
+}
+
+// TestFastForward: versions signed far too high with a stolen key do not lock the
+// fleet out once the keys are rotated.
+func TestFastForward(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	good := t.TempDir()
+	if err := os.CopyFS(good, os.DirFS(f.dir)); err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice(t, f.root)
+	for range 5 { // the thief signs ahead
+		if _, err := f.repo.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+		f.publish("other", version(int(f.sequence)))
+	}
+	d.want(f.fetch, f.now, "1")
+	f.dir = good
+	repo, err := release.OpenRepo(good, f.keys, f.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.repo = repo
+	d.refuse(f.fetch, f.now, release.ErrRollback, "1")
+	for _, role := range []string{"timestamp", "snapshot"} {
+		if err := repo.Rotate(role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.want(f.fetch, f.now, "1")
+}
+
+func TestWrongManifest(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	canary := f.manifest("canary", "2", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "1")
+	if err := f.repo.SignAs("stable/rpi4", canary, 2); err != nil { // by the channel's own key
+		t.Fatal(err)
+	}
+	d.refuse(f.fetch, f.now, release.ErrWrongChannel, "1")
+	if err := f.repo.SignAs("stable/rpi4", f.manifest("stable", "3", "x86_64"), 3); err != nil {
+		t.Fatal(err)
+	}
+	d.refuse(f.fetch, f.now, release.ErrWrongType, "1")
+	if err := f.repo.SignAs("stable/rpi4", []byte("no manifest"), 4); err != nil {
+		t.Fatal(err)
+	}
+	d.refuse(f.fetch, f.now, release.ErrManifest, "1")
+	// A channel's key signs for another channel: nobody asks it about that one.
+	if err := f.repo.SignAs("canary/rpi4", canary, 5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.update(f.fetch, f.now, "canary", "rpi4"); !errors.Is(err, release.ErrNoRelease) {
+		t.Error(err)
+	}
+}
+
+func TestFreeze(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "1")
+	d.want(f.fetch, f.now.Add(55*day), "1")
+	d.refuse(f.fetch, f.now.Add(57*day), release.ErrExpired, "1")
+	var e *release.ExpiredError
+	err := d.Refresh(context.Background(), f.fetch, f.now.Add(57*day))
+	if !errors.As(err, &e) || e.File != "timestamp.json" || !e.Expires.Equal(f.now.Add(56*day)) || errors.Is(err, release.ErrClock) {
+		t.Errorf("%+v", err)
+	}
+	fresh := newDevice(t, f.root)
+	fresh.refuse(f.fetch, f.now.Add(57*day), release.ErrExpired, "")
+	if fresh.Version() != 0 {
+		t.Error("took expired metadata")
+	}
+	f.now = f.now.Add(60 * day)
+	roles, err := f.repo.Refresh()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(roles)
+	d.want(f.fetch, f.now, "1")
+	// Each role by itself: what is signed rarely expires last.
+	for i := range 3 {
+		f.now = f.now.Add(300 * day)
+		if roles, err = f.repo.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+		t.Log(i, roles)
+		d.want(f.fetch, f.now, "1")
+	}
+	// Without the channel's key its file runs out.
+	if err := os.Remove(filepath.Join(f.keys, "channel-stable.key")); err != nil {
+		t.Fatal(err)
+	}
+	f.now = f.now.Add(200 * day)
+	if _, err := f.repo.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	f.now = f.now.Add(170 * day)
+	if _, err := f.repo.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	d.refuse(f.fetch, f.now, release.ErrExpired, "1")
+	if list := f.repo.Expiries(); list[0].Role != "stable" || list[0].Key || !list[0].Expires.Before(f.now) {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestClocks(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	early := time.Date(1970, 1, 1, 0, 1, 0, 0, time.UTC)
+	d := newDevice(t, f.root)
+	d.want(f.fetch, early, "1")
+	if got := d.Now(early); got.Before(start) {
+		t.Errorf("time is %s", got)
+	}
+	// Time passes from the signed time on, and stops being right only at restart.
+	if got := d.Now(early.Add(57 * day)); got.Before(start.Add(57 * day)) {
+		t.Errorf("time is %s", got)
+	}
+	d.refuse(f.fetch, early.Add(57*day), release.ErrExpired, "1")
+
+	// Frozen in the past: the device has seen a later signature.
+	old := f.snapshot()
+	e := newDevice(t, f.root)
+	if err := e.Advance(start.Add(100 * day)); err != nil {
+		t.Fatal(err)
+	}
+	e.refuse(from(old), early, release.ErrExpired, "")
+	e.reopen()
+	e.refuse(from(old), early, release.ErrExpired, "")
+	f.now = start.Add(100 * day)
+	if _, err := f.repo.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	e.want(f.fetch, early, "1")
+	if !e.Signed().Equal(f.now) {
+		t.Error(e.Signed())
+	}
+
+	// Late by decades: the clock is named, nothing is lost, and it heals.
+	late := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
+	for range 2 {
+		e.refuse(f.fetch, late, release.ErrClock, "1")
+		e.refuse(f.fetch, late, release.ErrExpired, "1")
+		e.reopen()
+	}
+	fresh := newDevice(t, f.root)
+	fresh.refuse(f.fetch, late, release.ErrClock, "")
+	if err := fresh.Refresh(context.Background(), f.fetch, late); err == nil || !strings.Contains(err.Error(), "2099-01-01") {
+		t.Error(err)
+	}
+	e.want(f.fetch, f.now, "1")
+	fresh.want(f.fetch, f.now, "1")
+
+	// The publisher's clock.
+	f.now = early
+	if err := f.repo.AddRelease(f.manifest("stable", "2")); !errors.Is(err, release.ErrClock) {
+		t.Error(err)
+	}
+}
