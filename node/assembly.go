@@ -1,0 +1,545 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"updraft/delta/chunk"
+	"updraft/delta/release"
+	"updraft/swarm"
+)
+
+// pageBytes is the length of a full index page.
+const pageBytes = chunk.PageLen * chunk.RecordSize
+
+// page is one index page and the state of its chunks. It is the Blobs of the
+// page's object.
+type page struct {
+	a      *assembly
+	id     [32]byte
+	off    int64 // of its first chunk in the stream
+	chunks []chunk.Chunk
+	offs   []int64 // of each chunk in the stream
+
+	mu   sync.Mutex // guards have, left
+	have []bool
+	left int // chunks missing
+}
+
+func newPage(a *assembly, id [32]byte, off int64, cs []chunk.Chunk) *page {
+	p := &page{a: a, id: id, off: off, chunks: cs, have: make([]bool, len(cs)), left: len(cs), offs: make([]int64, len(cs))}
+	for i, c := range cs {
+		p.offs[i] = off + c.Offset
+	}
+	return p
+}
+
+// Has implements swarm.Blobs.
+func (p *page) Has(i int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.have[i]
+}
+
+// Get implements swarm.Blobs.
+func (p *page) Get(i int, buf []byte) ([]byte, error) {
+	n := p.chunks[i].Len
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	if _, err := p.a.readAt(buf, p.offs[i]); err != nil {
+		return nil, fmt.Errorf("node: read chunk: %w", err)
+	}
+	return buf, nil
+}
+
+// Put implements swarm.Blobs.
+func (p *page) Put(i int, data []byte) error {
+	if p.Has(i) {
+		return nil
+	}
+	if _, err := p.a.st.WriteAt(data, p.offs[i]); err != nil {
+		p.a.fail(fmt.Errorf("node: write chunk: %w", err))
+		return err
+	}
+	p.a.written.Add(int64(len(data)))
+	p.mark(i)
+	p.a.signal()
+	return nil
+}
+
+func (p *page) mark(i int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.have[i] {
+		p.have[i] = true
+		p.left--
+	}
+}
+
+func (p *page) markAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.have {
+		p.have[i] = true
+	}
+	p.left = 0
+}
+
+// Dropped implements swarm.Dropper.
+func (p *page) Dropped(i int) {
+	p.mu.Lock()
+	if p.have[i] {
+		p.have[i] = false
+		p.left++
+	}
+	p.mu.Unlock()
+	if p.a.onLost != nil {
+		p.a.onLost(p.a.art)
+	}
+}
+
+func (p *page) missing() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.left
+}
+
+func (p *page) object(prio int) swarm.Object {
+	o := swarm.Object{ID: p.id, Sums: make([][32]byte, len(p.chunks)), Sizes: make([]uint32, len(p.chunks)), Priority: prio}
+	for i, c := range p.chunks {
+		o.Sums[i], o.Sizes[i] = c.Sum, uint32(c.Len)
+	}
+	return o
+}
+
+// assembly is one artifact on this device, from nothing to complete: its chunk
+// index, its stream and which chunks of it are there. A complete one is a seed.
+type assembly struct {
+	art     *release.Artifact
+	reg     *registry
+	index   *os.File // the pages, at their places
+	resumed bool     // the stream may hold chunks from before
+	seed    bool     // installed: every chunk is believed to be there until read
+	reuse   func(sum [32]byte, buf []byte) ([]byte, bool)
+	onLost  func(a *release.Artifact)
+	written counter       // bytes written to the stream
+	reused  counter       // of them: copied from releases held here
+	wake    chan struct{} // something has come
+	planned chan struct{} // the site's plan has changed
+	opened  atomic.Bool   // contents go to their files: not a tree, or its listing is there
+
+	swapMu sync.RWMutex // guards st against being swapped while it is read
+	st     stream
+
+	advMu sync.Mutex // serialises advance
+
+	mu      sync.Mutex // guards all below
+	got     []bool     // index pages in the index file
+	pages   []*page    // opened pages, a prefix of the index
+	next    int64      // stream offset after the last opened page
+	receive bool       // chunks are taken from the swarm
+	produce bool       // chunks are made here
+	failed  error      // what stops it
+	closed  bool
+}
+
+// newAssembly starts the assembly of art in st; pages in the index file that
+// have the right digest are taken as known.
+func newAssembly(art *release.Artifact, reg *registry, st stream, index *os.File) *assembly {
+	a := &assembly{art: art, reg: reg, st: st, index: index, got: make([]bool, len(art.Pages)), wake: make(chan struct{}, 1), planned: make(chan struct{}, 1)}
+	a.opened.Store(art.Kind != release.Tree)
+	return a
+}
+
+func (a *assembly) signal() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (a *assembly) signalPlan() {
+	select {
+	case a.planned <- struct{}{}:
+	default:
+	}
+}
+
+func (a *assembly) readAt(b []byte, off int64) (int, error) {
+	a.swapMu.RLock()
+	defer a.swapMu.RUnlock()
+	n, err := a.st.ReadAt(b, off)
+	if n == len(b) {
+		err = nil
+	}
+	return n, err
+}
+
+// swap puts s, the same bytes elsewhere, in the place of the stream.
+func (a *assembly) swap(s stream) error {
+	a.swapMu.Lock()
+	defer a.swapMu.Unlock()
+	old := a.st
+	a.st = s
+	return old.Close()
+}
+
+func (a *assembly) fail(err error) {
+	a.mu.Lock()
+	if a.failed == nil {
+		a.failed = err
+	}
+	a.mu.Unlock()
+	a.signal()
+}
+
+func (a *assembly) err() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.failed
+}
+
+// pageSize returns the length in bytes of index page i.
+func pageSize(art *release.Artifact, i int) int {
+	if i == len(art.Pages)-1 {
+		return art.LastPage * chunk.RecordSize
+	}
+	return pageBytes
+}
+
+// start opens the index object and whatever pages are known already.
+func (a *assembly) start(receive bool) error {
+	a.mu.Lock()
+	a.receive = receive
+	a.mu.Unlock()
+	buf := make([]byte, pageBytes)
+	for i := range a.art.Pages {
+		b := buf[:pageSize(a.art, i)]
+		if _, err := a.index.ReadAt(b, int64(i)*pageBytes); err == nil && sha256.Sum256(b) == a.art.Pages[i] {
+			a.mu.Lock()
+			a.got[i] = true
+			a.mu.Unlock()
+		}
+	}
+	if len(a.art.Pages) > 0 {
+		if err := a.reg.sw.Open(indexObject(a.art), (*indexBlobs)(a), swarm.OpenOptions{Receive: receive}); err != nil {
+			return fmt.Errorf("node: open index object: %w", err)
+		}
+	}
+	return a.advance()
+}
+
+func indexObject(art *release.Artifact) swarm.Object {
+	o := swarm.Object{ID: art.Index, Sums: art.Pages, Sizes: make([]uint32, len(art.Pages)), Priority: 2}
+	for i := range o.Sizes {
+		o.Sizes[i] = uint32(pageSize(art, i))
+	}
+	return o
+}
+
+// indexBlobs is the Blobs of the index object.
+type indexBlobs assembly
+
+// Has implements swarm.Blobs.
+func (x *indexBlobs) Has(i int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.got[i]
+}
+
+// Get implements swarm.Blobs.
+func (x *indexBlobs) Get(i int, buf []byte) ([]byte, error) {
+	n := pageSize(x.art, i)
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	if _, err := x.index.ReadAt(buf, int64(i)*pageBytes); err != nil {
+		return nil, fmt.Errorf("node: read index page: %w", err)
+	}
+	return buf, nil
+}
+
+// Put implements swarm.Blobs.
+func (x *indexBlobs) Put(i int, b []byte) error {
+	if err := (*assembly)(x).putPage(i, b); err != nil {
+		return err
+	}
+	(*assembly)(x).signal()
+	return nil
+}
+
+func (a *assembly) putPage(i int, b []byte) error {
+	if _, err := a.index.WriteAt(b, int64(i)*pageBytes); err != nil {
+		err = fmt.Errorf("node: write index page: %w", err)
+		a.fail(err)
+		return err
+	}
+	a.mu.Lock()
+	a.got[i] = true
+	a.mu.Unlock()
+	return nil
+}
+
+// advance opens every page that has become known and follows those before it,
+// and opens the tree when its listing is complete.
+func (a *assembly) advance() error {
+	a.advMu.Lock()
+	defer a.advMu.Unlock()
+	for {
+		a.mu.Lock()
+		k := len(a.pages)
+		ready := k < len(a.got) && a.got[k] && !a.closed
+		off, receive, produce := a.next, a.receive, a.produce
+		a.mu.Unlock()
+		if !ready {
+			break
+		}
+		p, err := a.loadPage(k, off)
+		if err != nil {
+			return err
+		}
+		if a.seed {
+			p.markAll()
+		} else {
+			a.recheck(p)
+		}
+		if receive && a.reuse != nil {
+			a.copyReused(p)
+		}
+		if err := a.reg.open(p, swarm.OpenOptions{Receive: receive, Produce: produce}); err != nil {
+			return fmt.Errorf("node: open page object: %w", err)
+		}
+		last := p.chunks[len(p.chunks)-1]
+		a.mu.Lock()
+		a.pages = append(a.pages, p)
+		a.next = off + last.Offset + int64(last.Len)
+		a.mu.Unlock()
+	}
+	return a.openTree()
+}
+
+func (a *assembly) loadPage(k int, off int64) (*page, error) {
+	b, err := (*indexBlobs)(a).Get(k, nil)
+	if err != nil {
+		return nil, err
+	}
+	cs, err := chunk.ParsePage(b)
+	if err != nil {
+		return nil, err
+	}
+	last := cs[len(cs)-1]
+	end := off + last.Offset + int64(last.Len)
+	if end > a.art.Size || (k == len(a.art.Pages)-1) != (end == a.art.Size) {
+		return nil, fmt.Errorf("node: index of %s does not add up to %d bytes: %w", a.art.Name, a.art.Size, chunk.ErrPage)
+	}
+	return newPage(a, a.art.Pages[k], off, cs), nil
+}
+
+// zeroSum is the digest of the longest chunk of zeros: what a region that was
+// never written reads as.
+var zeroSum = sha256.Sum256(make([]byte, zeroLen))
+
+const zeroLen = 256 << 10
+
+// recheck finds the chunks of p that the stream holds from an earlier run, and
+// those that a sparse file holds without having been written.
+func (a *assembly) recheck(p *page) {
+	buf := make([]byte, 0, zeroLen)
+	for i, c := range p.chunks {
+		if !a.resumed && (c.Len != zeroLen || c.Sum != zeroSum) {
+			continue
+		}
+		b, err := p.Get(i, buf)
+		if err == nil && sha256.Sum256(b) == c.Sum {
+			p.mark(i)
+		}
+		buf = b[:0]
+		// The contents of a tree cannot be read back before it is open.
+		if !a.opened.Load() && p.offs[i]+int64(c.Len) == a.art.ListingSize {
+			if a.openTree() != nil {
+				return
+			}
+		}
+	}
+}
+
+// copyReused takes chunks that a release held here has as well.
+func (a *assembly) copyReused(p *page) {
+	var buf []byte
+	for i, c := range p.chunks {
+		if p.Has(i) {
+			continue
+		}
+		b, ok := a.reuse(c.Sum, buf)
+		if !ok {
+			continue
+		}
+		if p.Put(i, b) != nil {
+			return
+		}
+		a.reused.Add(int64(len(b)))
+		buf = b[:0]
+	}
+}
+
+// openTree opens the tree once all chunks of the listing are there.
+func (a *assembly) openTree() error {
+	if a.opened.Load() {
+		return nil
+	}
+	a.mu.Lock()
+	pages, next := a.pages, a.next
+	a.mu.Unlock()
+	if next < a.art.ListingSize {
+		return nil
+	}
+	for _, p := range pages {
+		for i := range p.chunks {
+			if p.offs[i] < a.art.ListingSize && !p.Has(i) {
+				return nil
+			}
+		}
+	}
+	if err := a.st.(*treeStream).open(); err != nil {
+		return fmt.Errorf("node: tree %s: %w", a.art.Name, err)
+	}
+	a.opened.Store(true)
+	return nil
+}
+
+// setMode changes what the assembly asks of the swarm, for all its pages.
+func (a *assembly) setMode(receive, produce bool) {
+	a.mu.Lock()
+	a.receive, a.produce = receive, produce
+	pages := a.pages
+	a.mu.Unlock()
+	for _, p := range pages {
+		a.reg.sw.SetOptions(p.id, swarm.OpenOptions{Receive: receive, Produce: produce})
+	}
+}
+
+// progress returns the bytes verified here, of art.Size.
+func (a *assembly) progress() int64 {
+	a.mu.Lock()
+	pages := a.pages
+	a.mu.Unlock()
+	var n int64
+	for _, p := range pages {
+		p.mu.Lock()
+		if p.left == 0 {
+			last := p.chunks[len(p.chunks)-1]
+			n += last.Offset + int64(last.Len)
+		} else {
+			for i, h := range p.have {
+				if h {
+					n += int64(p.chunks[i].Len)
+				}
+			}
+		}
+		p.mu.Unlock()
+	}
+	return n
+}
+
+// complete reports whether every chunk is there.
+func (a *assembly) complete() bool {
+	a.mu.Lock()
+	pages := a.pages
+	a.mu.Unlock()
+	if len(pages) < len(a.art.Pages) {
+		return false
+	}
+	for _, p := range pages {
+		if p.missing() > 0 {
+			return false
+		}
+	}
+	return a.opened.Load()
+}
+
+// indexed reports whether the whole chunk index is known.
+func (a *assembly) indexed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.pages) == len(a.art.Pages)
+}
+
+func (a *assembly) snapshot() []*page {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pages
+}
+
+// digest reads the whole stream and checks it against the manifest.
+func (a *assembly) digest(ctx context.Context) error {
+	h := sha256.New()
+	buf := make([]byte, 256<<10)
+	for off := int64(0); off < a.art.Size; off += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b := buf[:min(int64(len(buf)), a.art.Size-off)]
+		if _, err := a.readAt(b, off); err != nil {
+			return fmt.Errorf("node: read %s: %w", a.art.Name, err)
+		}
+		h.Write(b)
+	}
+	if [32]byte(h.Sum(nil)) != a.art.Sum {
+		return fmt.Errorf("%w: %s", errDigest, a.art.Name)
+	}
+	return nil
+}
+
+// reverify hashes every chunk anew and takes back those that are wrong.
+func (a *assembly) reverify() {
+	var buf []byte
+	for _, p := range a.snapshot() {
+		for i, c := range p.chunks {
+			b, err := p.Get(i, buf)
+			if err != nil || sha256.Sum256(b) != c.Sum {
+				p.Dropped(i)
+				a.reg.sw.Drop(p.id, i)
+			}
+			if err == nil {
+				buf = b
+			}
+		}
+	}
+}
+
+// forget closes the assembly's objects and files.
+func (a *assembly) forget() error {
+	a.advMu.Lock()
+	defer a.advMu.Unlock()
+	a.mu.Lock()
+	pages := a.pages
+	a.closed = true
+	a.mu.Unlock()
+	for _, p := range pages {
+		a.reg.close(p)
+	}
+	a.reg.sw.Close(a.art.Index)
+	a.swapMu.Lock()
+	defer a.swapMu.Unlock()
+	return errors.Join(a.st.Close(), a.index.Close())
+}
+
+// source is a prefix-complete view of an assembly as the engine wants it.
+type source struct {
+	io.ReaderAt
+	size int64
+}
+
+func (s source) Size() int64 { return s.size }
+
+// errDigest reports an artifact that is not what the manifest says.
+var errDigest = errors.New("node: artifact does not have its digest")

@@ -1,0 +1,29 @@
+// Package node is one device of a site: it learns of a release, obtains it,
+// installs it and serves it to the others.
+//
+// The way of a release through a node:
+//
+//	check     one device of the site asks the origin for the signed metadata; the
+//	          others fetch it from that device; each verifies it for itself (trust)
+//	target    the manifest of this device's channel and type names artifacts,
+//	          their chunk index and the patches that lead to them
+//	plan      the device that holds the uplink lease picks what is cheapest to
+//	          bring given every base that a member of the site holds: a patch, or
+//	          the chunks nobody has; the plan travels with its profile
+//	bring     it fetches that over the uplink and injects each blob into the swarm
+//	          as it arrives
+//	assemble  a device with the patch's base rebuilds the artifact and injects the
+//	          chunks; all others receive chunks; both write straight into the
+//	          release's staging directory
+//	install   whole digest, stage, commit, health check; the old release stays in
+//	          service until then and comes back if it fails
+//	seed      what is installed is served from where it lies, by chunk
+//
+// State on disk is small: signed metadata, the manifests and chunk indexes of what
+// is installed or under way, and the staging directory. After a crash everything
+// else is found again by hashing, so nothing that had been verified is fetched
+// twice. An installed release is the seed: there is no second copy.
+//
+// Package node introduces delta, discovery and swarm to each other; none of them
+// knows another.
+package node

@@ -1,0 +1,294 @@
+package node
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"updraft/delta/release"
+)
+
+// paths are the files of a data directory that the node itself keeps; releases
+// belong to package install.
+type paths struct{ data string }
+
+func (p paths) state(sub string) string        { return filepath.Join(p.data, "state", sub) }
+func (p paths) manifest(version string) string { return filepath.Join(p.state("manifests"), version) }
+func (p paths) index(sum [32]byte) string {
+	return filepath.Join(p.state("index"), fmt.Sprintf("%x", sum))
+}
+func (p paths) listing(sum [32]byte) string {
+	return filepath.Join(p.state("listing"), fmt.Sprintf("%x", sum))
+}
+func (p paths) patch(sum [32]byte) string {
+	return filepath.Join(p.state("patches"), fmt.Sprintf("%x", sum))
+}
+func (p paths) scratch() string { return p.state("scratch") }
+func (p paths) make() error {
+	for _, d := range []string{"manifests", "index", "listing", "patches", "scratch"} {
+		if err := os.MkdirAll(p.state(d), 0o700); err != nil {
+			return fmt.Errorf("node: make state directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// held is a release that is installed here.
+type held struct {
+	manifest *release.Manifest
+	arts     []*assembly
+}
+
+// library is what this device holds complete: its installed releases, served
+// from where they lie.
+type library struct {
+	paths paths
+	reg   *registry
+	log   *slog.Logger
+
+	mu     sync.Mutex             // guards all below
+	rel    map[string]*held       // by version
+	bad    map[[32]byte]bool      // artifacts that failed as a base
+	lookup map[[32]byte]placement // chunks of all artifacts; nil until asked for
+}
+
+type placement struct {
+	p *page
+	i int
+}
+
+func newLibrary(p paths, reg *registry, log *slog.Logger) *library {
+	return &library{paths: p, reg: reg, log: log, rel: make(map[string]*held), bad: make(map[[32]byte]bool)}
+}
+
+// load opens the releases whose manifests are kept; dir tells where a version
+// lies. One that cannot be opened is left out and reported by problem.
+func (l *library) load(dir func(version string) string, problem func(error)) error {
+	es, err := os.ReadDir(l.paths.state("manifests"))
+	if err != nil {
+		return fmt.Errorf("node: read manifests: %w", err)
+	}
+	for _, e := range es {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		b, err := os.ReadFile(l.paths.manifest(e.Name()))
+		if err != nil {
+			problem(err)
+			continue
+		}
+		m, err := release.Decode(b)
+		if err != nil {
+			problem(fmt.Errorf("node: kept manifest of %s: %w", e.Name(), err))
+			continue
+		}
+		at := dir(m.Version)
+		if _, err := os.Stat(at); errors.Is(err, fs.ErrNotExist) {
+			continue // under way, not installed
+		}
+		h := &held{manifest: m}
+		for i := range m.Artifacts {
+			a, err := l.open(&m.Artifacts[i], at)
+			if err != nil {
+				problem(fmt.Errorf("node: %s of release %s cannot serve: %w", m.Artifacts[i].Name, m.Version, err))
+				continue
+			}
+			h.arts = append(h.arts, a)
+		}
+		l.mu.Lock()
+		l.rel[m.Version] = h
+		l.mu.Unlock()
+	}
+	return nil
+}
+
+// open makes a seed of an installed artifact.
+func (l *library) open(art *release.Artifact, dir string) (*assembly, error) {
+	if a := l.find(art.Sum); a != nil {
+		return a, nil
+	}
+	st, err := openInstalled(dir, art, l.paths.listing(art.Sum))
+	if err != nil {
+		return nil, err
+	}
+	index, err := os.OpenFile(l.paths.index(art.Sum), os.O_RDWR, 0)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("node: open chunk index: %w", err), st.Close())
+	}
+	a := newAssembly(art, l.reg, st, index)
+	a.seed = true
+	a.opened.Store(true)
+	a.onLost = l.lost
+	if err := a.start(false); err != nil {
+		return nil, errors.Join(err, a.forget())
+	}
+	return a, nil
+}
+
+// add takes over the assemblies of a release that has just been installed at dir.
+func (l *library) add(m *release.Manifest, arts []*assembly, dir string) error {
+	var err error
+	for _, a := range arts {
+		if a.seed { // shared with an earlier release, served from there
+			continue
+		}
+		st, e := openInstalled(dir, a.art, l.paths.listing(a.art.Sum))
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		err = errors.Join(err, a.swap(st))
+		a.seed = true
+		a.onLost = l.lost
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rel[m.Version] = &held{m, arts}
+	l.lookup = nil
+	return err
+}
+
+// drop forgets a release; what only it had is closed and removed.
+func (l *library) drop(version string, dirOf func(version string) string) error {
+	l.mu.Lock()
+	h := l.rel[version]
+	delete(l.rel, version)
+	l.lookup = nil
+	var gone []*assembly
+	if h != nil {
+		for _, a := range h.arts {
+			if other := l.holderLocked(a); other == "" {
+				gone = append(gone, a)
+			} else if st, err := openInstalled(dirOf(other), a.art, l.paths.listing(a.art.Sum)); err == nil {
+				_ = a.swap(st) // the old stream's close: nothing was written
+			}
+		}
+	}
+	l.mu.Unlock()
+	err := os.Remove(l.paths.manifest(version))
+	for _, a := range gone {
+		err = errors.Join(err, a.forget(), os.Remove(l.paths.index(a.art.Sum)))
+		if a.art.Kind == release.Tree {
+			err = errors.Join(err, os.Remove(l.paths.listing(a.art.Sum)))
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("node: forget release %s: %w", version, err)
+	}
+	return nil
+}
+
+func (l *library) holderLocked(a *assembly) string {
+	for v, h := range l.rel {
+		for _, b := range h.arts {
+			if a == b {
+				return v
+			}
+		}
+	}
+	return ""
+}
+
+func (l *library) lost(art *release.Artifact) {
+	l.log.Warn("installed artifact has changed on disk", "artifact", art.Name)
+}
+
+// spoil marks an artifact as unfit to be a base.
+func (l *library) spoil(sum [32]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bad[sum] = true
+}
+
+// bases returns the digests of the artifacts that can serve as bases.
+func (l *library) bases() [][32]byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out [][32]byte
+	seen := make(map[[32]byte]bool)
+	for _, h := range l.rel {
+		for _, a := range h.arts {
+			if s := a.art.Sum; !l.bad[s] && !seen[s] && len(out) < maxBases {
+				seen[s] = true
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// find returns the held artifact with the digest, or nil.
+func (l *library) find(sum [32]byte) *assembly {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bad[sum] {
+		return nil
+	}
+	for _, h := range l.rel {
+		for _, a := range h.arts {
+			if a.art.Sum == sum {
+				return a
+			}
+		}
+	}
+	return nil
+}
+
+// chunk returns the bytes of a chunk that some held release contains, checked
+// against sum.
+func (l *library) chunk(sum [32]byte, buf []byte) ([]byte, bool) {
+	l.mu.Lock()
+	if l.lookup == nil {
+		l.lookup = make(map[[32]byte]placement)
+		for _, h := range l.rel {
+			for _, a := range h.arts {
+				for _, p := range a.snapshot() {
+					for i, c := range p.chunks {
+						l.lookup[c.Sum] = placement{p, i}
+					}
+				}
+			}
+		}
+	}
+	at, ok := l.lookup[sum]
+	l.mu.Unlock()
+	if !ok {
+		return nil, false
+	}
+	b, err := at.p.Get(at.i, buf)
+	if err != nil || sha256.Sum256(b) != sum {
+		return nil, false
+	}
+	return b, true
+}
+
+// forgetLookup frees the table of chunks.
+func (l *library) forgetLookup() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lookup = nil
+}
+
+// close closes every seed.
+func (l *library) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	done := make(map[*assembly]bool)
+	for _, h := range l.rel {
+		for _, a := range h.arts {
+			if !done[a] {
+				done[a] = true
+				err = errors.Join(err, a.forget())
+			}
+		}
+	}
+	l.rel = make(map[string]*held)
+	return err
+}

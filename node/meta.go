@@ -1,0 +1,282 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"updraft/delta/release"
+	"updraft/swarm"
+	"updraft/swarm/origin"
+)
+
+// Timing of looks for a release.
+const (
+	metaLimit    = 8 << 20                 // bytes of one metadata file or manifest
+	settleTime   = 1500 * time.Millisecond // before the first look: the others may be there already
+	checkPause   = 2 * time.Second         // a look that ended this recently answers for a new one
+	checkTimeout = 2 * time.Minute
+	askTimeout   = 90 * time.Second // of a look that another device makes for us
+	callCheck    = "check"
+)
+
+// errNoUplink reports that no device of the site reached the origin.
+var errNoUplink = errors.New("node: no device of the site can reach the origin")
+
+// checker looks for new releases: one look at a time on this device, one origin
+// request at a time on the site.
+type checker struct {
+	n *Node
+
+	mu    sync.Mutex // guards all below
+	busy  *look
+	last  time.Time // end of the last successful look at the origin by this device
+	tried time.Time // end of the last failed one
+}
+
+type look struct {
+	done chan struct{}
+	err  error
+}
+
+// check makes sure that this device knows what the origin says now. It asks the
+// device that holds the uplink, or becomes it.
+func (c *checker) check(ctx context.Context) error {
+	n := c.n
+	var err error
+	for tries := 0; tries < 20; tries++ {
+		if by, ok := n.sw.Holder(); ok && by == n.id {
+			return c.look(ctx)
+		} else if ok {
+			if err = c.ask(ctx, by); err == nil {
+				return nil
+			}
+		}
+		var t *swarm.Tenure
+		t, err = n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})
+		var by *swarm.HeldError
+		switch {
+		case errors.As(err, &by):
+			if err = c.ask(ctx, by.By); err == nil {
+				return nil
+			}
+		case errors.Is(err, swarm.ErrLeaseInUse): // by this device's update, which waits for it
+		case err != nil:
+			return err
+		default:
+			err = c.look(ctx)
+			t.Release()
+			if err == nil || !errors.Is(err, origin.ErrUnreachable) {
+				return err
+			}
+			if c.askOthers(ctx) {
+				return nil
+			}
+			return fmt.Errorf("%w: %w", errNoUplink, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return err
+}
+
+// askOthers asks the members that say they can reach the origin.
+func (c *checker) askOthers(ctx context.Context) bool {
+	for _, m := range c.n.members() {
+		if m.profile.Uplink == uplinkOK && c.ask(ctx, m.ID) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// ask has another device look and takes over what it learned.
+func (c *checker) ask(ctx context.Context, by peer.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if _, err := c.n.sw.Invoke(ctx, by, callCheck, nil); err != nil {
+		return fmt.Errorf("node: %s could not look for a release: %w", c.n.nameOf(by), err)
+	}
+	return c.n.syncFrom(ctx, by)
+}
+
+// look asks the origin. Looks that arrive while one is under way share it, and
+// one that has just ended answers for all.
+func (c *checker) look(ctx context.Context) error {
+	c.mu.Lock()
+	if time.Since(c.last) < checkPause {
+		c.mu.Unlock()
+		return nil
+	}
+	if l := c.busy; l != nil {
+		c.mu.Unlock()
+		select {
+		case <-l.done:
+			return l.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	l := &look{done: make(chan struct{})}
+	c.busy = l
+	c.mu.Unlock()
+
+	l.err = c.n.syncOrigin(ctx)
+	c.mu.Lock()
+	c.busy = nil
+	if l.err == nil {
+		c.last = time.Now()
+	} else {
+		c.tried = time.Now()
+	}
+	c.mu.Unlock()
+	close(l.done)
+	return l.err
+}
+
+// syncOrigin refreshes the metadata from the origin.
+func (n *Node) syncOrigin(ctx context.Context) error {
+	if n.origin == nil {
+		return fmt.Errorf("%w: none is configured", origin.ErrUnreachable)
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	n.setState(stateChecking)
+	defer n.restState()
+	err := n.sync(ctx, func(ctx context.Context, name string, limit int64) ([]byte, error) {
+		b, err := n.origin.Get(ctx, name, limit)
+		if errors.Is(err, origin.ErrNotFound) {
+			return nil, fmt.Errorf("%w: %w", release.ErrNotFound, err)
+		}
+		return b, err
+	})
+	n.setUplink(err == nil || !errors.Is(err, origin.ErrUnreachable))
+	n.problem(problemOrigin, "the origin", err)
+	return err
+}
+
+// syncFrom refreshes the metadata from a member, which is trusted no more than
+// the origin: everything is verified here.
+func (n *Node) syncFrom(ctx context.Context, by peer.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := n.sync(ctx, func(ctx context.Context, name string, limit int64) ([]byte, error) {
+		b, err := n.sw.Request(ctx, by, name, int(min(limit, metaLimit)))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %w", release.ErrNotFound, err)
+		}
+		return b, err
+	})
+	if err != nil && ctx.Err() == nil {
+		n.problem(problemPeerMeta, n.nameOf(by), err)
+	} else if err == nil {
+		n.problem(problemPeerMeta, n.nameOf(by), nil)
+	}
+	return err
+}
+
+// sync runs the metadata workflow with fetch and takes the release that results
+// as the target.
+func (n *Node) sync(ctx context.Context, fetch release.Fetcher) error {
+	n.trustMu.Lock()
+	defer n.trustMu.Unlock()
+	if err := n.trust.Refresh(ctx, fetch, time.Now()); err != nil {
+		return err
+	}
+	m, raw, err := n.trust.Release(ctx, n.enr.Channel, n.enr.Type, fetch)
+	switch {
+	case errors.Is(err, release.ErrNoRelease):
+		n.synced(nil, nil)
+		return nil
+	case err != nil:
+		return err
+	}
+	n.synced(m, raw)
+	return nil
+}
+
+// files serves metadata to members.
+func (n *Node) files(name string) ([]byte, error) {
+	n.mu.Lock()
+	u := n.upd
+	n.mu.Unlock()
+	if u != nil {
+		if b := u.mapNamed(name); b != nil {
+			return b, nil
+		}
+	}
+	b, err := n.trust.File(name)
+	if errors.Is(err, release.ErrNotFound) {
+		return nil, fs.ErrNotExist
+	}
+	return b, err
+}
+
+// call answers the small requests of members.
+func (n *Node) call(ctx context.Context, from peer.ID, method string, _ []byte) ([]byte, error) {
+	if method != callCheck {
+		return nil, fmt.Errorf("node: unknown call %q", method)
+	}
+	n.log.Debug("look for a release on behalf of a member", "member", n.nameOf(from))
+	by, ok := n.sw.Holder()
+	if ok && by == n.id {
+		return nil, n.checker.look(ctx)
+	}
+	t, err := n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})
+	if err != nil {
+		return nil, err
+	}
+	defer t.Release()
+	return nil, n.checker.look(ctx)
+}
+
+// poll looks for a release now and then, and follows members that know more.
+func (n *Node) poll(ctx context.Context) error {
+	var next <-chan time.Time
+	if n.cfg.Poll > 0 || n.cfg.Once {
+		next = time.After(settleTime)
+	}
+	wait := time.Second
+	for {
+		changed := n.sw.Changed()
+		for _, m := range n.members() {
+			if m.profile.Meta > n.trust.Version() {
+				if n.syncFrom(ctx, m.ID) != nil {
+					break // another change or the next look will bring it
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+			select { // members change together: take them in one go
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+				return nil
+			}
+		case <-next:
+			err := n.checker.check(ctx)
+			if err != nil && ctx.Err() == nil {
+				n.log.Warn("look for a release failed", "err", err, "again_in", wait)
+				next = time.After(jitter(wait))
+				wait = min(2*wait, max(n.cfg.Poll, time.Minute))
+				continue
+			}
+			n.checkedOnce()
+			wait = time.Second
+			next = nil
+			if n.cfg.Poll > 0 {
+				next = time.After(jitter(n.cfg.Poll))
+			}
+		}
+	}
+}

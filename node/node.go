@@ -1,0 +1,519 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/sync/errgroup"
+
+	"updraft/delta/release"
+	"updraft/discovery"
+	"updraft/node/identity"
+	"updraft/node/install"
+	"updraft/node/report"
+	"updraft/swarm"
+	"updraft/swarm/lease"
+	"updraft/swarm/limit"
+	"updraft/swarm/origin"
+)
+
+// ErrInUse reports a data directory that another agent uses.
+var ErrInUse = errors.New("node: the data directory is in use by another agent")
+
+// Node is one device. Make it with New; Run runs it once.
+type Node struct {
+	cfg   Config
+	log   *slog.Logger
+	enr   *identity.Enrollment
+	id    peer.ID
+	paths paths
+	start time.Time
+
+	trust   *release.Trust
+	trustMu sync.Mutex // serialises Refresh and Release
+	origin  *origin.Client
+	windows limit.Schedule
+	dir     *install.Dir
+	inst    install.Installer
+	host    host.Host
+	sw      *swarm.Swarm
+	reg     *registry
+	lib     *library
+	table   *discovery.Table
+	checker *checker
+	status  *statusBoard
+
+	mu       sync.Mutex // guards all below
+	target   *target
+	fresh    bool          // target is what the origin said after this start
+	retarget chan struct{} // closed when target or fresh changes
+	upd      *update       // under way
+	uplink   int
+	refused  map[string]error // versions that failed to install, until a newer one
+}
+
+// target is the release the channel names.
+type target struct {
+	m      *release.Manifest
+	raw    []byte
+	digest [32]byte
+}
+
+// New prepares a device: it reads and checks everything on disk, and opens the
+// listening sockets. It starts nothing; call Close if Run is not called.
+func New(cfg Config) (n *Node, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	enr, err := identity.ReadEnrollment(cfg.Enrollment)
+	if err != nil {
+		return nil, err
+	}
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	n = &Node{cfg: cfg, log: log, enr: enr, paths: paths{cfg.Data}, start: time.Now(),
+		retarget: make(chan struct{}), refused: make(map[string]error)}
+	n.status = newStatusBoard()
+	n.checker = &checker{n: n}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("node: make data directory: %w", err)
+	}
+	if err := n.paths.make(); err != nil {
+		return nil, err
+	}
+	if n.windows, err = limit.ParseSchedule(cfg.UplinkWindows); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if n.trust, err = release.OpenTrust(filepath.Join(cfg.Data, "trust"), enr.Root); err != nil {
+		return nil, err
+	}
+	if n.dir, err = install.Open(cfg.Data); err != nil {
+		return nil, err
+	}
+	if n.inst, err = n.installer(); err != nil {
+		return nil, err
+	}
+	if err := n.openOrigin(); err != nil {
+		return nil, err
+	}
+	if err := n.openSwarm(); err != nil {
+		return nil, err
+	}
+	n.reg = newRegistry(n.sw)
+	n.lib = newLibrary(n.paths, n.reg, log)
+	return n, nil
+}
+
+func (n *Node) openOrigin() error {
+	urls := n.enr.Origins
+	if len(n.cfg.Origins) > 0 {
+		urls = n.cfg.Origins
+	}
+	if len(urls) == 0 {
+		return nil // a device that lives off its neighbours
+	}
+	c, err := origin.NewClient(urls, origin.ClientOptions{Limiter: limit.New(n.cfg.UplinkRate), Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.origin = c
+	return nil
+}
+
+func (n *Node) openSwarm() error {
+	key, id, err := n.enr.PrivateKey()
+	if err != nil {
+		return err
+	}
+	n.id = id
+	gate := new(swarm.Gate)
+	h, err := swarm.NewHost(swarm.HostConfig{Key: key, Listen: n.cfg.Listen, Gateway: n.cfg.Gateway, Gate: gate})
+	if err != nil {
+		return fmt.Errorf("node: open host: %w", err)
+	}
+	n.host = h
+	n.sw, err = swarm.New(swarm.Config{
+		Host: h, Gate: gate, Credential: n.enr.Cert, Admit: n.admit, Files: n.files, Call: n.call,
+		Upload: limit.New(n.cfg.LANRate), Log: n.log,
+	})
+	if err != nil {
+		return errors.Join(err, h.Close())
+	}
+	return nil
+}
+
+// admit decides about a peer by its certificate.
+func (n *Node) admit(id peer.ID, credential []byte) (swarm.Identity, error) {
+	c, err := identity.Verify(credential, n.enr.CA, n.trust.Now(time.Now()))
+	if err != nil {
+		return swarm.Identity{}, err
+	}
+	if c.Peer != id {
+		return swarm.Identity{}, fmt.Errorf("%w: certificate of another peer", identity.ErrForeign)
+	}
+	if c.Site != n.enr.Site {
+		return swarm.Identity{}, fmt.Errorf("%w: device of site %q", identity.ErrForeign, c.Site)
+	}
+	return swarm.Identity{Name: c.Name, Type: c.Type, Roles: c.Roles}, nil
+}
+
+// Close releases what New opened. Run does so by itself.
+func (n *Node) Close() error {
+	err := n.host.Close()
+	if n.origin != nil {
+		n.origin.Close()
+	}
+	return err
+}
+
+// ID returns the device's peer ID.
+func (n *Node) ID() peer.ID { return n.id }
+
+// Run runs the device until ctx ends, or with Config.Once until the channel's
+// newest release is in service. It returns after everything it started has
+// ended. The error is nil when ctx ended it.
+func (n *Node) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, n.Close()) }()
+	unlock, err := lockDir(n.cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	sources, err := n.sources()
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.sw.Run(ctx) })
+	if err := n.recover(); err != nil {
+		stop()
+		return errors.Join(err, g.Wait())
+	}
+	n.announce()
+	n.setState(stateIdle)
+	if m, raw, err := n.trust.Known(n.enr.Channel, n.enr.Type); err == nil {
+		n.setTarget(m, raw, false)
+	}
+	n.table = discovery.NewTable(discovery.TableConfig{Notify: n.found, Report: func(source string, err error) { n.problem(problemDiscovery, source, err) }, Log: n.log})
+	g.Go(func() error { return n.table.Run(ctx, n.self, sources...) })
+	g.Go(func() error { return report.Serve(ctx, n.cfg.Data, n, n.log) })
+	g.Go(func() error { return n.poll(ctx) })
+	g.Go(func() error {
+		err := n.updates(ctx)
+		if n.cfg.Once || err != nil {
+			stop()
+		}
+		return err
+	})
+	g.Go(func() error { return n.beat(ctx) })
+	err = g.Wait()
+	return errors.Join(err, n.lib.close())
+}
+
+// recover takes up what is on disk: installed releases become seeds.
+func (n *Node) recover() error {
+	if err := n.dir.Recover(); err != nil {
+		return err
+	}
+	return n.lib.load(n.dir.Path, func(err error) { n.problem(problemDisk, "installed release", err) })
+}
+
+// beat renews what others know of this device, which is how long it has been up.
+func (n *Node) beat(ctx context.Context) error {
+	for sleep(ctx, jitter(time.Minute)) {
+		n.announce()
+	}
+	return nil
+}
+
+// found is told by discovery.
+func (n *Node) found(e discovery.Event) {
+	if e.Gone {
+		n.sw.Forget(e.Peer.ID)
+		return
+	}
+	n.sw.Connect(e.Peer)
+}
+
+func (n *Node) self() peer.AddrInfo {
+	return peer.AddrInfo{ID: n.id, Addrs: n.host.Addrs()}
+}
+
+// member is a connected device with what it said about itself.
+type member struct {
+	swarm.Member
+	profile *profile
+}
+
+// members returns the connected devices whose profile can be read.
+func (n *Node) members() []member {
+	var out []member
+	for _, m := range n.sw.Members() {
+		p, err := decodeProfile(m.Profile.Node)
+		if err != nil {
+			n.log.Warn("member with an unreadable profile", "member", m.Name, "err", err)
+			continue
+		}
+		out = append(out, member{m, p})
+	}
+	return out
+}
+
+func (n *Node) nameOf(id peer.ID) string {
+	for _, m := range n.sw.Members() {
+		if m.ID == id {
+			return m.Name
+		}
+	}
+	return id.String()
+}
+
+// announce tells the members what this device is and has.
+func (n *Node) announce() {
+	n.mu.Lock()
+	t, u, up := n.target, n.upd, n.uplink
+	n.mu.Unlock()
+	p := profile{Meta: n.trust.Version(), Bases: n.lib.bases(), State: n.status.state(), Uplink: up}
+	p.Version, _ = n.dir.Current()
+	if t != nil {
+		p.Target = t.digest
+		if u == nil && t.m.Version == p.Version {
+			p.Progress = 1000
+		}
+	}
+	if u != nil {
+		u.fill(&p)
+	}
+	b, err := p.encode()
+	if err != nil {
+		n.log.Error("profile not announced", "err", err)
+		return
+	}
+	link, _ := n.cfg.linkClass() // checked by New
+	n.sw.Announce(swarm.Profile{Rank: lease.Rank{Gateway: n.cfg.Gateway, Link: link, Up: int64(time.Since(n.start) / time.Second)}, Node: b})
+}
+
+// fill adds to p what the update has to say.
+func (u *update) fill(p *profile) {
+	have, total := u.progress()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	p.Plan, p.Epoch, p.Rebuilt, p.Working = u.plans, u.epoch, u.rebuilt, u.working > 0
+	if total > 0 {
+		p.Progress = int(have * 999 / total)
+	}
+}
+
+func (n *Node) setUplink(ok bool) {
+	v := uplinkBad
+	if ok {
+		v = uplinkOK
+	}
+	n.mu.Lock()
+	changed := n.uplink != v
+	n.uplink = v
+	n.mu.Unlock()
+	if changed {
+		n.announce()
+	}
+}
+
+// uplinkOpen waits for a window in which the origin may be used.
+func (n *Node) uplinkOpen(ctx context.Context) error {
+	for n.origin == nil || !n.windows.Open(time.Now()) {
+		d := time.Minute
+		if n.origin != nil {
+			if next, ok := n.windows.Next(time.Now()); ok {
+				d = min(d, time.Until(next))
+			}
+		}
+		if !sleep(ctx, max(d, time.Second)) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// synced takes over what the metadata says now; trustMu is held.
+func (n *Node) synced(m *release.Manifest, raw []byte) {
+	if m != nil {
+		n.setTarget(m, raw, true)
+	}
+	n.announce()
+}
+
+// checkedOnce notes that the metadata is as fresh as the origin's.
+func (n *Node) checkedOnce() {
+	n.mu.Lock()
+	n.fresh = true
+	n.wakeLocked()
+	n.mu.Unlock()
+	n.status.checked()
+}
+
+func (n *Node) wakeLocked() {
+	close(n.retarget)
+	n.retarget = make(chan struct{})
+}
+
+func (n *Node) setTarget(m *release.Manifest, raw []byte, _ bool) {
+	d := sha256.Sum256(raw)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.target != nil && n.target.digest == d {
+		return
+	}
+	n.target = &target{m, raw, d}
+	n.wakeLocked()
+	n.log.Info("release on the channel", "version", m.Version, "sequence", m.Sequence)
+}
+
+// updates brings each target into service, one after the other.
+func (n *Node) updates(ctx context.Context) error {
+	pause := time.Second
+	for {
+		n.mu.Lock()
+		t, fresh, change := n.target, n.fresh, n.retarget
+		n.mu.Unlock()
+		var again <-chan time.Time
+		switch {
+		case t == nil:
+		case n.inService(t.m):
+			if n.cfg.Once && fresh {
+				return nil
+			}
+		default:
+			err := n.update(ctx, t, change)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err == nil {
+				pause = time.Second
+				continue
+			}
+			if n.cfg.Once && n.isRefused(t.m.Version) {
+				return err
+			}
+			again = time.After(jitter(pause))
+			if n.isRefused(t.m.Version) {
+				again = nil // until another release comes
+			}
+			pause = min(2*pause, 5*time.Minute)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-change:
+		case <-again:
+		}
+	}
+}
+
+func (n *Node) inService(m *release.Manifest) bool {
+	v, ok := n.dir.Current()
+	return ok && v == m.Version
+}
+
+func (n *Node) isRefused(version string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.refused[version] != nil
+}
+
+// update runs one update; it is given up when the channel names another release.
+func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	u, err := n.newUpdate(t.m, t.raw, t.digest)
+	if err == nil {
+		n.mu.Lock()
+		n.upd = u
+		n.mu.Unlock()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-change:
+				}
+				n.mu.Lock()
+				now := n.target
+				change = n.retarget
+				n.mu.Unlock()
+				if now.digest != t.digest {
+					cancel()
+				}
+			}
+		})
+		err = u.run(ctx)
+		cancel()
+		wg.Wait()
+		n.mu.Lock()
+		n.upd = nil
+		n.mu.Unlock()
+		if err != nil {
+			err = errors.Join(err, u.abandon())
+		} else {
+			err = u.closePatches()
+		}
+		n.lib.forgetLookup()
+	}
+	n.restState()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		n.log.Error("update failed", "version", t.m.Version, "err", err)
+		n.problem(problemUpdate, t.m.Version, err)
+		n.status.setFailed()
+	} else if err == nil {
+		n.status.clearAll()
+	}
+	n.announce()
+	return err
+}
+
+// lockDir makes sure that one agent uses the directory.
+func lockDir(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("node: open lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %s", ErrInUse, dir), f.Close())
+	}
+	return func() { f.Close() }, nil
+}
+
+// jitter spreads d by a tenth, so that devices do not move in step.
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration((rand.Float64()-0.5)*0.2*float64(d))
+}
+
+// Addrs returns the addresses at which the device listens, as multiaddrs with
+// its peer ID.
+func (n *Node) Addrs() []string {
+	ai := n.self()
+	as, err := peer.AddrInfoToP2pAddrs(&ai)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, a := range as {
+		out = append(out, a.String())
+	}
+	return out
+}

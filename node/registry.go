@@ -1,0 +1,145 @@
+package node
+
+import (
+	"crypto/sha256"
+	"sync"
+
+	"updraft/swarm"
+)
+
+// registry opens page objects in the swarm. The same page can occur in several
+// artifacts, and several times in one (an image with large empty regions): the
+// swarm sees it once, and what comes goes to every place.
+type registry struct {
+	sw *swarm.Swarm
+
+	mu     sync.Mutex // guards groups
+	groups map[[32]byte]*group
+}
+
+func newRegistry(sw *swarm.Swarm) *registry {
+	return &registry{sw: sw, groups: make(map[[32]byte]*group)}
+}
+
+// group is the places of one page; it is the page's swarm.Blobs.
+type group struct {
+	mu    sync.RWMutex // guards pages; held for writing only to change the slice
+	pages []*page
+}
+
+func (g *group) list() []*page {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.pages
+}
+
+// Has implements swarm.Blobs.
+func (g *group) Has(i int) bool {
+	for _, p := range g.list() {
+		if !p.Has(i) {
+			return false
+		}
+	}
+	return true
+}
+
+// Get implements swarm.Blobs.
+func (g *group) Get(i int, buf []byte) ([]byte, error) {
+	var err error = errNotThere
+	for _, p := range g.list() {
+		if !p.Has(i) {
+			continue
+		}
+		var b []byte
+		if b, err = p.Get(i, buf); err == nil {
+			return b, nil
+		}
+	}
+	return nil, err
+}
+
+// Put implements swarm.Blobs.
+func (g *group) Put(i int, data []byte) error {
+	for _, p := range g.list() {
+		if err := p.Put(i, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Dropped implements swarm.Dropper.
+func (g *group) Dropped(i int) {
+	for _, p := range g.list() {
+		p.Dropped(i)
+	}
+}
+
+// open adds p to the places of its page.
+func (r *registry) open(p *page, opt swarm.OpenOptions) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.groups[p.id]
+	if g == nil {
+		g = &group{pages: []*page{p}}
+		if err := r.sw.Open(p.object(0), g, opt); err != nil {
+			return err
+		}
+		r.groups[p.id] = g
+		return nil
+	}
+	var buf []byte
+	for i, c := range p.chunks {
+		if p.Has(i) || !g.Has(i) {
+			continue
+		}
+		b, err := g.Get(i, buf)
+		if err == nil && sha256.Sum256(b) == c.Sum {
+			err = p.Put(i, b)
+			buf = b[:0]
+		}
+		if err != nil || !p.Has(i) {
+			r.sw.Drop(p.id, i)
+		}
+	}
+	g.mu.Lock()
+	g.pages = append(g.pages[:len(g.pages):len(g.pages)], p)
+	g.mu.Unlock()
+	if opt.Receive || opt.Produce {
+		r.sw.SetOptions(p.id, opt)
+	}
+	return nil
+}
+
+// put writes blob i of p's page to every place of the page that lacks it.
+func (r *registry) put(p *page, i int, data []byte) error {
+	r.mu.Lock()
+	g := r.groups[p.id]
+	r.mu.Unlock()
+	if g == nil {
+		return p.Put(i, data)
+	}
+	return g.Put(i, data)
+}
+
+func (r *registry) close(p *page) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.groups[p.id]
+	if g == nil {
+		return
+	}
+	var rest []*page
+	for _, q := range g.list() {
+		if q != p {
+			rest = append(rest, q)
+		}
+	}
+	g.mu.Lock()
+	g.pages = rest
+	g.mu.Unlock()
+	if len(rest) == 0 {
+		delete(r.groups, p.id)
+		r.sw.Close(p.id)
+	}
+}

@@ -1,0 +1,245 @@
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"updraft/delta"
+	"updraft/delta/release"
+	"updraft/node"
+	"updraft/node/fleet"
+	"updraft/node/report"
+	"updraft/swarm/limit"
+	"updraft/swarm/origin"
+)
+
+// site is a fleet with an origin on loopback and agents in this process.
+type site struct {
+	t     *testing.T
+	fleet *fleet.Fleet
+	dir   string
+	url   string
+	link  limit.Counters
+	peers []string
+	n     int
+}
+
+func newSite(t *testing.T, rate int64) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir()}
+	f, err := fleet.Init(filepath.Join(s.dir, "fleet"), fleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.fleet = f
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.url = "http://" + l.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := origin.Serve(ctx, limit.Listener(l, rate, &s.link), f.Origin(), origin.ServerOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return s
+}
+
+// publish makes a release of the inputs and returns its manifest.
+func (s *site) publish(version string, in ...delta.Input) *release.Manifest {
+	s.t.Helper()
+	m, err := s.fleet.Publish(context.Background(), fleet.PublishOptions{Channel: "stable", Version: version}, func(ctx context.Context, j fleet.Job) (*release.Manifest, error) {
+		m, _, err := delta.Build(ctx, in, delta.BuildOptions{Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version,
+			Types: j.Types, Sequence: j.Sequence, Created: j.Created, Previous: j.Previous, Deltas: 3, Scratch: j.Scratch})
+		return m, err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return m
+}
+
+// write makes an input file.
+func (s *site) write(name string, b []byte) delta.Input {
+	s.t.Helper()
+	p := filepath.Join(s.dir, name)
+	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(p, b, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	return delta.Input{Path: p, Name: "app.bin"}
+}
+
+// agent is a running node.
+type agent struct {
+	t    *testing.T
+	cfg  node.Config
+	data string
+	stop context.CancelFunc
+	done chan error
+	node *node.Node
+}
+
+func (s *site) enroll(change func(*node.Config)) node.Config {
+	s.t.Helper()
+	s.n++
+	name := fmt.Sprintf("dev%d", s.n)
+	e, err := s.fleet.Enroll(fleet.EnrollOptions{Name: name, Type: "lab", Site: "lab", Origins: []string{s.url}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	path := filepath.Join(s.dir, name+".updraft")
+	if err := e.Write(path); err != nil {
+		s.t.Fatal(err)
+	}
+	cfg := node.DefaultConfig()
+	cfg.Enrollment, cfg.Data = path, filepath.Join(s.dir, name)
+	cfg.MDNS, cfg.Poll = false, 0
+	cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	if testing.Verbose() {
+		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})).With("dev", name)
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	return cfg
+}
+
+// start runs an agent that knows those started before.
+func (s *site) start(cfg node.Config) *agent {
+	s.t.Helper()
+	cfg.Peers = append([]string(nil), s.peers...)
+	n, err := node.New(cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	a := &agent{t: s.t, cfg: cfg, data: cfg.Data, stop: stop, done: make(chan error, 1), node: n}
+	go func() { a.done <- n.Run(ctx) }()
+	s.t.Cleanup(a.end)
+	s.peers = append(s.peers, n.Addrs()...)
+	return a
+}
+
+func (a *agent) end() {
+	a.stop()
+	if a.done == nil {
+		return
+	}
+	if err := <-a.done; err != nil && !errors.Is(err, context.Canceled) {
+		a.t.Error(err)
+	}
+	a.done = nil
+}
+
+func (a *agent) await(what string, ok func(report.Status) bool) report.Status {
+	a.t.Helper()
+	deadline := time.Now().Add(90 * time.Second)
+	for {
+		st := a.node.Status()
+		if ok(st) {
+			return st
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatalf("%s: not %s: %+v", st.Name, what, st)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (a *agent) awaitVersion(v string) report.Status {
+	a.t.Helper()
+	return a.await("on "+v, func(s report.Status) bool { return s.Current == v })
+}
+
+func (a *agent) awaitPeers(n int) {
+	a.t.Helper()
+	a.await(fmt.Sprint(n, " peers"), func(s report.Status) bool { return s.Peers >= n })
+}
+
+func (a *agent) sees(want []byte) {
+	a.t.Helper()
+	got, err := os.ReadFile(filepath.Join(a.data, "current", "app.bin"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		a.t.Fatalf("%s: installed file differs", a.data)
+	}
+}
+
+// noise is incompressible and reproducible.
+func noise(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{byte(seed)})
+	if _, err := r.Read(b); err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// edited is b with a few regions changed and one inserted.
+func edited(b []byte) []byte {
+	out := append([]byte(nil), b...)
+	for i := range 20 {
+		copy(out[i*len(out)/20:], noise(uint64(i+100), 200))
+	}
+	mid := len(out) / 2
+	return append(append(append([]byte(nil), out[:mid]...), noise(9, 777)...), out[mid:]...)
+}
+
+func TestSiteDownloadsOnce(t *testing.T) {
+	s := newSite(t, 10<<20)
+	v1 := noise(1, 24<<20)
+	s.publish("1.0.0", s.write("v1/app.bin", v1))
+	var as []*agent
+	for range 4 {
+		as = append(as, s.start(s.enroll(nil)))
+	}
+	for _, a := range as {
+		a.awaitPeers(3)
+	}
+	for _, a := range as {
+		go func() { _, _ = a.node.Check(context.Background()) }()
+	}
+	for _, a := range as {
+		a.awaitVersion("1.0.0")
+		a.sees(v1)
+	}
+	if out := s.link.Out.Load(); out > 25<<20+64<<10 {
+		t.Errorf("uplink carried %d bytes for %d", out, len(v1))
+	}
+
+	v2 := edited(v1)
+	m := s.publish("1.1.0", s.write("v2/app.bin", v2))
+	before := s.link.Out.Load()
+	for _, a := range as {
+		go func() { _, _ = a.node.Check(context.Background()) }()
+	}
+	for _, a := range as {
+		a.awaitVersion("1.1.0")
+		a.sees(v2)
+	}
+	if len(m.Artifacts[0].Patches) != 1 {
+		t.Fatalf("%d patches", len(m.Artifacts[0].Patches))
+	}
+	p := m.Artifacts[0].Patches[0].Size
+	if out := s.link.Out.Load() - before; out > p+p/20+8<<10 {
+		t.Errorf("uplink carried %d bytes for a patch of %d", out, p)
+	}
+}

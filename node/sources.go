@@ -1,0 +1,72 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"updraft/discovery"
+	"updraft/discovery/dht"
+	"updraft/discovery/mdns"
+)
+
+// sources returns what finds the other devices of the site.
+func (n *Node) sources() ([]discovery.Source, error) {
+	var out []discovery.Source
+	static, err := peers(append(append([]string(nil), n.enr.Peers...), n.cfg.Peers...))
+	if err != nil {
+		return nil, err
+	}
+	if len(static) > 0 {
+		out = append(out, discovery.Static(static))
+	}
+	if n.cfg.MDNS {
+		out = append(out, mdns.New(mdns.Config{SiteKey: n.enr.SiteKey, Interfaces: n.cfg.Interfaces, Log: n.log,
+			Report: func(err error) { n.problem(problemMulticast, "multicast", err) }}))
+	}
+	if n.cfg.DHT {
+		boot, err := peers(append(append([]string(nil), n.enr.Bootstrap...), n.cfg.Bootstrap...))
+		if err != nil {
+			return nil, err
+		}
+		d, err := dht.New(dht.Config{Host: n.host, SiteKey: n.enr.SiteKey, Bootstrap: boot, Log: n.log,
+			Admitted:   n.admitted,
+			Remembered: n.known,
+			Report:     func(err error) { n.problem(problemDHT, "dht", err) }})
+		if err != nil {
+			return nil, fmt.Errorf("node: %w", err)
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func (n *Node) admitted(id peer.ID) bool {
+	for _, m := range n.sw.Members() {
+		if m.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// known returns the devices that discovery knows by now.
+func (n *Node) known() []peer.AddrInfo {
+	if n.table == nil {
+		return nil
+	}
+	return n.table.Peers()
+}
+
+// peers parses multiaddrs that end in /p2p/ID.
+func peers(addrs []string) ([]peer.AddrInfo, error) {
+	var out []peer.AddrInfo
+	for _, s := range addrs {
+		ai, err := peer.AddrInfoFromString(s)
+		if err != nil {
+			return nil, fmt.Errorf("%w: peer %q is not a multiaddr with /p2p/ID: %w", ErrConfig, s, err)
+		}
+		out = append(out, *ai)
+	}
+	return out, nil
+}

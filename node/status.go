@@ -1,0 +1,250 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sort"
+	"sync"
+	"time"
+
+	"updraft/delta/chunk"
+	"updraft/delta/release"
+	"updraft/node/install"
+	"updraft/node/report"
+	"updraft/swarm/origin"
+)
+
+// States of a device, as status shows them.
+const (
+	stateStarting   = "starting"
+	stateIdle       = "idle"
+	stateChecking   = "checking"
+	stateFetching   = "fetching"
+	stateRebuilding = "rebuilding"
+	stateInstalling = "installing"
+	stateFailed     = "failed"
+)
+
+// Codes of problems. One problem is kept for each code and subject.
+const (
+	problemOrigin    = "origin"
+	problemFetch     = "fetch"
+	problemPeerMeta  = "peer-metadata"
+	problemBase      = "base"
+	problemPatch     = "patch"
+	problemDisk      = "disk"
+	problemUpdate    = "update"
+	problemInstall   = "install"
+	problemHold      = "hold"
+	problemDiscovery = "discovery"
+	problemMulticast = "multicast"
+	problemDHT       = "dht"
+)
+
+// statusBoard is what the device has to say about itself. It is safe for
+// concurrent use.
+type statusBoard struct {
+	problems *report.Problems
+
+	mu        sync.Mutex // guards all below
+	now       string
+	failed    bool
+	why       []string
+	lastCheck time.Time
+	reused    int64 // bytes of earlier updates
+	written   int64
+}
+
+func newStatusBoard() *statusBoard {
+	return &statusBoard{problems: report.NewProblems(), now: stateStarting}
+}
+
+func (s *statusBoard) state() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed && s.now == stateIdle {
+		return stateFailed
+	}
+	return s.now
+}
+
+func (s *statusBoard) set(state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = state
+}
+
+func (s *statusBoard) setFailed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = true
+}
+
+// clearAll forgets the problems of an update that came into service after all.
+func (s *statusBoard) clearAll() {
+	s.mu.Lock()
+	s.failed = false
+	s.mu.Unlock()
+	for _, code := range []string{problemFetch, problemUpdate, problemInstall, problemHold} {
+		s.problems.ClearCode(code)
+	}
+}
+
+func (s *statusBoard) checked() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastCheck = time.Now()
+}
+
+func (s *statusBoard) add(a *assembly) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reused += a.reused.Load()
+	s.written += a.written.Load()
+}
+
+func (n *Node) setState(state string) { n.status.set(state) }
+
+func (n *Node) setWhy(why []string) {
+	n.status.mu.Lock()
+	defer n.status.mu.Unlock()
+	n.status.why = why
+	for _, w := range why {
+		n.log.Info("plan", "why", w)
+	}
+}
+
+// restState shows what the device does when what it did in between has ended.
+func (n *Node) restState() {
+	n.mu.Lock()
+	busy := n.upd != nil
+	n.mu.Unlock()
+	if busy {
+		n.setState(stateFetching)
+		return
+	}
+	n.setState(stateIdle)
+}
+
+// progressed is called when something of u has come.
+func (n *Node) progressed(*update) {}
+
+// problem notes a failure under a code and subject, or that it is over (nil).
+func (n *Node) problem(code, subject string, err error) {
+	if err == nil {
+		n.status.problems.Clear(code, subject)
+		return
+	}
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	n.log.Warn("problem", "code", code, "subject", subject, "err", err)
+	n.status.problems.Add(report.Problem{Code: code, Subject: subject, Text: err.Error(), Hint: hint(err)})
+}
+
+// hint says what a person can do about err.
+func hint(err error) string {
+	for _, h := range hints {
+		if errors.Is(err, h.err) {
+			return h.text
+		}
+	}
+	return ""
+}
+
+var hints = []struct {
+	err  error
+	text string
+}{
+	{install.ErrNoSpace, "free space on the device, or lower keep in the configuration; the update goes on by itself"},
+	{release.ErrClock, "set the device's clock"},
+	{release.ErrExpired, "check the device's clock; if it is right, the publisher must run updraft refresh"},
+	{release.ErrSignature, "the origin or a neighbour serves metadata that this fleet did not sign: look who"},
+	{release.ErrRollback, "the origin serves older metadata than before: restore it from the publisher's directory"},
+	{origin.ErrUnreachable, "check the uplink and the origin's address; a neighbour that reaches it will do as well"},
+	{origin.ErrNotFound, "the origin lacks a file of the release: publish its directory as a whole"},
+	{origin.ErrChanged, "the origin has other bytes than were published: restore it from the publisher's directory"},
+	{errOrigin, "the origin has other bytes than were published: restore it from the publisher's directory"},
+}
+
+// Status implements report.Backend.
+func (n *Node) Status() report.Status {
+	n.mu.Lock()
+	t, u := n.target, n.upd
+	n.mu.Unlock()
+	s := n.status
+	st := report.Status{
+		Name: n.enr.Name, Type: n.enr.Type, Site: n.enr.Site, Channel: n.enr.Channel, Role: "device",
+		PeerID: n.id.String(), State: s.state(), Problems: s.problems.List(), Since: n.start,
+	}
+	if n.cfg.Gateway {
+		st.Role = "gateway"
+	}
+	st.Current, _ = n.dir.Current()
+	if t != nil {
+		st.Target = t.m.Version
+	}
+	if by, ok := n.sw.Holder(); ok {
+		st.Holder, st.IsHolder = n.nameOf(by), by == n.id
+		if st.IsHolder {
+			st.Holder = n.enr.Name
+		}
+	}
+	st.Peers = len(n.sw.Members())
+	c := n.sw.Counters()
+	st.Bytes.LANIn, st.Bytes.LANOut = c.BytesIn, c.BytesOut
+	if n.origin != nil {
+		st.Bytes.Uplink, _ = n.origin.Counters()
+	}
+	s.mu.Lock()
+	st.Why, st.LastCheck = s.why, s.lastCheck
+	st.Bytes.Reused, st.Bytes.Written = s.reused, s.written
+	s.mu.Unlock()
+	if u != nil {
+		have, total := u.progress()
+		st.Progress = &report.Progress{Have: have, Total: total}
+		for _, a := range u.arts {
+			st.Bytes.Reused += a.reused.Load()
+			st.Bytes.Written += a.written.Load()
+		}
+	}
+	st.Releases = n.releases(st.Current)
+	return st
+}
+
+func (n *Node) releases(current string) []report.ReleaseStatus {
+	n.lib.mu.Lock()
+	defer n.lib.mu.Unlock()
+	var out []report.ReleaseStatus
+	for v, h := range n.lib.rel {
+		r := report.ReleaseStatus{Version: v, InService: v == current}
+		for i := range h.manifest.Artifacts {
+			a := &h.manifest.Artifacts[i]
+			r.Artifacts = append(r.Artifacts, report.ArtifactStatus{Name: a.Name, Kind: string(a.Kind), Size: a.Size, CID: chunk.CID(a.Sum).String()})
+		}
+		out = append(out, r)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Version < out[j].Version })
+	return out
+}
+
+// Peers implements report.Backend.
+func (n *Node) Peers() []report.Peer {
+	var out []report.Peer
+	for _, m := range n.members() {
+		out = append(out, report.Peer{ID: m.ID.String(), Name: m.Name, Type: m.Type, Roles: m.Roles, Addr: m.Addr, Since: m.Since,
+			Version: m.profile.Version, State: m.profile.State, Progress: m.profile.Progress, Gateway: m.Profile.Rank.Gateway,
+			BytesIn: m.BytesIn, BytesOut: m.BytesOut})
+	}
+	return out
+}
+
+// Check implements report.Backend: it looks for a release now.
+func (n *Node) Check(ctx context.Context) (report.CheckResult, error) {
+	if err := n.checker.check(ctx); err != nil {
+		return report.CheckResult{}, err
+	}
+	n.checkedOnce()
+	st := n.Status()
+	return report.CheckResult{Current: st.Current, Target: st.Target, New: st.Target != "" && st.Target != st.Current}, nil
+}

@@ -1,0 +1,252 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"updraft/delta/release"
+	"updraft/delta/tree"
+)
+
+// errNotThere reports a part of an artifact that has not been written yet.
+var errNotThere = errors.New("node: not there yet")
+
+// stream is an artifact on disk seen as one byte stream, while it is assembled
+// and afterwards. It is safe for concurrent use.
+type stream interface {
+	io.ReaderAt
+	io.WriterAt
+	// finish makes what was written durable and complete (metadata of trees).
+	finish() error
+	Close() error
+}
+
+// fileStream is an artifact of kind file.
+type fileStream struct {
+	*os.File
+	mode os.FileMode
+}
+
+// createFile opens path for assembly, with size bytes, keeping what is there
+// already.
+func createFile(path string, size int64, mode os.FileMode) (*fileStream, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("node: open artifact for writing: %w", err)
+	}
+	if err := f.Truncate(size); err != nil {
+		return nil, errors.Join(fmt.Errorf("node: size artifact: %w", err), f.Close())
+	}
+	return &fileStream{File: f, mode: mode}, nil
+}
+
+func (s *fileStream) finish() error {
+	if err := s.Chmod(s.mode); err != nil {
+		return fmt.Errorf("node: set mode: %w", err)
+	}
+	if err := s.Sync(); err != nil {
+		return fmt.Errorf("node: sync artifact: %w", err)
+	}
+	return nil
+}
+
+// treeStream is an artifact of kind tree. Its listing comes first in the stream;
+// until it is complete, contents that arrive early rest in a spill file.
+type treeStream struct {
+	dir     string // of the tree
+	listing string // file that holds the listing's bytes
+	size    int64  // of the listing
+
+	mu    sync.RWMutex // guards all below
+	head  *os.File     // the listing
+	w     *tree.Writer // nil until the listing is complete
+	spill *os.File     // early contents, at their offset in the stream
+	early []span       // what spill holds
+}
+
+type span struct{ off, n int64 }
+
+// createTree opens the tree at dir for assembly. Its listing is kept in the file
+// listing; if that is complete already, open does the rest.
+func createTree(dir, listing string, size int64) (*treeStream, error) {
+	head, err := os.OpenFile(listing, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("node: open listing: %w", err)
+	}
+	return &treeStream{dir: dir, listing: listing, size: size, head: head}, nil
+}
+
+// open is called once the listing has been written and verified: from then on
+// contents go straight into the files of the tree.
+func (s *treeStream) open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.w != nil {
+		return nil
+	}
+	b := make([]byte, s.size)
+	if _, err := s.head.ReadAt(b, 0); err != nil {
+		return fmt.Errorf("node: read listing: %w", err)
+	}
+	l, err := tree.Parse(b)
+	if err != nil {
+		return err
+	}
+	w, err := tree.NewWriter(s.dir, l)
+	if err != nil {
+		return err
+	}
+	for _, e := range s.early {
+		if _, err := io.Copy(io.NewOffsetWriter(w, e.off), io.NewSectionReader(s.spill, e.off, e.n)); err != nil {
+			return errors.Join(fmt.Errorf("node: move early contents: %w", err), w.Close())
+		}
+	}
+	s.w, s.early = w, nil
+	return s.dropSpillLocked()
+}
+
+func (s *treeStream) dropSpillLocked() error {
+	if s.spill == nil {
+		return nil
+	}
+	err := errors.Join(s.spill.Close(), os.Remove(s.spill.Name()))
+	s.spill = nil
+	return err
+}
+
+func (s *treeStream) ReadAt(p []byte, off int64) (int, error) {
+	n := 0
+	if off < s.size {
+		part := p[:min(int64(len(p)), s.size-off)]
+		m, err := s.head.ReadAt(part, off)
+		if err != nil || m == len(p) {
+			return m, err
+		}
+		n, p, off = m, p[m:], off+int64(m)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var m int
+	var err error
+	switch {
+	case s.w != nil:
+		m, err = s.w.ReadAt(p, off)
+	case s.spill != nil:
+		m, err = s.spill.ReadAt(p, off)
+	default:
+		err = errNotThere
+	}
+	return n + m, err
+}
+
+func (s *treeStream) WriteAt(p []byte, off int64) (int, error) {
+	n := 0
+	if off < s.size {
+		part := p[:min(int64(len(p)), s.size-off)]
+		m, err := s.head.WriteAt(part, off)
+		if err != nil || m == len(p) {
+			return m, err
+		}
+		n, p, off = m, p[m:], off+int64(m)
+	}
+	s.mu.RLock()
+	if s.w != nil {
+		defer s.mu.RUnlock()
+		m, err := s.w.WriteAt(p, off)
+		return n + m, err
+	}
+	s.mu.RUnlock()
+	m, err := s.writeEarly(p, off)
+	return n + m, err
+}
+
+func (s *treeStream) writeEarly(p []byte, off int64) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.w != nil {
+		return s.w.WriteAt(p, off)
+	}
+	if s.spill == nil {
+		f, err := os.OpenFile(s.listing+".spill", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return 0, fmt.Errorf("node: open spill file: %w", err)
+		}
+		s.spill = f
+	}
+	n, err := s.spill.WriteAt(p, off)
+	if err == nil {
+		s.early = append(s.early, span{off, int64(n)})
+	}
+	return n, err
+}
+
+func (s *treeStream) finish() error {
+	if err := s.open(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.head.Sync(); err != nil {
+		return fmt.Errorf("node: sync listing: %w", err)
+	}
+	return s.w.Finish()
+}
+
+func (s *treeStream) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := errors.Join(s.head.Close(), s.dropSpillLocked())
+	if s.w != nil {
+		err = errors.Join(err, s.w.Close())
+	}
+	return err
+}
+
+// readOnly is an installed artifact: it is read, and nothing else.
+type readOnly struct {
+	io.ReaderAt
+	close func() error
+}
+
+func (r readOnly) WriteAt([]byte, int64) (int, error) {
+	return 0, fmt.Errorf("node: write to an installed release: %w", os.ErrPermission)
+}
+func (r readOnly) finish() error { return nil }
+func (r readOnly) Close() error  { return r.close() }
+
+// openInstalled opens artifact a of the release at dir. listing is the file with
+// the listing of a tree.
+func openInstalled(dir string, a *release.Artifact, listing string) (stream, error) {
+	path := filepath.Join(dir, a.Name)
+	if a.Kind == release.Tree {
+		b, err := os.ReadFile(listing)
+		if err != nil {
+			return nil, fmt.Errorf("node: read listing: %w", err)
+		}
+		l, err := tree.Parse(b)
+		if err != nil {
+			return nil, err
+		}
+		r, err := tree.Open(path, l)
+		if err != nil {
+			return nil, err
+		}
+		return readOnly{r, r.Close}, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("node: open installed artifact: %w", err)
+	}
+	st, err := f.Stat()
+	if err == nil && (!st.Mode().IsRegular() || st.Size() != a.Size) {
+		err = fmt.Errorf("node: %s is not the file of %d bytes that was installed", path, a.Size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return readOnly{f, f.Close}, nil
+}

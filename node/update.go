@@ -1,0 +1,472 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sync/errgroup"
+
+	"updraft/delta/release"
+	"updraft/node/install"
+	"updraft/swarm"
+)
+
+// update is the way of one release onto this device. Its methods are called from
+// the goroutines that run owns.
+type update struct {
+	n       *Node
+	m       *release.Manifest
+	raw     []byte
+	digest  [32]byte // of raw
+	staging string
+	arts    []*assembly // of the manifest, in its order
+
+	mu      sync.Mutex // guards all below
+	patches map[[32]byte]*patchFile
+	wanted  map[[32]byte]bool // patches this device decodes
+	failed  map[[32]byte]bool // patches that failed here
+	maps    map[[32]byte][]byte
+	chosen  map[[32]byte][32]byte // artifact: patch of the site's plan, zero for chunks
+	plans   []planEntry
+	epoch   uint64
+	rebuilt int64 // bytes rebuilt, for the others to see that it works
+	working int   // artifacts being rebuilt
+	stalled bool  // set and read by obtain's goroutine only
+}
+
+// newUpdate prepares the way of the release: everything found on disk from an
+// earlier run is taken up again.
+func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *update, err error) {
+	u = &update{n: n, m: m, raw: raw, digest: digest, patches: make(map[[32]byte]*patchFile), wanted: make(map[[32]byte]bool),
+		failed: make(map[[32]byte]bool), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte)}
+	if u.staging, err = n.dir.Staging(m.Version); err != nil {
+		return nil, err
+	}
+	if err := n.checkSpace(m, u.staging); err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(n.paths.manifest(m.Version), raw, 0o600); err != nil {
+		return nil, fmt.Errorf("node: keep manifest: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, u.abandon())
+		}
+	}()
+	for i := range m.Artifacts {
+		a, err := u.prepare(&m.Artifacts[i])
+		if err != nil {
+			return nil, err
+		}
+		u.arts = append(u.arts, a)
+	}
+	return u, nil
+}
+
+// prepare opens an artifact for assembly.
+func (u *update) prepare(art *release.Artifact) (*assembly, error) {
+	n, path := u.n, filepath.Join(u.staging, art.Name)
+	_, err := os.Lstat(path)
+	resumed := err == nil
+	var st stream
+	if art.Kind == release.Tree {
+		st, err = createTree(path, n.paths.listing(art.Sum), art.ListingSize)
+	} else {
+		st, err = createFile(path, art.Size, os.FileMode(art.Mode))
+	}
+	if err != nil {
+		return nil, err
+	}
+	index, err := os.OpenFile(n.paths.index(art.Sum), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("node: open chunk index: %w", err), st.Close())
+	}
+	a := newAssembly(art, n.reg, st, index)
+	a.resumed = resumed
+	if art.Kind == release.Tree {
+		if fi, err := index.Stat(); err == nil && fi.Size() > 0 {
+			a.resumed = true
+		}
+	}
+	a.reuse = n.lib.chunk
+	return a, nil
+}
+
+// checkSpace refuses a release that does not fit, before its first byte.
+func (n *Node) checkSpace(m *release.Manifest, staging string) error {
+	var need int64 = 4 << 20 // metadata, patch, journal of the file system
+	for i := range m.Artifacts {
+		need += m.Artifacts[i].Size
+	}
+	if err := filepath.WalkDir(staging, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		if fi, err := d.Info(); err == nil {
+			need -= diskUse(fi)
+		}
+		return nil
+	}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("node: read staging directory: %w", err)
+	}
+	return install.Space(n.cfg.Data, max(need, 0))
+}
+
+// run brings the release into service.
+func (u *update) run(ctx context.Context) error {
+	n := u.n
+	g, gctx := errgroup.WithContext(ctx)
+	done, finished := context.WithCancel(gctx)
+	defer finished()
+	for _, a := range u.arts {
+		if err := u.begin(a); err != nil {
+			return err
+		}
+	}
+	n.announce()
+	g.Go(func() error { return ignoreEnd(done, u.obtain(done)) })
+	g.Go(func() error { return ignoreEnd(done, u.follow(done)) })
+	for _, a := range u.arts {
+		g.Go(func() error { return ignoreEnd(done, u.rebuildWhenPossible(done, a)) })
+	}
+	g.Go(func() error {
+		defer finished()
+		for _, a := range u.arts {
+			if err := u.await(gctx, a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return u.install(ctx)
+}
+
+// ignoreEnd drops the error of work that was ended because it is done.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// begin opens the artifact in the swarm; one that a held release has as well is
+// copied from there.
+func (u *update) begin(a *assembly) error {
+	return a.start(true)
+}
+
+// await drives a until every chunk is there and its digest is right.
+func (u *update) await(ctx context.Context, a *assembly) error {
+	for round := 0; ; round++ {
+		for !a.complete() {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-a.wake:
+			case <-time.After(time.Second):
+			}
+			if err := errors.Join(a.err(), a.advance()); err != nil {
+				return err
+			}
+			u.n.progressed(u)
+		}
+		err := a.digest(ctx)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, errDigest) || round > 0 {
+			return err
+		}
+		// What is on disk is not what was written: find out which chunks.
+		u.n.problem(problemDisk, a.art.Name, err)
+		a.reverify()
+	}
+}
+
+// follow adopts the plan of the member that holds the uplink.
+func (u *update) follow(ctx context.Context) error {
+	for {
+		changed := u.n.sw.Changed()
+		u.mu.Lock()
+		epoch := u.epoch
+		u.mu.Unlock()
+		for _, m := range u.n.members() {
+			if m.profile.Target == u.digest && m.profile.Epoch > epoch && len(m.profile.Plan) > 0 {
+				u.adoptPlan(m.profile.Plan, m.profile.Epoch)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// adopt takes this device's own choices as the site's plan.
+func (u *update) adopt(cs []choice, epoch uint64) {
+	var plan []planEntry
+	for i, c := range cs {
+		if u.arts[i].complete() {
+			continue
+		}
+		e := planEntry{Artifact: u.arts[i].art.Sum}
+		if c.patch != nil {
+			e.Patch = c.patch.Sum
+		}
+		plan = append(plan, e)
+	}
+	u.adoptPlan(plan, epoch)
+}
+
+func (u *update) adoptPlan(plan []planEntry, epoch uint64) {
+	u.mu.Lock()
+	same := u.epoch == epoch && slices.Equal(u.plans, plan)
+	u.epoch, u.plans = epoch, plan
+	for _, e := range plan {
+		u.chosen[e.Artifact] = e.Patch
+	}
+	u.mu.Unlock()
+	if same {
+		return
+	}
+	for _, a := range u.arts {
+		a.signalPlan()
+	}
+	u.n.announce()
+}
+
+// openPatch opens the exchange of p; receive: this device wants all of it.
+func (u *update) openPatch(p *release.Patch, receive bool) (*patchFile, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if pf := u.patches[p.Sum]; pf != nil {
+		if receive && !u.wanted[p.Sum] {
+			u.wanted[p.Sum] = true
+			u.n.sw.SetOptions(p.Sum, swarm.OpenOptions{Receive: true})
+		}
+		return pf, nil
+	}
+	pf, err := openPatch(u.n.paths.patch(p.Sum), p)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.n.sw.Open(pf.object(), pf, swarm.OpenOptions{Receive: receive}); err != nil {
+		return nil, errors.Join(err, pf.f.Close())
+	}
+	u.patches[p.Sum], u.wanted[p.Sum] = pf, receive
+	return pf, nil
+}
+
+func (u *update) patchFailed(p *release.Patch) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.failed[p.Sum]
+}
+
+// rebuildWhenPossible rebuilds a from a base held here as soon as the site's plan
+// says so, or at once when a held release has the very artifact.
+func (u *update) rebuildWhenPossible(ctx context.Context, a *assembly) error {
+	for !a.complete() {
+		if same := u.n.lib.find(a.art.Sum); same != nil {
+			err := u.rebuild(ctx, a, nil, same)
+			if err == nil {
+				return nil
+			}
+			u.n.lib.spoil(a.art.Sum)
+			u.n.problem(problemBase, a.art.Name, err)
+		}
+		if p, base := u.myPatch(a.art); p != nil {
+			if err := u.rebuildFrom(ctx, a, p, base); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-a.planned:
+		}
+	}
+	return nil
+}
+
+// rebuildFrom rebuilds a with patch p. A failure of patch or base is remembered,
+// and a comes from the others or by another plan.
+func (u *update) rebuildFrom(ctx context.Context, a *assembly, p *release.Patch, base *assembly) error {
+	pf, err := u.openPatch(p, true)
+	if err != nil {
+		return err
+	}
+	err = u.rebuild(ctx, a, pf, base)
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	u.mu.Lock()
+	u.failed[p.Sum] = true
+	u.mu.Unlock()
+	if isBase(err) {
+		u.n.lib.spoil(base.art.Sum)
+		u.n.problem(problemBase, base.art.Name+" "+p.BaseVersion, err)
+	} else {
+		u.n.problem(problemPatch, a.art.Name+" "+p.BaseVersion, err)
+	}
+	if e := a.err(); e != nil {
+		return e // the disk, not the patch
+	}
+	u.n.sw.SetOptions(p.Sum, swarm.OpenOptions{})
+	u.n.announce()
+	return nil
+}
+
+// myPatch returns the patch that the site's plan has for art, if this device can
+// apply it.
+func (u *update) myPatch(art *release.Artifact) (*release.Patch, *assembly) {
+	u.mu.Lock()
+	sum, ok := u.chosen[art.Sum]
+	bad := u.failed[sum]
+	u.mu.Unlock()
+	if !ok || bad || sum == [32]byte{} {
+		return nil, nil
+	}
+	for i := range art.Patches {
+		if p := &art.Patches[i]; p.Sum == sum {
+			if base := u.n.lib.find(p.Base); base != nil {
+				return p, base
+			}
+		}
+	}
+	return nil, nil
+}
+
+func (u *update) rebuild(ctx context.Context, a *assembly, pf *patchFile, base *assembly) error {
+	u.setWorking(1)
+	defer u.setWorking(-1)
+	// When the whole artifact came from the others meanwhile, there is nothing
+	// left to rebuild.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { u.reportRebuild(ctx, a) })
+	src := source{readerAt(base.readAt), base.art.Size}
+	if pf == nil {
+		return a.rebuild(ctx, nil, src, u.n.paths.scratch(), u.n.cfg.Memory)
+	}
+	return a.rebuild(ctx, pf.reader(ctx), src, u.n.paths.scratch(), u.n.cfg.Memory)
+}
+
+type readerAt func(b []byte, off int64) (int, error)
+
+func (f readerAt) ReadAt(b []byte, off int64) (int, error) { return f(b, off) }
+
+// reportRebuild tells the site now and then how far the rebuild is.
+func (u *update) reportRebuild(ctx context.Context, a *assembly) {
+	for sleep(ctx, 2*time.Second) {
+		if n := a.written.Load(); n != u.setRebuilt(n) {
+			u.n.announce()
+		}
+	}
+}
+
+func (u *update) setRebuilt(n int64) (old int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	old, u.rebuilt = u.rebuilt, n
+	return old
+}
+
+func (u *update) setWorking(d int) {
+	u.mu.Lock()
+	u.working += d
+	w := u.working
+	u.mu.Unlock()
+	if w > 0 {
+		u.n.setState(stateRebuilding)
+	}
+	u.n.announce()
+}
+
+func (u *update) rebuilding() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.working > 0
+}
+
+func (u *update) complete() bool {
+	for _, a := range u.arts {
+		if !a.complete() {
+			return false
+		}
+	}
+	return true
+}
+
+// progress returns the bytes here and those wanted.
+func (u *update) progress() (have, total int64) {
+	for _, a := range u.arts {
+		have += a.progress()
+		total += a.art.Size
+	}
+	return have, total
+}
+
+// abandon closes what is open; all that has been verified stays on disk.
+func (u *update) abandon() error {
+	var err error
+	for _, a := range u.arts {
+		err = errors.Join(err, a.forget())
+	}
+	return errors.Join(err, u.closePatches())
+}
+
+func (u *update) closePatches() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var err error
+	for sum, pf := range u.patches {
+		u.n.sw.Close(sum)
+		err = errors.Join(err, pf.f.Close())
+	}
+	clear(u.patches)
+	return err
+}
+
+// sleep waits for d and reports whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// cleanPatches removes what is left of patches; none is under way.
+func (p paths) cleanPatches() error {
+	es, err := os.ReadDir(p.state("patches"))
+	if err != nil {
+		return fmt.Errorf("node: read patches: %w", err)
+	}
+	for _, e := range es {
+		err = errors.Join(err, os.Remove(filepath.Join(p.state("patches"), e.Name())))
+	}
+	return err
+}

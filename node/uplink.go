@@ -1,0 +1,499 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"updraft/delta"
+	"updraft/delta/chunk"
+	"updraft/delta/release"
+	"updraft/swarm"
+	"updraft/swarm/origin"
+)
+
+// Patience of the uplink work.
+const (
+	stallAlone   = 3 * time.Second  // nobody rebuilds and nothing comes: bring it by chunks
+	stallWorking = 30 * time.Second // somebody says it rebuilds, and nothing comes
+	replanBytes  = 512 << 10        // so much was brought by others: fetch only what is still missing
+)
+
+// obtain works the uplink until everything of the update is here, whenever this
+// device is the one to do it.
+func (u *update) obtain(ctx context.Context) error {
+	pause := time.Second
+	for !u.complete() {
+		if err := u.n.uplinkOpen(ctx); err != nil {
+			return err
+		}
+		t, err := u.n.sw.Acquire(ctx, swarm.AcquireOptions{})
+		if errors.Is(err, swarm.ErrLeaseInUse) { // by a look for a release, which is short
+			if !sleep(ctx, 20*time.Millisecond) {
+				return ctx.Err()
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		deposed, err := u.serve(ctx, t)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && !deposed:
+			u.n.setUplink(!errors.Is(err, origin.ErrUnreachable))
+			u.n.problem(problemFetch, u.m.Version, err)
+			u.n.log.Warn("bringing the release failed", "err", err, "again_in", pause)
+			if !sleep(ctx, jitter(pause)) {
+				return ctx.Err()
+			}
+			pause = min(2*pause, time.Minute)
+		case err == nil:
+			pause = time.Second
+			u.n.problem(problemFetch, u.m.Version, nil)
+			if !u.watch(ctx) {
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+// serve brings what is missing while this device holds the lease.
+func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err error) {
+	defer t.Release()
+	held, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-t.Lost():
+			cancel()
+		case <-held.Done():
+		}
+	})
+	err = u.bring(held, t.Epoch())
+	deposed = held.Err() != nil
+	cancel()
+	wg.Wait()
+	return deposed, err
+}
+
+// watch waits until the update is complete or stalls.
+func (u *update) watch(ctx context.Context) bool {
+	last, since := u.mark(), time.Now()
+	for !u.complete() {
+		if !sleep(ctx, 100*time.Millisecond) {
+			return false
+		}
+		if m := u.mark(); m != last {
+			last, since = m, time.Now()
+			continue
+		}
+		patience := stallAlone
+		if u.somebodyWorks() {
+			patience = stallWorking
+		}
+		if time.Since(since) > patience {
+			u.stalled = true
+			return true
+		}
+	}
+	return true
+}
+
+// mark is a number that changes as long as something moves here or elsewhere.
+func (u *update) mark() int64 {
+	var sum int64
+	for _, a := range u.arts {
+		sum += a.progress()
+		have, _ := u.n.sw.Progress(a.art.Index)
+		sum += int64(have)
+	}
+	for _, m := range u.n.members() {
+		if m.profile.Target == u.digest {
+			sum += m.profile.Rebuilt
+		}
+	}
+	return sum
+}
+
+func (u *update) somebodyWorks() bool {
+	if u.rebuilding() {
+		return true
+	}
+	for _, m := range u.n.members() {
+		if m.profile.Target == u.digest && m.profile.Working {
+			return true
+		}
+	}
+	return false
+}
+
+// bring fetches over the uplink what the site lacks, by the cheapest plan.
+func (u *update) bring(ctx context.Context, epoch uint64) error {
+	for {
+		plan, err := u.plan(ctx)
+		if err != nil {
+			return err
+		}
+		u.adopt(plan, epoch)
+		again := false
+		for i, a := range u.arts {
+			var more bool
+			if p := plan[i].patch; p != nil {
+				more, err = u.bringPatch(ctx, p)
+			} else {
+				more, err = u.bringChunks(ctx, a)
+			}
+			if err != nil {
+				return err
+			}
+			again = again || more
+		}
+		if !again {
+			return nil
+		}
+	}
+}
+
+// plan chooses for each artifact.
+func (u *update) plan(ctx context.Context) ([]choice, error) {
+	bases := make(map[[32]byte]bool)
+	for _, b := range u.n.lib.bases() {
+		bases[b] = true
+	}
+	for _, m := range u.n.members() {
+		for _, b := range m.profile.Bases {
+			bases[b] = true
+		}
+	}
+	stalled := u.stalled
+	u.stalled = false
+	out := make([]choice, len(u.arts))
+	var why []string
+	for i, a := range u.arts {
+		usable := func(p *release.Patch) bool { return !u.patchFailed(p) && (!stalled || u.somebodyWorks()) }
+		left, err := u.chunkBytes(a)
+		if err != nil {
+			return nil, err
+		}
+		best, others := choosePlan(a.art, func(b [32]byte) bool { return bases[b] }, usable, u.patchBytes, left)
+		if a.complete() {
+			best = choice{why: a.art.Name + ": complete here"}
+		}
+		out[i] = best
+		why = append(why, best.why)
+		for _, o := range others {
+			why = append(why, "not: "+o.why)
+		}
+	}
+	u.n.setWhy(why)
+	return out, ctx.Err()
+}
+
+// patchBytes returns how many bytes of p are still missing on the site.
+func (u *update) patchBytes(p *release.Patch) int64 {
+	u.mu.Lock()
+	pf := u.patches[p.Sum]
+	u.mu.Unlock()
+	if pf == nil {
+		return p.Size
+	}
+	var n int64
+	for _, i := range u.n.sw.Missing(p.Sum) {
+		n += int64(pf.size(i))
+	}
+	return n
+}
+
+// chunkBytes returns what bringing a by chunks costs now: exact once its index
+// is known, the stored size of all chunks in proportion before.
+func (u *update) chunkBytes(a *assembly) (int64, error) {
+	if a.complete() {
+		return 0, nil
+	}
+	pages := a.snapshot()
+	stored := u.storedSize()
+	if len(pages) == 0 {
+		return stored, nil
+	}
+	var missing, seen int64
+	for _, p := range pages {
+		for _, c := range p.chunks {
+			seen += int64(c.Len)
+		}
+		for _, i := range u.n.sw.Missing(p.id) {
+			missing += int64(p.chunks[i].Len)
+		}
+	}
+	missing += a.art.Size - seen
+	return int64(float64(missing) / float64(u.plainSize()) * float64(stored)), nil
+}
+
+func (u *update) storedSize() int64 {
+	var n int64
+	for _, p := range u.m.Packs {
+		n += p.Size
+	}
+	return n
+}
+
+func (u *update) plainSize() int64 {
+	n := int64(1)
+	for _, a := range u.m.Artifacts {
+		n += a.Size
+	}
+	return n
+}
+
+// bringPatch fetches the blocks of p that no member has. It never asks for more.
+func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, err error) {
+	pf, err := u.openPatch(p, false)
+	if err != nil {
+		return false, err
+	}
+	list := u.n.sw.Missing(p.Sum)
+	if len(list) == 0 {
+		return false, nil
+	}
+	rs := make([]origin.Range, len(list))
+	for k, i := range list {
+		rs[k] = origin.Range{Off: int64(i) * int64(p.BlockSize), Len: int64(pf.size(i))}
+	}
+	u.n.setState(stateFetching)
+	err = u.n.origin.Ranges(ctx, delta.ObjectName(delta.PatchDir, p.Sum), p.Size, rs, func(k int, b []byte) error {
+		i := list[k]
+		if sha256.Sum256(b) != pf.sum(i) {
+			return fmt.Errorf("%w: patch from %s, block %d", errOrigin, p.BaseVersion, i)
+		}
+		if err := pf.Put(i, b); err != nil {
+			return err
+		}
+		u.n.sw.Inject(p.Sum, i, b)
+		return nil
+	})
+	return false, err
+}
+
+// errOrigin reports bytes from the origin that are not what was published.
+var errOrigin = errors.New("node: the origin's bytes do not have their digest")
+
+// bringChunks fetches the parts of a's index and the chunks that no member has.
+func (u *update) bringChunks(ctx context.Context, a *assembly) (again bool, err error) {
+	if a.complete() {
+		return false, nil
+	}
+	u.n.setState(stateFetching)
+	if err := u.bringIndex(ctx, a); err != nil {
+		return false, err
+	}
+	if err := a.advance(); err != nil {
+		return false, err
+	}
+	var want []stored
+	pages := a.snapshot()
+	for k, p := range pages {
+		for _, i := range u.n.sw.Missing(p.id) {
+			want = append(want, stored{page: p, i: i, ordinal: k*chunk.PageLen + i})
+		}
+	}
+	if len(want) == 0 {
+		return false, nil
+	}
+	if err := u.locate(ctx, a, want); err != nil {
+		return false, err
+	}
+	return u.bringStored(ctx, want)
+}
+
+// bringIndex fetches the index pages that no member has.
+func (u *update) bringIndex(ctx context.Context, a *assembly) error {
+	list := u.n.sw.Missing(a.art.Index)
+	var rs []origin.Range
+	for _, i := range list {
+		rs = append(rs, origin.Range{Off: int64(i) * pageBytes, Len: int64(pageSize(a.art, i))})
+	}
+	if len(rs) == 0 {
+		return u.awaitIndex(ctx, a)
+	}
+	size := int64(len(a.art.Pages)-1)*pageBytes + int64(pageSize(a.art, len(a.art.Pages)-1))
+	err := u.n.origin.Ranges(ctx, delta.ObjectName(delta.IndexDir, a.art.Index), size, rs, func(k int, b []byte) error {
+		i := list[k]
+		if sha256.Sum256(b) != a.art.Pages[i] {
+			return fmt.Errorf("%w: chunk index of %s, page %d", errOrigin, a.art.Name, i)
+		}
+		if err := a.putPage(i, b); err != nil {
+			return err
+		}
+		u.n.sw.Inject(a.art.Index, i, b)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return u.awaitIndex(ctx, a)
+}
+
+// awaitIndex waits for the pages that members have.
+func (u *update) awaitIndex(ctx context.Context, a *assembly) error {
+	if len(a.art.Pages) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := u.n.sw.Wait(ctx, a.art.Index); err != nil {
+		return fmt.Errorf("node: chunk index of %s: %w", a.art.Name, err)
+	}
+	return nil
+}
+
+// stored is a chunk to fetch and where the origin has it.
+type stored struct {
+	page    *page
+	i       int
+	ordinal int // in the artifact's index
+	at      delta.Location
+}
+
+// locate finds the chunks in the packs.
+func (u *update) locate(ctx context.Context, a *assembly, want []stored) error {
+	b, err := u.packMap(ctx, a.art)
+	if err != nil {
+		return err
+	}
+	m, err := delta.ParsePackMap(b, int(a.art.Chunks()), delta.PackSizes(u.m))
+	if err != nil {
+		return err
+	}
+	for k := range want {
+		want[k].at = m[want[k].ordinal]
+	}
+	slices.SortStableFunc(want, func(x, y stored) int {
+		if x.at.Pack != y.at.Pack {
+			return x.at.Pack - y.at.Pack
+		}
+		switch {
+		case x.at.Offset < y.at.Offset:
+			return -1
+		case x.at.Offset > y.at.Offset:
+			return 1
+		}
+		return 0
+	})
+	return nil
+}
+
+// packMap returns the pack map of art, from a member that has it or the origin.
+func (u *update) packMap(ctx context.Context, art *release.Artifact) ([]byte, error) {
+	u.mu.Lock()
+	b := u.maps[art.Map]
+	u.mu.Unlock()
+	if b != nil {
+		return b, nil
+	}
+	name := delta.ObjectName(delta.MapDir, art.Map)
+	for _, m := range u.n.members() {
+		if m.profile.Target != u.digest || m.profile.Progress == 0 {
+			continue
+		}
+		if b, err := u.n.sw.Request(ctx, m.ID, name, int(art.MapSize)); err == nil && sha256.Sum256(b) == art.Map {
+			return u.keepMap(art, b), nil
+		}
+	}
+	b, err := u.n.origin.Get(ctx, name, art.MapSize)
+	if err != nil {
+		return nil, err
+	}
+	if sha256.Sum256(b) != art.Map {
+		return nil, fmt.Errorf("%w: pack map of %s", errOrigin, art.Name)
+	}
+	return u.keepMap(art, b), nil
+}
+
+// mapNamed returns the pack map with a name at the origin, if it is known here.
+func (u *update) mapNamed(name string) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for sum, b := range u.maps {
+		if delta.ObjectName(delta.MapDir, sum) == name {
+			return b
+		}
+	}
+	return nil
+}
+
+func (u *update) keepMap(art *release.Artifact, b []byte) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.maps[art.Map] = b
+	return b
+}
+
+// bringStored streams chunks from the packs, each injected as it arrives.
+func (u *update) bringStored(ctx context.Context, want []stored) (again bool, err error) {
+	for len(want) > 0 {
+		n := 1
+		for n < len(want) && want[n].at.Pack == want[0].at.Pack {
+			n++
+		}
+		again, err = u.bringPack(ctx, want[:n])
+		if again || err != nil {
+			return again, err
+		}
+		want = want[n:]
+	}
+	return false, nil
+}
+
+var errReplan = errors.New("node: members have brought much of it")
+
+func (u *update) bringPack(ctx context.Context, want []stored) (again bool, err error) {
+	// Chunks that occur several times are fetched once.
+	var rs []origin.Range
+	var first []int
+	for k, w := range want {
+		if k > 0 && w.at == want[k-1].at {
+			continue
+		}
+		rs = append(rs, origin.Range{Off: w.at.Offset, Len: int64(w.at.Len)})
+		first = append(first, k)
+	}
+	dec, err := delta.NewDecoder()
+	if err != nil {
+		return false, err
+	}
+	var buf []byte
+	var surplus int64 // bytes that came although somebody has them by now
+	pack := u.m.Packs[want[0].at.Pack]
+	err = u.n.origin.Ranges(ctx, delta.ObjectName(delta.PackDir, pack.Sum), pack.Size, rs, func(r int, b []byte) error {
+		k := first[r]
+		w := want[k]
+		plain, err := dec.Chunk(buf, b, w.at.Raw, w.page.chunks[w.i])
+		if err != nil {
+			return fmt.Errorf("%w: chunk %d in pack %x: %w", errOrigin, w.ordinal, pack.Sum[:6], err)
+		}
+		buf = plain[:0]
+		if w.page.Has(w.i) {
+			surplus += int64(len(b))
+		}
+		for ; k < len(want) && want[k].at == w.at; k++ {
+			if err := u.n.reg.put(want[k].page, want[k].i, plain); err != nil {
+				return err
+			}
+			u.n.sw.Inject(want[k].page.id, want[k].i, plain)
+		}
+		if surplus > replanBytes {
+			return errReplan
+		}
+		return nil
+	})
+	if errors.Is(err, errReplan) {
+		return true, nil
+	}
+	return false, err
+}
