@@ -43,9 +43,10 @@
 // followed. Queries go out over IPv4 where there is an IPv4 address, else over
 // IPv6; the first three over both. Hosts without IPv6 are served over IPv4 alone.
 //
-// Without any other usable interface, or when the device listens on loopback
-// only, all of this takes place on loopback, so that several agents on a machine
-// without network find each other.
+// All of this takes place on loopback too, and there alone when the device listens
+// on loopback only, so that several agents on a machine find each other without a
+// network, or on one that drops multicast. Loopback addresses are announced only
+// there.
 //
 // # What it costs
 //

@@ -79,10 +79,11 @@ func listIfaces() ([]iface, error) {
 }
 
 // choose picks the interfaces to join. patterns (path.Match) decide when given.
-// Otherwise: every usable interface but loopback, or loopback if there is no
-// other or if the device listens on loopback only, since nobody else could
-// reach it then. Interfaces with link-local IPv6 only are used if there are no
-// others: libp2p does not listen on such addresses by name.
+// Otherwise: every usable interface, loopback last; loopback alone if the device
+// listens on loopback only, since nobody else could reach it then. Loopback is
+// joined besides others so that agents on one machine find each other even if
+// the network drops multicast. Interfaces with link-local IPv6 only are used if
+// there are no others: libp2p does not listen on such addresses by name.
 func choose(all []iface, patterns []string, onlyLoopback bool) []iface {
 	var out, loop []iface
 	for _, i := range all {
@@ -98,14 +99,21 @@ func choose(all []iface, patterns []string, onlyLoopback bool) []iface {
 			out = append(out, i)
 		}
 	}
-	if len(out) == 0 {
-		out = loop
-	}
 	if len(patterns) == 0 && slices.ContainsFunc(out, func(i iface) bool { return i.preference() < linkLocal }) {
 		out = slices.DeleteFunc(out, func(i iface) bool { return i.preference() == linkLocal })
 	}
 	slices.SortStableFunc(out, func(a, b iface) int { return cmp.Compare(a.preference(), b.preference()) })
-	return out[:min(len(out), maxIfaces)]
+	return append(out[:min(len(out), maxIfaces)], loop...)
+}
+
+// lans is how many of the interfaces are not loopback.
+func lans(ifaces []iface) (n int) {
+	for _, i := range ifaces {
+		if !i.loopback() {
+			n++
+		}
+	}
+	return n
 }
 
 func matches(patterns []string, name string) bool {

@@ -82,10 +82,10 @@ func TestChoose(t *testing.T) {
 		loopback bool
 		want     []string
 	}{
-		"all kinds":       {all: []iface{lo, wlan, veth, down, unplugged, tunnel, bare, eth}, want: []string{"eth0", "wlan0"}},
+		"all kinds":       {all: []iface{lo, wlan, veth, down, unplugged, tunnel, bare, eth}, want: []string{"eth0", "wlan0", "lo"}},
 		"loopback only":   {all: []iface{lo, down, unplugged, tunnel, bare}, want: []string{"lo"}},
 		"listens there":   {all: []iface{lo, eth}, loopback: true, want: []string{"lo"}},
-		"link-local only": {all: []iface{lo, veth}, want: []string{"veth1"}},
+		"link-local only": {all: []iface{lo, veth}, want: []string{"veth1", "lo"}},
 		"named":           {all: []iface{lo, eth, wlan}, patterns: []string{"lo", "wlan*"}, want: []string{"lo", "wlan0"}},
 		"named, absent":   {all: []iface{lo, eth}, patterns: []string{"eth9", "["}},
 		"named, down":     {all: []iface{lo, down}, patterns: []string{"eth1"}},

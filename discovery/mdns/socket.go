@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -33,15 +35,16 @@ type ears struct {
 	ifaces []iface
 	v4     *ipv4.PacketConn // nil: no IPv4
 	v6     *ipv6.PacketConn // nil: no IPv6
+	joins  error            // what failed though some of it went well
 }
 
 // openEars joins the group on the interfaces. It fails when neither family can be
 // joined on any of them; one family is enough.
 func openEars(ifaces []iface) (*ears, error) {
 	e := &ears{ifaces: ifaces}
-	err4, err6 := e.open4(), e.open6()
+	e.joins = errors.Join(e.open4(), e.open6())
 	if e.v4 == nil && e.v6 == nil {
-		return nil, errors.Join(err4, err6)
+		return nil, e.joins
 	}
 	return e, nil
 }
@@ -67,7 +70,7 @@ func (e *ears) open4() error {
 		return err
 	}
 	e.v4 = p
-	return nil
+	return err
 }
 
 func (e *ears) open6() error {
@@ -91,7 +94,7 @@ func (e *ears) open6() error {
 		return err
 	}
 	e.v6 = p
-	return nil
+	return err
 }
 
 func (e *ears) close() {
@@ -105,23 +108,22 @@ func (e *ears) close() {
 
 // send puts a packet on each interface: over IPv4 where it has an IPv4 address,
 // else over IPv6, since responders answer on both families anyway; over both
-// when asked to. It fails when not one packet got out.
+// when asked to. It fails when not one packet got out; those on loopback count
+// only where there is nothing else.
 func (e *ears) send(b []byte, both bool) error {
 	var errs []error
-	sent := 0
+	sent, onLAN := 0, lans(e.ifaces) > 0
 	note := func(i iface, err error) {
-		if err != nil {
+		switch {
+		case onLAN && i.loopback():
+		case err != nil:
 			errs = append(errs, fmt.Errorf("send on %s: %w", i.Name, err))
-			return
+		default:
+			sent++
 		}
-		sent++
 	}
 	for _, i := range e.ifaces {
-		has4 := false
-		for _, a := range i.addrs {
-			has4 = has4 || a.Is4()
-		}
-		use4 := e.v4 != nil && has4
+		use4 := e.v4 != nil && slices.ContainsFunc(i.addrs, netip.Addr.Is4)
 		if use4 {
 			_, err := e.v4.WriteTo(b, &ipv4.ControlMessage{IfIndex: i.Index}, group4)
 			note(i, err)
@@ -132,7 +134,7 @@ func (e *ears) send(b []byte, both bool) error {
 		}
 	}
 	if sent == 0 {
-		return errors.Join(errs...)
+		return errors.Join(append(errs, e.joins)...)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ const Name = "mdns"
 const (
 	watchEvery      = 5 * time.Second  // interfaces, addresses and health are looked at
 	deafAfter       = 10 * time.Second // our own announcement must have come back by then
+	retryAfter      = time.Minute      // a failed registration is tried again
 	defaultMaxPeers = 1024
 )
 
@@ -40,8 +41,8 @@ type Config struct {
 	// SiteKey is the site's secret. Devices see only those with the same key.
 	SiteKey [32]byte
 	// Interfaces are names or patterns ("eth*", as path.Match) of the interfaces
-	// to use. Empty: all that are up, have carrier, multicast and an address;
-	// loopback if there are none, or if the device listens on loopback only.
+	// to use. Empty: all that are up, have carrier, multicast and an address, and
+	// loopback; loopback alone if the device listens on loopback only.
 	Interfaces []string
 	// Interval is the shortest pause between two queries once the site is known;
 	// the longest is 2.5 times as much. Zero: 120 s. The cost is in the package
@@ -143,6 +144,7 @@ type run struct {
 type place struct {
 	ifaces []iface
 	addrs  []ma.Multiaddr
+	lonely error // set when there is only loopback though the device listens elsewhere
 }
 
 func (p place) equal(o place) bool {
@@ -160,7 +162,11 @@ func (r *run) look() (place, error) {
 	if len(ifaces) == 0 {
 		return place{}, errors.New("no interface that is up, has an address and multicast")
 	}
-	return place{ifaces, announceable(mine, all, ifaces)}, nil
+	p := place{ifaces: ifaces, addrs: announceable(mine, all, ifaces)}
+	if len(r.cfg.Interfaces) == 0 && lans(ifaces) == 0 && len(mine) > 0 && !onlyLoopback(mine) {
+		p.lonely = fmt.Errorf("%w: no interface but loopback is up, has an address and multicast", ErrNoMulticast)
+	}
+	return p, nil
 }
 
 // session opens the sockets, registers, and goes on until ctx ends, or the place
@@ -226,12 +232,16 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 			}
 			sendErr = r.ask(ears)
 			r.count()
-			r.report(health(regErr, sendErr, false))
+			r.report(health(here.lonely, regErr, sendErr, false))
 		case <-watch.C:
 			r.emit(ctx, r.view.expire(time.Now())...)
 			r.count()
-			deaf := regErr == nil && time.Since(began) > deafAfter && !r.view.ownHeard()
-			r.report(health(regErr, sendErr, deaf))
+			age := time.Since(began)
+			deaf := regErr == nil && age > deafAfter && !r.view.ownHeard(lans(here.ifaces) > 0)
+			r.report(health(here.lonely, regErr, sendErr, deaf))
+			if regErr != nil && len(here.addrs) > 0 && age > retryAfter {
+				return true // whatever was in the way of the registration may have gone
+			}
 			if now, err := r.look(); err != nil || !now.equal(here) {
 				r.cfg.Log.Debug("mdns: interfaces or addresses changed", "err", err)
 				return err == nil
@@ -242,8 +252,10 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 }
 
 // health folds what is wrong into one error.
-func health(regErr, sendErr error, deaf bool) error {
+func health(lonely, regErr, sendErr error, deaf bool) error {
 	switch {
+	case lonely != nil:
+		return lonely
 	case sendErr != nil:
 		return fmt.Errorf("%w: %w", ErrNoMulticast, sendErr)
 	case deaf:
@@ -267,7 +279,7 @@ func (r *run) hear(ctx context.Context, m heard, ears *ears) {
 	switch covered := r.view.covers(m.known, now); {
 	case !covered:
 		r.rounds.rumoured(now)
-	case len(ears.ifaces) == 1: // with several, it was asked on one of them only
+	case lans(ears.ifaces) <= 1: // with several, it was asked on one of them only
 		r.rounds.overheard(now, r.view.responders(), len(r.view.peers))
 	}
 }

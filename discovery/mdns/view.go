@@ -32,6 +32,7 @@ type view struct {
 	limit int // entries of this site, and again of others
 
 	own       string // instance of our present registration
+	ownOnLAN  bool   // it came back on another interface than loopback
 	peers     map[peer.ID]*entry
 	instances map[string]*entry  // of this site, ours included, and of others
 	rumours   map[string]*rumour // instances that others list and we do not know
@@ -89,6 +90,7 @@ func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time
 		// Our own voice comes back by multicast loop; others heard it as well.
 		if a.instance == v.own {
 			v.instances[a.instance] = fresh
+			v.ownOnLAN = v.ownOnLAN || !loopback
 		}
 		return discovery.Event{}, false
 	}
@@ -180,11 +182,14 @@ func (v *view) renew(instance string) {
 	if e := v.instances[v.own]; e != nil && e.peer == v.self {
 		delete(v.instances, v.own)
 	}
-	v.own = instance
+	v.own, v.ownOnLAN = instance, false
 }
 
-// ownHeard reports whether our present registration came back to us.
-func (v *view) ownHeard() bool { return v.own != "" && v.instances[v.own] != nil }
+// ownHeard reports whether our present registration came back to us, by another
+// interface than loopback if there is one.
+func (v *view) ownHeard(onLAN bool) bool {
+	return v.own != "" && v.instances[v.own] != nil && (v.ownOnLAN || !onLAN)
+}
 
 // known lists who need not answer a query: all entries that have at least half
 // of their life left, longest first, since the list may be cut.

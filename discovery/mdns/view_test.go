@@ -103,7 +103,7 @@ func TestViewOthers(t *testing.T) {
 	if ev, ok := v.heard(said(t, self, "own", "/ip4/10.0.0.9/tcp/1"), "eth0", false, now); ok {
 		t.Errorf("own entry: %v", ev)
 	}
-	if !v.ownHeard() || v.responders() != 0 {
+	if !v.ownHeard(true) || v.responders() != 0 {
 		t.Error("own entry not noted")
 	}
 	foreign := said(t, testPeer(t, 2), "foreign", "/ip4/10.0.0.1/tcp/1")
@@ -136,7 +136,7 @@ func TestViewOthers(t *testing.T) {
 		t.Error("an instance was taken over")
 	}
 	v.expire(now.Add(testTTL))
-	if v.foreign != 0 || len(v.instances) != 0 || v.ownHeard() {
+	if v.foreign != 0 || len(v.instances) != 0 || v.ownHeard(false) {
 		t.Errorf("left over: %d foreign, %d instances", v.foreign, len(v.instances))
 	}
 }
