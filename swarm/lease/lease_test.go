@@ -1,0 +1,140 @@
+package lease_test
+
+import (
+	"testing"
+	"time"
+
+	"updraft/swarm/lease"
+)
+
+func has(eff []lease.Effect, do lease.Do) bool {
+	for _, e := range eff {
+		if e.Do == do {
+			return true
+		}
+	}
+	return false
+}
+
+func sent(eff []lease.Effect, k lease.Kind) bool {
+	for _, e := range eff {
+		if e.Do == lease.Send && e.Msg.Kind == k {
+			return true
+		}
+	}
+	return false
+}
+
+func TestRankOrder(t *testing.T) {
+	gw := lease.Rank{Gateway: true, Link: 2}
+	for _, x := range []struct {
+		name   string
+		r      lease.Rank
+		id     string
+		s      lease.Rank
+		sid    string
+		better bool
+	}{
+		{"gateway before link class", gw, "b", lease.Rank{}, "a", true},
+		{"link class before uptime", lease.Rank{Link: 0}, "b", lease.Rank{Link: 1, Up: 999}, "a", true},
+		{"longer up", lease.Rank{Up: 30}, "b", lease.Rank{Up: 10}, "a", true},
+		{"uptime within the grain", lease.Rank{Up: 19}, "b", lease.Rank{Up: 10}, "a", false},
+		{"lower ID", lease.Rank{}, "a", lease.Rank{}, "b", true},
+	} {
+		if got := x.r.Better(x.id, x.s, x.sid); got != x.better {
+			t.Errorf("%s: %v", x.name, got)
+		}
+		if x.s.Better(x.sid, x.r, x.id) == x.better {
+			t.Errorf("%s: not an order", x.name)
+		}
+	}
+}
+
+// grant takes a machine alone to holding.
+func grant(t *testing.T, m *lease.Machine, now time.Duration) time.Duration {
+	t.Helper()
+	m.Acquire(now)
+	for range 20 {
+		if m.State() == lease.Holding {
+			return now
+		}
+		at, ok := m.Next()
+		if !ok {
+			t.Fatal("nothing to wait for")
+		}
+		now = at
+		m.Tick(now)
+	}
+	t.Fatal("not granted")
+	return 0
+}
+
+func TestAloneHoldsSoon(t *testing.T) {
+	m := lease.New("a", 0)
+	if now := grant(t, m, 0); now > lease.Settle {
+		t.Errorf("after %v", now)
+	}
+	if id, ok := m.Holder(time.Second); !ok || id != "a" {
+		t.Errorf("holder %q", id)
+	}
+}
+
+func TestPausedHolderLosesFirst(t *testing.T) {
+	m := lease.New("a", 0)
+	now := grant(t, m, 0) + lease.Expiry + time.Second
+	eff := m.Recv(now, "b", lease.Message{Kind: lease.Want})
+	if !has(eff, lease.Lost) || !sent(eff, lease.Yield) || m.State() != lease.Idle {
+		t.Errorf("after a pause: %+v, state %d", eff, m.State())
+	}
+}
+
+func TestHigherEpochWins(t *testing.T) {
+	m := lease.New("b", 0)
+	now := grant(t, m, 0)
+	m.Up(now, "a")
+	eff := m.Recv(now, "a", lease.Message{Kind: lease.Heartbeat, Epoch: m.Epoch() - 1, Rank: lease.Rank{Gateway: true}})
+	if has(eff, lease.Lost) || !sent(eff, lease.Heartbeat) {
+		t.Errorf("lower epoch: %+v", eff)
+	}
+	eff = m.Recv(now, "a", lease.Message{Kind: lease.Heartbeat, Epoch: m.Epoch(), Rank: lease.Rank{Gateway: true}})
+	if !has(eff, lease.Lost) {
+		t.Errorf("equal epoch, better rank: %+v", eff)
+	}
+	if id, ok := m.Holder(now); !ok || id != "a" {
+		t.Errorf("holder %q", id)
+	}
+}
+
+func TestObjectionOfAThirdMember(t *testing.T) {
+	// c hears a; b lost a and claims: c objects, and b waits.
+	b, c := lease.New("b", 0), lease.New("c", 0)
+	b.Up(0, "c")
+	c.Up(0, "a")
+	c.Up(0, "b")
+	c.Recv(0, "a", lease.Message{Kind: lease.Heartbeat, Epoch: 4})
+	b.Acquire(0)
+	at, _ := b.Next()
+	eff := b.Tick(at)
+	if !sent(eff, lease.Claim) {
+		t.Fatalf("no claim: %+v", eff)
+	}
+	eff = c.Recv(at, "b", eff[len(eff)-1].Msg)
+	if !sent(eff, lease.Object) {
+		t.Fatalf("no objection: %+v", eff)
+	}
+	b.Recv(at, "c", eff[len(eff)-1].Msg)
+	if id, ok := b.Holder(at); b.State() != lease.Waiting || !ok || id != "a" {
+		t.Errorf("state %d, holder %q", b.State(), id)
+	}
+}
+
+func TestEpochFarAheadIsNotFollowed(t *testing.T) {
+	m := lease.New("a", 0)
+	m.Up(0, "b")
+	m.Recv(0, "b", lease.Message{Kind: lease.Yield, Epoch: 1<<64 - 1})
+	m.Down(0, "b")
+	grant(t, m, 0)
+	if m.Epoch() != 1 {
+		t.Errorf("epoch %d", m.Epoch())
+	}
+}
