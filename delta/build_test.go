@@ -140,8 +140,8 @@ func TestGoldenRelease(t *testing.T) {
 
 func TestSecondReleaseStoresWhatIsNew(t *testing.T) {
 	origin := filepath.Join(t.TempDir(), "origin")
-	v1 := program(3, 2<<20)
-	v2 := append(append(bytes.Clone(v1[:1<<20]), "inserted"...), v1[1<<20:]...)
+	v1 := program(3, 1<<20)
+	v2 := append(append(bytes.Clone(v1[:1<<19]), "inserted"...), v1[1<<19:]...)
 	path := filepath.Join(t.TempDir(), "app.bin")
 	m1, s1 := publish(t, origin, []delta.Input{{Path: writeFile(t, path, v1)}}, delta.BuildOptions{Version: "1"})
 	var stages []delta.Progress
@@ -180,10 +180,10 @@ func TestSecondReleaseStoresWhatIsNew(t *testing.T) {
 func TestDeterministic(t *testing.T) {
 	origin := filepath.Join(t.TempDir(), "origin")
 	path := filepath.Join(t.TempDir(), "app.bin")
-	v1 := program(4, 1<<20)
+	v1 := program(4, 400_000)
 	m1, _ := publish(t, origin, []delta.Input{{Path: writeFile(t, path, v1)}}, delta.BuildOptions{Version: "1"})
 	writeFile(t, path, edit(v1, 5))
-	dir := plant(t, map[string][]byte{"a": v1[:300_000], "b/c": v1[100_000:200_000]})
+	dir := plant(t, map[string][]byte{"a": v1[:200_000], "b/c": v1[100_000:150_000]})
 	var first []byte
 	for jobs := 1; jobs <= 3; jobs++ {
 		m, _, err := delta.Build(t.Context(), []delta.Input{{Path: path}, {Path: dir}}, delta.BuildOptions{
@@ -206,8 +206,8 @@ func TestWhichBase(t *testing.T) {
 	in := func(name string, b []byte) delta.Input {
 		return delta.Input{Path: writeFile(t, filepath.Join(t.TempDir(), name), b)}
 	}
-	v := program(5, 600_000)
-	other := program(6, 600_000)
+	v := program(5, 150_000)
+	other := program(6, 150_000)
 	// One artifact under another name; two, one of which has the name; two others; a tree.
 	m1, _ := publish(t, origin, []delta.Input{in("old-name", v)}, delta.BuildOptions{Version: "1"})
 	m2, _ := publish(t, origin, []delta.Input{in("x", other), in("app", edit(v, 1))}, delta.BuildOptions{Version: "2"})
@@ -396,7 +396,7 @@ func TestReadAt(t *testing.T) {
 func TestCancel(t *testing.T) {
 	origin := filepath.Join(t.TempDir(), "origin")
 	path := filepath.Join(t.TempDir(), "app")
-	v1 := program(13, 2<<20)
+	v1 := program(13, 600_000)
 	m1, _ := publish(t, origin, []delta.Input{{Path: writeFile(t, path, v1)}}, delta.BuildOptions{Version: "1"})
 	writeFile(t, path, edit(v1, 40))
 	for _, stage := range []delta.Stage{delta.StageChunks, delta.StageBase, delta.StagePatch} {
