@@ -50,10 +50,10 @@ func (s *Swarm) appendControlLocked(m *member, b []byte) []byte {
 	}
 	m.leases = m.leases[:0]
 	if m.pingDue {
-		b = wire.AppendFrame(b, typePing, nil)
+		b = wire.AppendFrame(b, wire.TypePing, nil)
 	}
 	if m.pongDue {
-		b = wire.AppendFrame(b, typePong, nil)
+		b = wire.AppendFrame(b, wire.TypePong, nil)
 	}
 	m.pingDue, m.pongDue = false, false
 	for _, id := range m.retracts {

@@ -25,12 +25,6 @@ const (
 	deadAfter     = 15 * time.Second // silence, after that question, that ends a connection
 )
 
-// Frames that ask for, and give, a sign of life.
-const (
-	typePing wire.Type = 11
-	typePong wire.Type = 12
-)
-
 // member is a device with which a connection is up. Its fields but the first ones are guarded by Swarm.mu.
 type member struct {
 	id       peer.ID
@@ -220,7 +214,7 @@ func (s *Swarm) control(m *member, typ wire.Type, body []byte, idx []uint32) ([]
 			return idx, err
 		}
 		s.runLocked(s.lease.Recv(s.now(), string(m.id), lease.Message{Kind: lease.Kind(l.Kind), Epoch: l.Epoch, Rank: rankFrom(l.Rank), Holder: l.Holder}))
-	case typePing:
+	case wire.TypePing:
 		m.pongDue = true
 		m.wakeControl()
 	case wire.TypeHello, wire.TypeAdmit:

@@ -55,6 +55,8 @@ const (
 	TypeCancel   Type = 8 // Indexes
 	TypeNack     Type = 9 // Indexes
 	TypeLease    Type = 10
+	TypePing     Type = 11 // no body: say something
+	TypePong     Type = 12 // no body: the answer
 )
 
 // ErrMalformed says that bytes are not a message of this protocol.
