@@ -23,7 +23,7 @@ const Name = "mdns"
 const (
 	watchEvery      = 5 * time.Second  // interfaces, addresses and health are looked at
 	deafAfter       = 10 * time.Second // our own announcement must have come back by then
-	retryAfter      = time.Minute      // a failed registration is tried again
+	retryAfter      = 30 * time.Second // sockets that do not serve are made anew
 	defaultMaxPeers = 1024
 )
 
@@ -239,8 +239,8 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 			age := time.Since(began)
 			deaf := regErr == nil && age > deafAfter && !r.view.ownHeard(lans(here.ifaces) > 0)
 			r.report(health(here.lonely, regErr, sendErr, deaf))
-			if regErr != nil && len(here.addrs) > 0 && age > retryAfter {
-				return true // whatever was in the way of the registration may have gone
+			if age > retryAfter && (deaf || sendErr != nil || regErr != nil && len(here.addrs) > 0) {
+				return true // with new sockets, in case what was in the way has gone
 			}
 			if now, err := r.look(); err != nil || !now.equal(here) {
 				r.cfg.Log.Debug("mdns: interfaces or addresses changed", "err", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -153,4 +154,28 @@ func TestPlainBrowser(t *testing.T) {
 	cancel()
 	for range found {
 	}
+}
+
+// Another program holds the port for itself: the source names it, and goes on
+// when the port is free.
+func TestPortTaken(t *testing.T) {
+	if inside(t) {
+		return
+	}
+	ip(t, "link", "set", "lo", "up")
+	taken, err := net.ListenPacket("udp4", "0.0.0.0:5353")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/127.0.0.1/tcp/4000")
+	d.start(t)
+	eventually(t, "the device says that the port is taken", 20*time.Second, func() bool {
+		err := d.state()
+		return errors.Is(err, mdns.ErrNoMulticast) && strings.Contains(err.Error(), "in use")
+	})
+	taken.Close()
+	o := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/127.0.0.1/tcp/4001")
+	o.start(t)
+	eventually(t, "the device is well", time.Minute, func() bool { return d.state() == nil && d.count() == 1 })
+	eventually(t, "it is found", 20*time.Second, func() bool { return o.count() == 1 })
 }
