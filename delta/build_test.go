@@ -39,7 +39,7 @@ func plant(t testing.TB, files map[string][]byte) string {
 func publish(t testing.TB, origin string, in []delta.Input, o delta.BuildOptions) (*release.Manifest, delta.BuildStats) {
 	t.Helper()
 	o.Out, o.Origin, o.Channel = filepath.Join(t.TempDir(), "out"), origin, "stable"
-	o.Sequence = max(o.Sequence, 1)
+	o.Sequence, o.Jobs = max(o.Sequence, 1), max(o.Jobs, 1)
 	if o.Scratch == "" {
 		o.Scratch = t.TempDir()
 	}
