@@ -22,6 +22,8 @@ import (
 	"updraft/swarm/lease"
 )
 
+var errFull = errors.New("disk is full")
+
 // memory is an object held in memory.
 type memory struct {
 	mu   sync.Mutex // guards what follows

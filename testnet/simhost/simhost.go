@@ -106,10 +106,15 @@ func (s sourceIP) PreferredSourceIPForDestination(*net.UDPAddr) (net.IP, error) 
 // simHost is a host that also closes what it was assembled from.
 type simHost struct {
 	host.Host
-	cm *quicreuse.ConnManager
+	cm   *quicreuse.ConnManager
+	once sync.Once
+	err  error
 }
 
-func (h *simHost) Close() error { return errors.Join(h.Host.Close(), h.cm.Close()) }
+func (h *simHost) Close() error {
+	h.once.Do(func() { h.err = errors.Join(h.Host.Close(), h.cm.Close()) })
+	return h.err
+}
 
 // Host returns a new host with a new key on a link. The caller closes it. gate may be nil.
 func (n *Net) Host(l Link, gate connmgr.ConnectionGater) (host.Host, error) {
@@ -154,7 +159,7 @@ func (n *Net) Host(l Link, gate connmgr.ConnectionGater) (host.Host, error) {
 		return nil, errors.Join(err, sw.Close(), cm.Close())
 	}
 	h.Start()
-	return &simHost{h, cm}, nil
+	return &simHost{Host: h, cm: cm}, nil
 }
 
 // transport gives sw QUIC over packets of the simulation, listening at ip.
