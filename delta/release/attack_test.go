@@ -187,6 +187,7 @@ func TestManifestRollback(t *testing.T) {
 		}
 		d.refuse(f.fetch, f.now, release.ErrRollback, "3")
 	}
+	f.sequence = 10
 	f.publish("stable", "4", "rpi4")
 	d.want(f.fetch, f.now, "4")
 }

@@ -34,3 +34,15 @@ func (r *Repo) SignAs(target string, manifest []byte, sequence uint64) error {
 	next.Signed.Targets = map[string]*metadata.TargetFiles{target: {Length: int64(len(manifest)), Custom: &raw, Hashes: metadata.Hashes{"sha256": sum[:]}}}
 	return r.publish(change{channels: map[string]*targetsMeta{role: next}, files: []file{{manifestName(target, sum[:]), manifest}}})
 }
+
+// SignEmptyTimestamp makes a timestamp that vouches for nothing.
+func (r *Repo) SignEmptyTimestamp(version int64) ([]byte, error) {
+	key, err := r.key(metadata.TIMESTAMP, r.keyIDs(metadata.TIMESTAMP))
+	if err != nil {
+		return nil, err
+	}
+	ts := metadata.Timestamp(r.until(r.expiry.Timestamp))
+	ts.Signed.Version = version
+	ts.Signed.Meta = map[string]*metadata.MetaFiles{}
+	return sign(ts, key)
+}

@@ -67,6 +67,12 @@ func (r *Repo) prepare(c change) ([]file, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	// What a new root takes the signature from is signed again; also when the
+	// rotation was interrupted and the root is out already.
+	if c.targets == nil && verify(r.root, metadata.TARGETS, r.targets) != nil {
+		c.targets = copyTargets(r.targets)
+	}
+	c.snapshot = c.snapshot || verify(r.root, metadata.SNAPSHOT, r.snapshot) != nil
 	meta := map[string]*metadata.MetaFiles{}
 	maps.Copy(meta, r.snapshot.Signed.Meta)
 	if c.targets != nil {
@@ -87,7 +93,7 @@ func (r *Repo) prepare(c change) ([]file, []byte, error) {
 		files = append(files, f)
 		meta[role+".json"] = &metadata.MetaFiles{Version: version}
 	}
-	if len(signed) > 0 || c.snapshot || r.snapshot.Signed.Version == 0 {
+	if len(signed) > 0 || c.snapshot {
 		f, err := r.signSnapshot(meta)
 		if err != nil {
 			return nil, nil, err
@@ -356,14 +362,7 @@ func (r *Repo) Rotate(role string) error {
 	if err := next.Signed.AddKey(pub, role); err != nil {
 		return err
 	}
-	c := change{root: next, oldRoot: []ed25519.PrivateKey{oldRoot}}
-	switch role {
-	case metadata.TARGETS:
-		c.targets = copyTargets(r.targets)
-	case metadata.SNAPSHOT:
-		c.snapshot = true
-	}
-	if err := r.publish(c); err != nil {
+	if err := r.publish(change{root: next, oldRoot: []ed25519.PrivateKey{oldRoot}}); err != nil {
 		return err
 	}
 	return r.settle(role, r.keyIDs(role))
