@@ -224,6 +224,27 @@ func TestFastForward(t *testing.T) {
 	d.want(f.fetch, f.now, "1")
 }
 
+// TestStolenChannelKey: a manifest with a sequence far too high does not lock the
+// channel once its key is rotated.
+func TestStolenChannelKey(t *testing.T) {
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	f.sequence = 1 << 40
+	if err := f.repo.SignAs("stable/rpi4", f.manifest("stable", "evil", "rpi4"), 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	d.want(f.fetch, f.now, "evil")
+	if err := f.repo.Rotate("stable"); err != nil {
+		t.Fatal(err)
+	}
+	f.sequence = 1
+	if err := f.repo.SignAs("stable/rpi4", f.manifest("stable", "2", "rpi4"), 2); err != nil {
+		t.Fatal(err)
+	}
+	d.want(f.fetch, f.now, "2")
+}
+
 func TestWrongManifest(t *testing.T) {
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")

@@ -324,48 +324,80 @@ func (r *Repo) copyRoot() (*rootMeta, error) {
 	return parse[metadata.RootType](b)
 }
 
-// Rotate replaces the key of "root", "targets", "snapshot" or "timestamp" by a new
-// one and signs everything that needs it. It needs the root key, and the key files
-// of the roles it signs. The old key file is removed.
+// Rotate replaces the key of "root", "targets", "snapshot", "timestamp" or of a
+// channel by a new one and signs everything that needs it. It needs the root key, or
+// for a channel the targets key, and the key files of the roles it signs. The old
+// key file is removed. Devices forget the floors they learnt under the old key.
 func (r *Repo) Rotate(role string) error {
-	top, ok := r.root.Signed.Roles[role]
-	if !ok {
+	ids := r.keyIDs(roleName(role))
+	if len(ids) == 0 {
 		return fmt.Errorf("%w: role %.40q", ErrName, role)
 	}
-	oldRoot, err := r.key(metadata.ROOT, r.keyIDs(metadata.ROOT))
-	if err != nil {
-		return err
-	}
-	next, err := r.copyRoot()
-	if err != nil {
-		return err
-	}
+	role = roleName(role)
 	fresh := r.keyPath(role) + ".new"
 	if _, err := os.Lstat(fresh); err == nil { // an interrupted rotation left it
-		if err := r.settle(role, top.KeyIDs); err != nil {
+		if err := r.settle(role, ids); err != nil {
 			return err
 		}
+	}
+	parent := metadata.TARGETS
+	if _, top := r.root.Signed.Roles[role]; top {
+		parent = metadata.ROOT
+	}
+	old, err := r.key(parent, r.keyIDs(parent))
+	if err != nil {
+		return err
 	}
 	key, err := NewKey(fresh)
 	if err != nil {
 		return err
 	}
-	pub, _, err := publicKey(key)
+	pub, id, err := publicKey(key)
 	if err != nil {
 		return err
 	}
-	for _, id := range top.KeyIDs {
-		if err := next.Signed.RevokeKey(id, role); err != nil {
-			return err
-		}
+	var c change
+	if parent == metadata.ROOT {
+		c, err = r.rotateTop(role, pub)
+		c.oldRoot = []ed25519.PrivateKey{old}
+	} else {
+		c, err = r.rotateChannel(role, pub, id)
 	}
-	if err := next.Signed.AddKey(pub, role); err != nil {
+	if err != nil {
 		return err
 	}
-	if err := r.publish(change{root: next, oldRoot: []ed25519.PrivateKey{oldRoot}}); err != nil {
+	if err := r.publish(c); err != nil {
 		return err
 	}
 	return r.settle(role, r.keyIDs(role))
+}
+
+func (r *Repo) rotateTop(role string, pub *metadata.Key) (change, error) {
+	next, err := r.copyRoot()
+	if err != nil {
+		return change{}, err
+	}
+	for _, id := range r.keyIDs(role) {
+		if err := next.Signed.RevokeKey(id, role); err != nil {
+			return change{}, err
+		}
+	}
+	return change{root: next}, next.Signed.AddKey(pub, role)
+}
+
+func (r *Repo) rotateChannel(role string, pub *metadata.Key, id string) (change, error) {
+	next := copyTargets(r.targets)
+	for i, d := range next.Signed.Delegations.Roles {
+		if d.Name != role {
+			continue
+		}
+		for _, old := range d.KeyIDs {
+			delete(next.Signed.Delegations.Keys, old) // each channel has a key of its own
+		}
+		next.Signed.Delegations.Roles[i].KeyIDs = []string{id}
+		next.Signed.Delegations.Keys[id] = pub
+	}
+	return change{targets: next, channels: map[string]*targetsMeta{role: copyTargets(r.channels[role])}}, nil
 }
 
 // settle keeps of a role's two key files the one that is in use.

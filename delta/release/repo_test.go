@@ -31,6 +31,7 @@ func TestInterrupted(t *testing.T) {
 		"timestamp":   func(f *fleet) error { return f.repo.Rotate("timestamp") },
 		"snapshot":    func(f *fleet) error { return f.repo.Rotate("snapshot") },
 		"targets":     func(f *fleet) error { return f.repo.Rotate("targets") },
+		"stable":      func(f *fleet) error { return f.repo.Rotate("stable") },
 		"root":        func(f *fleet) error { return f.repo.Rotate("root") },
 	} {
 		for step := 0; ; step++ {
@@ -81,7 +82,7 @@ func TestInterrupted(t *testing.T) {
 			f.publish("stable", "3", "rpi4")
 			d.want(f.fetch, f.now, "3")
 			newDevice(t, f.root).want(f.fetch, f.now, "3")
-			if strings.Contains("timestamp snapshot targets root", name) {
+			if strings.Contains("timestamp snapshot targets stable root", name) {
 				if err := f.repo.Rotate(name); err != nil {
 					t.Fatalf("%s again, after %s: %v", name, seen, err)
 				}

@@ -67,6 +67,12 @@ func load(dir string, first []byte) (*held, error) {
 			break
 		}
 	}
+	for v := root.Signed.Version - 1; v > 0; v-- {
+		b, err := readFile(rootPath(dir, v), maxRoot)
+		if err != nil || h.descend(v, b) != nil {
+			break
+		}
+	}
 	h.loadTop(dir)
 	return h, nil
 }
@@ -91,6 +97,32 @@ func (h *held) climb(b []byte) error {
 	}
 	h.root = next
 	h.roots[next.Signed.Version] = b
+	return nil
+}
+
+// oldest is the lowest version of a root held.
+func (h *held) oldest() int64 {
+	return slices.Min(slices.Collect(maps.Keys(h.roots)))
+}
+
+// descend takes the root before the oldest one. This device does not trust it; it
+// keeps it for peers that were enrolled earlier, who verify it by their own.
+func (h *held) descend(v int64, b []byte) error {
+	before, err := parseRoot(b)
+	if err != nil {
+		return err
+	}
+	next, err := parseRoot(h.roots[v+1])
+	if err != nil {
+		return err
+	}
+	if before.Signed.Version != v {
+		return fmt.Errorf("%w: root version %d under the name of %d", ErrMixAndMatch, before.Signed.Version, v)
+	}
+	if err := verify(before, metadata.ROOT, next); err != nil {
+		return err
+	}
+	h.roots[v] = b
 	return nil
 }
 

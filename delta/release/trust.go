@@ -236,12 +236,24 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	}
 	if w.pollRoot {
 		f.Polled = at.Unix()
+		h.fill(ctx, fetch)
 	}
 	if err := t.store(h, f); err != nil {
 		return err
 	}
 	t.setTime(latest(at, f.signed()))
 	return nil
+}
+
+// fill gets the roots before the first one trusted, for the sake of peers. What
+// cannot be had is tried again at the next poll.
+func (h *held) fill(ctx context.Context, fetch Fetcher) {
+	for v := h.oldest() - 1; v > 0; v-- {
+		b, err := get(ctx, fetch, metaName(metadata.ROOT, v), maxRoot)
+		if err != nil || h.descend(v, b) != nil {
+			return
+		}
+	}
 }
 
 func (t *Trust) setTime(at time.Time) {

@@ -110,8 +110,13 @@ func TestRotation(t *testing.T) {
 	away.want(old.peer, f.now, version(4))
 	old.reopen()
 	old.want(f.fetch, f.now, version(4))
-	if err := f.repo.Rotate("stable"); err == nil {
-		t.Error("rotated a role that root does not hold")
+	if err := f.repo.Rotate("stable"); err != nil {
+		t.Fatal(err)
+	}
+	f.publish("stable", "5", "rpi4")
+	old.want(f.fetch, f.now, "5")
+	if err := f.repo.Rotate("nowhere"); !errors.Is(err, release.ErrName) {
+		t.Error(err)
 	}
 	repo, err := release.OpenRepo(f.dir, f.keys, f.options())
 	if err != nil {
@@ -120,6 +125,47 @@ func TestRotation(t *testing.T) {
 	f.repo = repo
 	f.publish("stable", "6", "rpi4")
 	away.want(f.fetch, f.now, "6")
+}
+
+// TestOldRoots: a device that was enrolled before keys were rotated catches up from
+// a neighbour that was enrolled afterwards.
+func TestOldRoots(t *testing.T) {
+	f := newFleet(t)
+	for range 3 {
+		if err := f.repo.Rotate("root"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.publish("stable", "1", "rpi4")
+	root, err := f.repo.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	young, old := newDevice(t, root), newDevice(t, f.root)
+	young.want(f.fetch, f.now, "1")
+	young.reopen()
+	old.want(young.peer, f.now, "1")
+	f.measure()
+	young.want(f.fetch, f.now.Add(2*day), "1")
+	if req, _ := f.measure(); len(req) != 2 {
+		t.Errorf("asks for old roots again: %v", req)
+	}
+	// A forged one is not passed on.
+	forged := newFleet(t)
+	f.tamper = func(name string, b []byte) ([]byte, error) {
+		if name == "metadata/1.root.json" {
+			return forged.root, nil
+		}
+		return b, nil
+	}
+	another := newDevice(t, root)
+	another.want(f.fetch, f.now, "1")
+	if _, err := another.File("metadata/1.root.json"); !errors.Is(err, release.ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := another.File("metadata/2.root.json"); err != nil {
+		t.Error(err)
+	}
 }
 
 // peer fetches from this device as from a peer.
