@@ -1,0 +1,134 @@
+package swarm
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// TestLimitsLetASiteIn opens the connections of a whole site behind one prefix: the defaults of libp2p refuse them,
+// and never show it on loopback.
+func TestLimitsLetASiteIn(t *testing.T) {
+	for _, pattern := range []string{
+		"/ip6/fd00::%x/tcp/4001", "/ip6/fe80::%x/tcp/4001", "/ip4/192.168.1.%d/tcp/4001", "/ip4/10.0.0.%d/tcp/4001", "/ip6/2001:db8::%x/tcp/4001",
+	} {
+		rm, err := newResourceManager(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i <= 60; i++ {
+			c, err := rm.OpenConnection(network.DirInbound, true, multiaddr.StringCast(fmt.Sprintf(pattern, i)))
+			if err != nil {
+				t.Fatalf("%s, connection %d: %v", pattern, i, err)
+			}
+			if err := c.SetPeer(peer.ID(fmt.Sprint("peer", i))); err != nil {
+				t.Fatalf("%s, peer %d: %v", pattern, i, err)
+			}
+			for range 4 {
+				s, err := rm.OpenStream(peer.ID(fmt.Sprint("peer", i)), network.DirInbound)
+				if err != nil {
+					t.Fatalf("%s, stream of peer %d: %v", pattern, i, err)
+				}
+				if err := s.SetProtocol(ProtoBlob); err != nil {
+					t.Fatalf("%s, protocol of peer %d: %v", pattern, i, err)
+				}
+			}
+		}
+		rm.Close()
+	}
+}
+
+func TestLimitsEnd(t *testing.T) {
+	rm, err := newResourceManager(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rm.Close()
+	n := 0
+	for i := range 1000 {
+		if _, err := rm.OpenConnection(network.DirInbound, true, multiaddr.StringCast(fmt.Sprintf("/ip4/10.0.%d.%d/tcp/4001", i/250, i%250+1))); err != nil {
+			break
+		}
+		n++
+	}
+	if n < 96 || n > 192 {
+		t.Errorf("%d connections were let in", n)
+	}
+}
+
+func TestGate(t *testing.T) {
+	var g Gate
+	if g.Shunned("a") {
+		t.Error("the zero gate refuses")
+	}
+	if d := g.Shun("a", time.Minute); d != time.Minute {
+		t.Errorf("first time %v", d)
+	}
+	if d := g.Shun("a", time.Minute); d != 2*time.Minute {
+		t.Errorf("second time %v", d)
+	}
+	if !g.Shunned("a") || g.InterceptPeerDial("a") || g.InterceptSecured(network.DirInbound, "a", nil) || !g.InterceptPeerDial("b") {
+		t.Error("a shunned peer passes, or another does not")
+	}
+	g.Pardon("a")
+	if g.Shunned("a") {
+		t.Error("pardoned and still shunned")
+	}
+	for i := range 3 * shunEntries {
+		g.Shun(peer.ID(fmt.Sprint(i)), time.Minute)
+	}
+	if len(g.m) > shunEntries {
+		t.Errorf("%d entries", len(g.m))
+	}
+}
+
+func TestBitmap(t *testing.T) {
+	b := newBitmap(130)
+	for _, i := range []int{0, 63, 64, 129} {
+		if !b.set(i) || b.set(i) {
+			t.Errorf("set %d", i)
+		}
+	}
+	var got []int
+	for i := b.next(0); i >= 0; i = b.next(i + 1) {
+		got = append(got, i)
+	}
+	if fmt.Sprint(got) != "[0 63 64 129]" || b.count() != 4 {
+		t.Errorf("members %v, count %d", got, b.count())
+	}
+	if c := bitmapFrom(b.appendBytes(nil, 130), 130); fmt.Sprint(c) != fmt.Sprint(b) {
+		t.Errorf("wire form: %v, want %v", c, b)
+	}
+	if !b.clear(64) || b.clear(64) || b.has(64) || bitmap(nil).has(3) || bitmap(nil).clear(3) || bitmap(nil).next(0) != -1 {
+		t.Error("clear, or the nil bitmap")
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	var c cache
+	for i := range 100 {
+		f := newBuffer(100 << 10)
+		c.add(blobKey{i: uint32(i)}, f)
+		f.release()
+	}
+	if c.size > cacheBytes || len(c.m) != len(c.order) {
+		t.Errorf("%d bytes, %d entries, %d in order", c.size, len(c.m), len(c.order))
+	}
+	if c.get(blobKey{i: 0}) != nil {
+		t.Error("the oldest is still there")
+	}
+	f := c.get(blobKey{i: 99})
+	if f == nil {
+		t.Fatal("the latest is not there")
+	}
+	c.drop(blobKey{i: 99})
+	c.clear()
+	if f.refs.Load() != 1 || c.size != 0 {
+		t.Errorf("%d references, %d bytes", f.refs.Load(), c.size)
+	}
+	f.release()
+}
