@@ -491,7 +491,7 @@ func TestOverhead(t *testing.T) {
 		t.Errorf("a request costs %d bytes up, %d down", up, down)
 	}
 	t.Logf("a request costs %d bytes up, %d down", up, down)
-	if count.Conns.Load() > 7 {
+	if count.Conns.Load() > 12 { // a dial may overtake a connection that becomes free
 		t.Errorf("%d connections", count.Conns.Load())
 	}
 	c.Close()

@@ -1,0 +1,203 @@
+package origin_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"updraft/swarm/limit"
+	"updraft/swarm/origin"
+)
+
+// TestRequestIsMinimal: what a client says about itself, and nothing else.
+func TestRequestIsMinimal(t *testing.T) {
+	var mu sync.Mutex
+	var seen []http.Header
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen = append(seen, r.Header.Clone())
+		mu.Unlock()
+		http.ServeContent(w, r, "x", time.Time{}, strings.NewReader("0123456789"))
+	}))
+	defer s.Close()
+	c := client(t, origin.ClientOptions{UserAgent: "updraft/1"}, s.URL)
+	if _, err := c.Get(t.Context(), pack, 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ranges(t.Context(), pack, 10, []origin.Range{{2, 3}}, func(int, []byte) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := "[map[User-Agent:[updraft/1]] map[Range:[bytes=2-4] User-Agent:[updraft/1]]]"
+	if got := fmt.Sprint(seen); got != want {
+		t.Errorf("headers %s, want %s", got, want)
+	}
+}
+
+// TestURLForms: credentials, a path, a query and redirects all work.
+func TestURLForms(t *testing.T) {
+	var s *httptest.Server
+	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, pass, _ := r.BasicAuth()
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/moved/"):
+			http.Redirect(w, r, s.URL+"/fleet/"+strings.TrimPrefix(r.URL.Path, "/moved/"), http.StatusFound)
+		case strings.HasPrefix(r.URL.Path, "/secret/") && (user != "till" || pass != "pw" || r.URL.RawQuery != "sig=a%2Fb"):
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			http.ServeContent(w, r, "x", time.Time{}, strings.NewReader(r.URL.Path))
+		}
+	}))
+	defer s.Close()
+	host := strings.TrimPrefix(s.URL, "http://")
+	for base, path := range map[string]string{
+		s.URL + "/fleet":  "/fleet/",
+		s.URL + "/fleet/": "/fleet/",
+		s.URL + "/moved":  "/fleet/",
+		"http://till:pw@" + host + "/secret?sig=a%2Fb": "/secret/",
+	} {
+		b, err := client(t, origin.ClientOptions{Retries: -1}, base).Get(t.Context(), "metadata/a b+c.json", 100)
+		if err != nil || string(b) != path+"metadata/a b+c.json" {
+			t.Errorf("%s: %q, %v", base, b, err)
+		}
+	}
+	_, err := client(t, origin.ClientOptions{Retries: -1}, s.URL+"/secret").Get(t.Context(), "x", 100)
+	if !errors.Is(err, origin.ErrUnreachable) {
+		t.Errorf("no credentials: %v", err)
+	}
+	if err != nil && strings.Contains(err.Error(), "pw") {
+		t.Error("a password in an error")
+	}
+}
+
+// TestRetryAfter: a server that asks for more patience than there is gets none.
+func TestRetryAfter(t *testing.T) {
+	var n atomic.Int32
+	var after atomic.Value
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1) == 1 {
+			w.Header().Set("Retry-After", after.Load().(string))
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		w.Write([]byte("ok"))
+	}))
+	defer s.Close()
+	after.Store("1")
+	if b, err := client(t, origin.ClientOptions{}, s.URL).Get(t.Context(), "a", 10); err != nil || string(b) != "ok" {
+		t.Errorf("patient: %q, %v", b, err)
+	}
+	n.Store(0)
+	after.Store("7200")
+	if _, err := client(t, origin.ClientOptions{}, s.URL).Get(t.Context(), "a", 10); !errors.Is(err, origin.ErrUnreachable) {
+		t.Errorf("long: %v", err)
+	}
+	if n.Load() != 1 {
+		t.Errorf("%d requests to a server that asked for two hours", n.Load())
+	}
+}
+
+// TestCacheIsBounded: hundreds of names do not stay in memory, and dropping one
+// only costs a body.
+func TestCacheIsBounded(t *testing.T) {
+	var full, unchanged atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("If-None-Match") == `"1"` {
+			unchanged.Add(1)
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		full.Add(1)
+		w.Header().Set("Etag", `"1"`)
+		w.Write([]byte(r.URL.Path))
+	}))
+	defer s.Close()
+	c := client(t, origin.ClientOptions{}, s.URL)
+	for range 2 {
+		for i := range 200 {
+			name := fmt.Sprintf("metadata/%d.json", i)
+			if b, err := c.Get(t.Context(), name, 100); err != nil || string(b) != "/"+name {
+				t.Fatalf("%s: %q, %v", name, b, err)
+			}
+		}
+	}
+	if full.Load() != 400 || unchanged.Load() != 0 {
+		t.Errorf("%d bodies, %d not modified: more is kept than said", full.Load(), unchanged.Load())
+	}
+	for range 5 {
+		c.Get(t.Context(), "metadata/199.json", 100)
+	}
+	if unchanged.Load() != 5 {
+		t.Errorf("%d not modified: what was asked for last is not kept", unchanged.Load())
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	data := noise(400_000)
+	_, url := embedded(t, tree(t, map[string][]byte{pack: data, "metadata/x.json": []byte("x")}), origin.ServerOptions{})
+	c := client(t, origin.ClientOptions{}, url)
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			rs := pieces(len(data), 5000+i, 30_000)
+			err := c.Ranges(t.Context(), pack, int64(len(data)), rs, func(j int, b []byte) error {
+				if !bytes.Equal(b, data[rs[j].Off:rs[j].Off+rs[j].Len]) {
+					t.Error("wrong bytes")
+				}
+				// A call from inside a call must not wait for it.
+				_, err := c.Get(t.Context(), "metadata/x.json", 10)
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestLimiterHolds: bodies come no faster than the limit, whatever the server does.
+func TestLimiterHolds(t *testing.T) {
+	data := noise(300_000)
+	_, url := embedded(t, tree(t, map[string][]byte{pack: data}), origin.ServerOptions{})
+	const rate = 1_000_000
+	c := client(t, origin.ClientOptions{Limiter: limit.New(rate)}, url)
+	start := time.Now()
+	check(t, c, data, pieces(len(data), 10_000, 0))
+	if least := time.Duration(len(data)-limit.Burst) * time.Second / rate; time.Since(start) < least {
+		t.Errorf("%d bytes at %d B/s cannot take %v", len(data), rate, time.Since(start))
+	}
+}
+
+// TestAheadRequestsEnd: a call that stops leaves no request behind.
+func TestAheadRequestsEnd(t *testing.T) {
+	data := noise(2_000_000)
+	var busy atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		busy.Add(1)
+		defer busy.Add(-1)
+		http.ServeContent(w, r, "x", time.Time{}, bytes.NewReader(data))
+	}))
+	c := client(t, origin.ClientOptions{}, s.URL)
+	boom := errors.New("boom")
+	err := c.Ranges(t.Context(), pack, int64(len(data)), pieces(len(data), 30_000, 40_000), func(i int, _ []byte) error {
+		if i == 3 {
+			return boom
+		}
+		return nil
+	})
+	if err != boom {
+		t.Error(err)
+	}
+	c.Close()
+	s.Close() // waits for requests under way
+	if n := busy.Load(); n != 0 {
+		t.Errorf("%d requests under way", n)
+	}
+}
