@@ -237,8 +237,15 @@ func (a *assembly) start(receive bool) error {
 	return a.advance()
 }
 
+// indexID names the object whose blobs are the index pages of art. It is not the
+// index's own digest: an index of one page has the digest of that page, which
+// names the object whose blobs are the page's chunks.
+func indexID(art *release.Artifact) [32]byte {
+	return sha256.Sum256(append([]byte("updraft index\n"), art.Index[:]...))
+}
+
 func indexObject(art *release.Artifact) swarm.Object {
-	o := swarm.Object{ID: art.Index, Sums: art.Pages, Sizes: make([]uint32, len(art.Pages)), Priority: 2}
+	o := swarm.Object{ID: indexID(art), Sums: art.Pages, Sizes: make([]uint32, len(art.Pages)), Priority: 2}
 	for i := range o.Sizes {
 		o.Sizes[i] = uint32(pageSize(art, i))
 	}
@@ -527,7 +534,7 @@ func (a *assembly) forget() error {
 	for _, p := range pages {
 		a.reg.close(p)
 	}
-	a.reg.sw.Close(a.art.Index)
+	a.reg.sw.Close(indexID(a.art))
 	a.swapMu.Lock()
 	defer a.swapMu.Unlock()
 	return errors.Join(a.st.Close(), a.index.Close())

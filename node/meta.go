@@ -19,7 +19,7 @@ import (
 const (
 	metaLimit    = 8 << 20                 // bytes of one metadata file or manifest
 	settleTime   = 1500 * time.Millisecond // before the first look: the others may be there already
-	checkPause   = 2 * time.Second         // a look that ended this recently answers for a new one
+	checkPause   = time.Second             // a look that ended this recently answers for a new one
 	checkTimeout = 2 * time.Minute
 	askTimeout   = 90 * time.Second // of a look that another device makes for us
 	callCheck    = "check"

@@ -111,7 +111,7 @@ func (u *update) mark() int64 {
 	var sum int64
 	for _, a := range u.arts {
 		sum += a.progress()
-		have, _ := u.n.sw.Progress(a.art.Index)
+		have, _ := u.n.sw.Progress(indexID(a.art))
 		sum += int64(have)
 	}
 	for _, m := range u.n.members() {
@@ -313,7 +313,7 @@ func (u *update) bringChunks(ctx context.Context, a *assembly) (again bool, err 
 
 // bringIndex fetches the index pages that no member has.
 func (u *update) bringIndex(ctx context.Context, a *assembly) error {
-	list := u.n.sw.Missing(a.art.Index)
+	list := u.n.sw.Missing(indexID(a.art))
 	var rs []origin.Range
 	for _, i := range list {
 		rs = append(rs, origin.Range{Off: int64(i) * pageBytes, Len: int64(pageSize(a.art, i))})
@@ -330,7 +330,7 @@ func (u *update) bringIndex(ctx context.Context, a *assembly) error {
 		if err := a.putPage(i, b); err != nil {
 			return err
 		}
-		u.n.sw.Inject(a.art.Index, i, b)
+		u.n.sw.Inject(indexID(a.art), i, b)
 		return nil
 	})
 	if err != nil {
@@ -346,7 +346,7 @@ func (u *update) awaitIndex(ctx context.Context, a *assembly) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if err := u.n.sw.Wait(ctx, a.art.Index); err != nil {
+	if err := u.n.sw.Wait(ctx, indexID(a.art)); err != nil {
 		return fmt.Errorf("node: chunk index of %s: %w", a.art.Name, err)
 	}
 	return nil
