@@ -18,6 +18,7 @@ import (
 // others do not match their digest. The known release stays, and the next good
 // source is taken.
 func TestTampering(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	d := newDevice(t, f.root)
@@ -90,6 +91,7 @@ func unsigned(t *testing.T, b []byte) []byte {
 
 // TestOtherFleet: whole, well signed metadata of someone else.
 func TestOtherFleet(t *testing.T) {
+	t.Parallel()
 	f, other := newFleet(t), newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	other.publish("stable", "2", "rpi4")
@@ -101,6 +103,7 @@ func TestOtherFleet(t *testing.T) {
 }
 
 func TestRollback(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	old := f.snapshot()
@@ -130,6 +133,7 @@ func TestRollback(t *testing.T) {
 // TestSnapshotRollback: the holder of the snapshot and timestamp keys offers the
 // old channel file in new metadata.
 func TestSnapshotRollback(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	copied := t.TempDir()
@@ -160,6 +164,7 @@ func TestSnapshotRollback(t *testing.T) {
 // TestManifestRollback: whoever has the channel's key offers an older manifest, or
 // another one with the same sequence.
 func TestManifestRollback(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "x86_64")
 	copied := t.TempDir()
@@ -195,6 +200,7 @@ func TestManifestRollback(t *testing.T) {
 // TestFastForward: versions signed far too high with a stolen key do not lock the
 // fleet out once the keys are rotated.
 func TestFastForward(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	good := t.TempDir()
@@ -227,6 +233,7 @@ func TestFastForward(t *testing.T) {
 // TestStolenChannelKey: a manifest with a sequence far too high does not lock the
 // channel once its key is rotated.
 func TestStolenChannelKey(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	d := newDevice(t, f.root)
@@ -246,6 +253,7 @@ func TestStolenChannelKey(t *testing.T) {
 }
 
 func TestWrongManifest(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	canary := f.manifest("canary", "2", "rpi4")
@@ -273,6 +281,7 @@ func TestWrongManifest(t *testing.T) {
 }
 
 func TestFreeze(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	d := newDevice(t, f.root)
@@ -324,6 +333,7 @@ func TestFreeze(t *testing.T) {
 }
 
 func TestClocks(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	early := time.Date(1970, 1, 1, 0, 1, 0, 0, time.UTC)

@@ -23,7 +23,7 @@ import (
 // device that comes then finds what was there before, or what is new when only the
 // end was cut off; and the next publication, by a new process, works.
 func TestInterrupted(t *testing.T) {
-	crash := errors.New("crash")
+	t.Parallel()
 	for name, act := range map[string]func(f *fleet) error{
 		"release":     func(f *fleet) error { return f.repo.AddRelease(f.manifest("stable", "2", "rpi4", "x")) },
 		"new channel": func(f *fleet) error { return f.repo.AddRelease(f.manifest("fresh", "2", "rpi4")) },
@@ -34,67 +34,77 @@ func TestInterrupted(t *testing.T) {
 		"stable":      func(f *fleet) error { return f.repo.Rotate("stable") },
 		"root":        func(f *fleet) error { return f.repo.Rotate("root") },
 	} {
-		for step := 0; ; step++ {
-			f := newFleet(t)
-			f.publish("stable", "1", "rpi4")
-			d := newDevice(t, f.root)
-			d.want(f.fetch, f.now, "1")
-			timestamp := string(f.snapshot()["metadata/timestamp.json"])
-			n, seen := 0, ""
-			f.repo.SetStep(func(file string) error {
-				if seen = file; n == step {
-					return crash
-				}
-				n++
-				return nil
-			})
-			err := act(f)
-			if err == nil {
-				if step < 1 {
-					t.Errorf("%s: wrote %d files", name, step)
-				}
-				break
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for step := 0; interrupt(t, name, act, step); step++ {
 			}
-			if !errors.Is(err, crash) {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if string(f.snapshot()["metadata/timestamp.json"]) != timestamp {
-				t.Errorf("%s, at %s: timestamp changed", name, seen)
-			}
-			rotated := f.snapshot()["metadata/2.root.json"] != nil // a root is seen before the timestamp
-			if !rotated {
-				f.now = start
-			}
-			if _, err := d.update(f.fetch, f.now.Add(2*day), "stable", "rpi4"); err != nil && !rotated {
-				t.Errorf("%s, at %s: %v", name, seen, err)
-			}
-			if !rotated { // the same process goes on, or a new one
-				f.repo.SetStep(nil)
-				f.publish("stable", "2.5", "rpi4")
-				d.want(f.fetch, f.now, "2.5")
-			}
-			if f.repo, err = release.OpenRepo(f.dir, f.keys, f.options()); err != nil {
-				t.Fatalf("%s, at %s: %v", name, seen, err)
-			}
-			if _, err := f.repo.Refresh(); err != nil {
-				t.Fatalf("%s, at %s: %v", name, seen, err)
-			}
-			f.publish("stable", "3", "rpi4")
-			d.want(f.fetch, f.now, "3")
-			newDevice(t, f.root).want(f.fetch, f.now, "3")
-			if strings.Contains("timestamp snapshot targets stable root", name) {
-				if err := f.repo.Rotate(name); err != nil {
-					t.Fatalf("%s again, after %s: %v", name, seen, err)
-				}
-				d.want(f.fetch, f.now.Add(4*day), "3")
-			}
-		}
+		})
 	}
+}
+
+// interrupt stops one publication before its file number step; it reports whether
+// there was such a file.
+func interrupt(t *testing.T, name string, act func(f *fleet) error, step int) bool {
+	t.Helper()
+	crash := errors.New("crash")
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "1")
+	timestamp := string(f.snapshot()["metadata/timestamp.json"])
+	n, seen := 0, ""
+	f.repo.SetStep(func(file string) error {
+		if seen = file; n == step {
+			return crash
+		}
+		n++
+		return nil
+	})
+	err := act(f)
+	if err == nil {
+		if step < 1 {
+			t.Errorf("wrote %d files", step)
+		}
+		return false
+	}
+	if !errors.Is(err, crash) {
+		t.Fatal(err)
+	}
+	if string(f.snapshot()["metadata/timestamp.json"]) != timestamp {
+		t.Errorf("at %s: timestamp changed", seen)
+	}
+	rotated := f.snapshot()["metadata/2.root.json"] != nil // a root is seen before the timestamp
+	if !rotated {
+		f.now = start
+		if _, err := d.update(f.fetch, f.now.Add(2*day), "stable", "rpi4"); err != nil {
+			t.Errorf("at %s: %v", seen, err)
+		}
+		f.repo.SetStep(nil) // the same process goes on; afterwards a new one
+		f.publish("stable", "2.5", "rpi4")
+		d.want(f.fetch, f.now, "2.5")
+	}
+	if f.repo, err = release.OpenRepo(f.dir, f.keys, f.options()); err != nil {
+		t.Fatalf("at %s: %v", seen, err)
+	}
+	if _, err := f.repo.Refresh(); err != nil {
+		t.Fatalf("at %s: %v", seen, err)
+	}
+	f.publish("stable", "3", "rpi4")
+	d.want(f.fetch, f.now.Add(2*day), "3")
+	newDevice(t, f.root).want(f.fetch, f.now, "3")
+	if strings.Contains("timestamp snapshot targets stable root", name) {
+		if err := f.repo.Rotate(name); err != nil {
+			t.Fatalf("again, after %s: %v", seen, err)
+		}
+		d.want(f.fetch, f.now.Add(4*day), "3")
+	}
+	return true
 }
 
 // TestStockClient: go-tuf's own client, with its own fetcher and cache, agrees on
 // what is current.
 func TestStockClient(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.now = time.Now()
 	if _, err := f.repo.Refresh(); err != nil {
@@ -152,6 +162,7 @@ func TestStockClient(t *testing.T) {
 }
 
 func TestRepoRefuses(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	if _, err := release.CreateRepo(f.dir, t.TempDir(), f.options()); !errors.Is(err, os.ErrExist) {
 		t.Error(err)
@@ -196,6 +207,7 @@ func TestRepoRefuses(t *testing.T) {
 }
 
 func TestRepoState(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4", "x")
 	f.publish("kiosk/stable", "2")
@@ -238,6 +250,7 @@ func TestRepoState(t *testing.T) {
 
 // TestNonsense: metadata that is signed by the right keys and makes no sense.
 func TestNonsense(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	d := newDevice(t, f.root)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestUpdate(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	d := newDevice(t, f.root)
 	if _, err := d.update(f.fetch, f.now, "stable", "rpi4"); !errors.Is(err, release.ErrNoRelease) {
@@ -49,6 +50,7 @@ func TestUpdate(t *testing.T) {
 
 // TestCost holds the bytes and requests of a check to what the uplink may carry.
 func TestCost(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	d := newDevice(t, f.root)
@@ -94,6 +96,7 @@ func TestCost(t *testing.T) {
 }
 
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	old, away := newDevice(t, f.root), newDevice(t, f.root)
@@ -130,6 +133,7 @@ func TestRotation(t *testing.T) {
 // TestOldRoots: a device that was enrolled before keys were rotated catches up from
 // a neighbour that was enrolled afterwards.
 func TestOldRoots(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	for range 3 {
 		if err := f.repo.Rotate("root"); err != nil {
@@ -172,6 +176,7 @@ func TestOldRoots(t *testing.T) {
 func (d *device) peer(_ context.Context, name string, _ int64) ([]byte, error) { return d.File(name) }
 
 func TestPeerAlone(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("kiosk/stable", "1")
 	a := newDevice(t, f.root)
@@ -205,6 +210,7 @@ func TestPeerAlone(t *testing.T) {
 // TestMidRefresh: a peer that read the timestamp before a publication still gets
 // the files it names.
 func TestMidRefresh(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	a, b := newDevice(t, f.root), newDevice(t, f.root)
@@ -223,6 +229,7 @@ func TestMidRefresh(t *testing.T) {
 }
 
 func TestFloorsSurvive(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	old := f.snapshot()
@@ -258,6 +265,7 @@ func TestFloorsSurvive(t *testing.T) {
 // TestDamagedStore cuts, empties, garbles and removes each file of the store, in a
 // running device and in one that starts.
 func TestDamagedStore(t *testing.T) {
+	t.Parallel()
 	damage := map[string]func(b []byte) []byte{
 		"cut":     func(b []byte) []byte { return b[:len(b)/2] },
 		"empty":   func([]byte) []byte { return nil },
@@ -304,6 +312,7 @@ func TestDamagedStore(t *testing.T) {
 }
 
 func TestOpenTrustRefuses(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	for name, root := range map[string][]byte{"none": nil, "cut": f.root[:len(f.root)/2],
 		"forged": bytes.Replace(f.root, []byte(`"version":1`), []byte(`"version":2`), 1), "huge": make([]byte, 1<<20)} {
@@ -314,6 +323,7 @@ func TestOpenTrustRefuses(t *testing.T) {
 }
 
 func TestConcurrent(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	files := f.snapshot()
@@ -337,6 +347,7 @@ func TestConcurrent(t *testing.T) {
 }
 
 func TestFetchErrors(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.publish("stable", "1", "rpi4")
 	d := newDevice(t, f.root)
@@ -358,4 +369,37 @@ func TestFetchErrors(t *testing.T) {
 	if _, _, err := d.Known("stable", "x"); !errors.Is(err, release.ErrNoRelease) {
 		t.Error(err)
 	}
+}
+
+// TestUnwritable: a store that cannot be written is an error, with what was known
+// still known, and is used again when it can be.
+func TestUnwritable(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "1")
+	f.publish("canary", "2", "rpi4")
+	f.publish("stable", "2", "rpi4")
+	for _, name := range []string{"floor", "metadata", "targets"} {
+		path := filepath.Join(d.dir, name)
+		if err := errors.Join(os.Rename(path, path+".away"), os.Symlink("nowhere/at/all", path)); err != nil {
+			t.Fatal(err)
+		}
+		if name == "floor" { // a directory in its place cannot be renamed over
+			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if v, err := d.update(f.fetch, f.now, "stable", "rpi4"); err == nil {
+			t.Errorf("%s: updated to %s", name, v)
+		}
+		if err := errors.Join(os.Remove(path), os.Rename(path+".away", path)); err != nil {
+			t.Fatal(err)
+		}
+		if m, _, err := d.Known("stable", "rpi4"); err != nil || m.Version != "1" {
+			t.Errorf("%s: known is %v, %v", name, m, err)
+		}
+	}
+	d.want(f.fetch, f.now, "2")
 }
