@@ -22,7 +22,7 @@ func TestSiteKeepsUpWithUplink(t *testing.T) {
 	for _, x := range []struct {
 		devices, blobs int
 		ratio          float64
-	}{{8, 512, 1.06}, {24, 256, 1.09}, {50, 128, 1.25}} {
+	}{{8, 256, 1.06}, {24, 96, 1.08}, {50, 48, 1.15}} {
 		t.Run(fmt.Sprint(x.devices), func(t *testing.T) {
 			if testing.Short() && x.devices > 8 {
 				t.Skip("takes CPU for many seconds")
