@@ -55,7 +55,7 @@ func build(_ context.Context, j fleet.Job) (*release.Manifest, error) {
 		return s, n
 	}
 	a := release.Artifact{Name: "app", Kind: release.File, Mode: 0o755, Size: 1000, Sum: sha256.Sum256([]byte(j.Channel + j.Version)), LastPage: 1}
-	a.Index, _ = object("index", "index "+j.Version)
+	a.Index, _ = object("index", fmt.Sprintf("%-35s", "index "+j.Version))
 	a.Pages = [][32]byte{a.Index}
 	a.Map, a.MapSize = object("maps", "map "+j.Version)
 	for _, m := range j.Previous {

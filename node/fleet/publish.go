@@ -153,7 +153,10 @@ func overlap(a, b []string) bool {
 	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(t string) bool { return slices.Contains(b, t) })
 }
 
-// objects lists what a manifest refers to, with sizes; -1 is not stated there.
+// recordSize is the size of a chunk's record in an index, in bytes.
+const recordSize = 35
+
+// objects lists what a manifest refers to, with sizes.
 func objects(m *release.Manifest) map[string]int64 {
 	need := map[string]int64{}
 	for _, p := range m.Packs {
@@ -162,7 +165,7 @@ func objects(m *release.Manifest) map[string]int64 {
 	for i := range m.Artifacts {
 		a := &m.Artifacts[i]
 		if len(a.Pages) > 0 {
-			need[object("index", a.Index)] = -1
+			need[object("index", a.Index)] = a.Chunks() * recordSize
 		}
 		if a.MapSize > 0 {
 			need[object("maps", a.Map)] = a.MapSize
@@ -193,7 +196,7 @@ func (f *Fleet) move(staging string, m *release.Manifest) error {
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrStaged, name, err)
 		}
-		if !info.Mode().IsRegular() || size >= 0 && info.Size() != size {
+		if !info.Mode().IsRegular() || info.Size() != size {
 			return fmt.Errorf("%w: %s has %d bytes, want %d", ErrStaged, from, info.Size(), size)
 		}
 	}
