@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"updraft/delta/patch"
+)
+
+func newDelta(u *ui) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "delta",
+		Short: "Make, apply and look into patches of files and directory trees",
+		Long: `Make, apply and look into patches of files and directory trees, without a fleet.
+A patch of trees restores names, contents, modes, links and times; of the old tree only
+names and contents count, so that any copy of it will do.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	c.AddCommand(newDeltaCreate(u), newDeltaApply(u), newDeltaInfo(u))
+	return c
+}
+
+func newDeltaCreate(u *ui) *cobra.Command {
+	var o patch.Options
+	var force bool
+	c := &cobra.Command{
+		Use:     "create OLD NEW PATCH",
+		Short:   "Write the patch that makes NEW from OLD",
+		Example: "  updraft delta create app-1.0 app-1.1 app.patch\n  updraft delta create rootfs-1/ rootfs-2/ rootfs.patch",
+		Args:    usageArgs(cobra.ExactArgs(3)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !force {
+				if err := vacant(args[2]); err != nil {
+					return err
+				}
+			}
+			return deltaCreate(cmd.Context(), u, args[0], args[1], args[2], o)
+		},
+	}
+	c.Flags().IntVar(&o.Jobs, "jobs", 0, "goroutines at work (default: one for each CPU)")
+	c.Flags().StringVar(&o.Scratch, "scratch", "", "directory for temporary files (default: the system's)")
+	c.Flags().BoolVarP(&force, "force", "f", false, "replace PATCH if it exists")
+	return c
+}
+
+// created is what delta create prints.
+type created struct {
+	Patch    string  `json:"patch"`
+	Bytes    int64   `json:"patch_bytes"`
+	OldBytes int64   `json:"old_bytes"`
+	NewBytes int64   `json:"new_bytes"`
+	Tree     bool    `json:"tree"`
+	Profile  string  `json:"profile"`
+	Seconds  float64 `json:"seconds"`
+}
+
+func deltaCreate(ctx context.Context, u *ui, oldPath, newPath, out string, o patch.Options) (err error) {
+	old, fresh, err := openPair(oldPath, newPath)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, old.Close(), fresh.Close()) }()
+	meter := u.meter(filepath.Base(out))
+	defer meter.end("")
+	o.OldListing, o.NewListing = old.listing, fresh.listing
+	o.Progress = func(done, total int64) { meter.set(done, total, "") }
+	start := time.Now()
+	var stats patch.Stats
+	n, err := writeFile(out, func(w io.Writer) error {
+		if fresh.tree {
+			if _, err := w.Write(treeHeader(fresh.listing)); err != nil {
+				return err
+			}
+		}
+		stats, err = patch.Create(ctx, old, fresh, w, o)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	meter.end("")
+	c := created{Patch: out, Bytes: n, OldBytes: old.Size(), NewBytes: fresh.Size(), Tree: fresh.tree, Profile: stats.Profile, Seconds: time.Since(start).Seconds()}
+	return u.result(c, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s, %s of the new %s, in %.1f s.\n", out, size(c.Bytes), percent(c.Bytes, c.NewBytes), size(c.NewBytes), c.Seconds)
+	})
+}
+
+func newDeltaApply(u *ui) *cobra.Command {
+	var scratch string
+	c := &cobra.Command{
+		Use:   "apply OLD PATCH OUT",
+		Short: "Make OUT from OLD and a patch",
+		Long: `Make OUT from OLD and a patch. OUT must not exist; it appears when all of it has been
+verified. Digests are those the patch names: a patch from elsewhere needs a signature.`,
+		Example: "  updraft delta apply app-1.0 app.patch app-1.1",
+		Args:    usageArgs(cobra.ExactArgs(3)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := vacant(args[2]); err != nil {
+				return err
+			}
+			return deltaApply(cmd.Context(), u, args[0], args[1], args[2], scratch)
+		},
+	}
+	c.Flags().StringVar(&scratch, "scratch", "", "directory for temporary files (default: the system's)")
+	return c
+}
+
+func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch string) (err error) {
+	p, err := openPatch(patchPath)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	old, err := openStream(oldPath, asBase)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, old.Close()) }()
+	switch {
+	case p.tree && !old.tree:
+		return usagef("%s is a patch of directory trees, and %s is a file", patchPath, oldPath)
+	case !p.tree && old.tree:
+		return usagef("%s is a patch of files, and %s is a directory", patchPath, oldPath)
+	}
+	info, err := patch.Inspect(p)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	meter := u.meter(filepath.Base(out))
+	defer meter.end("")
+	show := func(n int64) { meter.set(n, info.NewSize, "") }
+	decode := func(w io.Writer) error {
+		_, err := patch.Decode(ctx, p, old, &counted{w: w, show: show}, patch.DecodeOptions{Scratch: scratch})
+		return err
+	}
+	if p.tree {
+		err = writeTree(out, p.listing, decode)
+	} else {
+		_, err = writeFile(out, decode)
+	}
+	if err != nil {
+		return err
+	}
+	meter.end("")
+	v := map[string]any{"out": out, "bytes": info.NewSize, "sha256": hex.EncodeToString(info.NewSum[:]), "tree": p.tree, "seconds": time.Since(start).Seconds()}
+	return u.result(v, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s in %.1f s, sha256 %x.\n", out, size(info.NewSize), time.Since(start).Seconds(), info.NewSum)
+	})
+}
+
+// counted shows how much has been written.
+type counted struct {
+	w    io.Writer
+	n    int64
+	show func(int64)
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	c.show(c.n)
+	return n, err
+}
+
+// writeFile writes path durably by way of a temporary file beside it, and returns
+// its length. On an error nothing is left.
+func writeFile(path string, fill func(io.Writer) error) (n int64, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".updraft-*")
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreMissing(os.Remove(f.Name())))
+		}
+	}()
+	w := bufio.NewWriterSize(f, 256<<10)
+	err = fill(w)
+	if err == nil {
+		err = errors.Join(w.Flush(), f.Chmod(0o644), f.Sync())
+	}
+	if st, serr := f.Stat(); serr == nil {
+		n = st.Size()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return 0, err
+	}
+	return n, os.Rename(f.Name(), path)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func newDeltaInfo(u *ui) *cobra.Command {
+	var segments bool
+	c := &cobra.Command{
+		Use:     "info PATCH",
+		Short:   "Show what a patch needs and gives, and where its bytes go",
+		Example: "  updraft delta info app.patch --segments",
+		Args:    usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, err := openPatch(args[0])
+			if err != nil {
+				return err
+			}
+			defer p.Close() //nolint:errcheck // read only
+			i, err := patch.Inspect(p)
+			if err != nil {
+				return err
+			}
+			return u.result(infoJSON(p, i, segments), func(w io.Writer) { printInfo(w, p, i, segments) })
+		},
+	}
+	c.Flags().BoolVar(&segments, "segments", false, "with a line for each segment")
+	return c
+}
+
+func infoJSON(p *patchFile, i patch.Info, segments bool) map[string]any {
+	v := map[string]any{
+		"tree": p.tree, "patch_bytes": p.Size(), "header_bytes": i.HeaderBytes,
+		"base_bytes": i.BaseSize, "base_sha256": hex.EncodeToString(i.BaseSum[:]),
+		"new_bytes": i.NewSize, "new_sha256": hex.EncodeToString(i.NewSum[:]),
+		"profile": i.Profile, "decoder_memory": i.Memory, "decoder_work": i.Work, "segments": len(i.Segments),
+	}
+	if segments {
+		list := []map[string]any{}
+		for _, s := range i.Segments {
+			list = append(list, map[string]any{"kind": s.Kind, "offset": s.Offset, "size": s.Size, "bytes": s.Bytes})
+		}
+		v["segment_list"] = list
+	}
+	return v
+}
+
+func printInfo(w io.Writer, p *patchFile, i patch.Info, segments bool) {
+	kind := "file"
+	if p.tree {
+		kind = "directory tree"
+	}
+	by := map[string][3]int64{}
+	for _, s := range i.Segments {
+		x := by[s.Kind]
+		by[s.Kind] = [3]int64{x[0] + 1, x[1] + s.Size, x[2] + s.Bytes}
+	}
+	rows := [][]string{
+		{"of", kind},
+		{"patch", size(p.Size()) + ", " + percent(p.Size(), i.NewSize) + " of the new one"},
+		{"base", fmt.Sprintf("%s, sha256 %x", size(i.BaseSize), i.BaseSum)},
+		{"new", fmt.Sprintf("%s, sha256 %x", size(i.NewSize), i.NewSum)},
+		{"profile", i.Profile},
+		{"decoder", fmt.Sprintf("%s of memory, %s to work out", size(i.Memory), size(i.Work))},
+		{"header", size(i.HeaderBytes)},
+	}
+	for kind, x := range by {
+		rows = append(rows, []string{kind, fmt.Sprintf("%d segments give %s and take %s", x[0], size(x[1]), size(x[2]))})
+	}
+	table(w, rows)
+	if !segments {
+		return
+	}
+	rows = [][]string{{"SEGMENT", "KIND", "OFFSET", "SIZE", "BYTES"}}
+	for k, s := range i.Segments {
+		rows = append(rows, []string{fmt.Sprint(k), s.Kind, fmt.Sprint(s.Offset), fmt.Sprint(s.Size), fmt.Sprint(s.Bytes)})
+	}
+	table(w, rows)
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"updraft/node/fleet"
+	"updraft/node/identity"
+)
+
+type enrollOptions struct {
+	fleet    string
+	out      string
+	request  string
+	validity time.Duration
+	device   fleet.EnrollOptions
+}
+
+func newEnroll(u *ui) *cobra.Command {
+	var o enrollOptions
+	c := &cobra.Command{
+		Use:   "enroll --fleet DIR --name NAME -o FILE",
+		Short: "Make a device of the fleet",
+		Long: `Write one file that holds all a device needs: its key and certificate, the root of
+trust, the secret of its site, and where the origin is. Keep the file secret: who has
+it is that device.
+
+The key can also be made on the device, and never leave it:
+  on the device     updraft enroll request --name NAME -o NAME.request
+  at the fleet      updraft enroll --fleet DIR --request NAME.request --site SITE -o NAME.answer
+  on the device     updraft enroll complete --key NAME.request.key NAME.answer -o NAME.updraft`,
+		Example: `  updraft enroll --fleet fleet --name till-7 --type rpi4 --site store-12 \
+      --origin https://updates.example -o till-7.updraft`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return enroll(u, o) },
+	}
+	f := c.Flags()
+	d := &o.device
+	f.StringVar(&o.fleet, "fleet", "", "directory of the fleet (required)")
+	f.StringVar(&d.Name, "name", "", "name of the device (required without --request)")
+	f.StringVar(&d.Type, "type", "", "type of the device (default: the request's, or any)")
+	f.StringVar(&d.Site, "site", "default", "site: devices that share an uplink and reach each other")
+	f.StringVar(&d.Channel, "channel", "stable", "channel the device follows")
+	f.StringSliceVar(&d.Origins, "origin", nil, "URL or absolute directory of the origin; may be repeated, tried in order")
+	f.StringSliceVar(&d.Peers, "peer", nil, "multiaddr with /p2p/ID of a device to connect to without discovery; may be repeated")
+	f.StringSliceVar(&d.Bootstrap, "bootstrap", nil, "multiaddr with /p2p/ID of a DHT node, for sites of several segments; may be repeated")
+	f.BoolVar(&d.Gateway, "gateway", false, "the certificate allows the role of a gateway")
+	f.BoolVar(&d.Replace, "replace", false, "give out a new certificate for a name that is enrolled already")
+	f.DurationVar(&o.validity, "validity", fleet.DefaultTTL, "of the certificate")
+	f.StringVar(&o.request, "request", "", "file with the request of a device that made its own key")
+	f.StringVarP(&o.out, "output", "o", "", "file to write (default: NAME.updraft)")
+	required(c, "fleet")
+	c.AddCommand(newEnrollRequest(u), newEnrollComplete(u))
+	return c
+}
+
+func enroll(u *ui, o enrollOptions) error {
+	f, err := fleet.Open(o.fleet, fleet.Options{})
+	if err != nil {
+		return err
+	}
+	d := o.device
+	d.TTL = o.validity
+	if o.request != "" {
+		if d.Request, err = readLimited(o.request, identity.MaxRequest); err != nil {
+			return err
+		}
+	} else if d.Name == "" {
+		return usagef("--name is missing")
+	}
+	if len(d.Origins) == 0 {
+		u.note("No --origin given: the device will live off its neighbours only.")
+	}
+	e, err := f.Enroll(d)
+	if err != nil {
+		return err
+	}
+	out := o.out
+	if out == "" {
+		out = e.Name + ".updraft"
+	}
+	if err := e.Write(out); err != nil {
+		return err
+	}
+	return enrolled(u, e, out)
+}
+
+// enrolled prints what was written to out.
+func enrolled(u *ui, e *identity.Enrollment, out string) error {
+	cert, err := e.Certificate(time.Time{})
+	if err != nil {
+		return err
+	}
+	v := map[string]any{"file": out, "name": e.Name, "type": e.Type, "site": e.Site, "channel": e.Channel, "origins": e.Origins,
+		"peer_id": cert.Peer.String(), "roles": cert.Roles, "not_after": time.Unix(cert.NotAfter, 0).UTC(), "has_key": len(e.Key) > 0}
+	return u.result(v, func(w io.Writer) {
+		fmt.Fprintf(w, "%s holds the enrollment of %s (%s) at site %s, channel %s, valid until %s.\n", out, e.Name, e.Type, e.Site, e.Channel,
+			time.Unix(cert.NotAfter, 0).UTC().Format(time.DateOnly))
+		fmt.Fprintf(w, "Peer ID %s\n", cert.Peer)
+		if len(e.Key) == 0 {
+			fmt.Fprintf(w, "Next, on the device:\n  updraft enroll complete --key FILE %s -o %s.updraft\n", filepath.Base(out), e.Name)
+			return
+		}
+		fmt.Fprintf(w, "Bring it to the device by a safe way, mode 0600, then:\n  updraft agent --enrollment %s --data /var/lib/updraft\n", filepath.Base(out))
+	})
+}
+
+func newEnrollRequest(u *ui) *cobra.Command {
+	var name, typ, out string
+	c := &cobra.Command{
+		Use:     "request --name NAME -o FILE",
+		Short:   "On the device: make its key and a request for a certificate",
+		Example: "  updraft enroll request --name till-7 --type rpi4 -o till-7.request",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			if out == "" {
+				out = name + ".request"
+			}
+			keyFile := out + ".key"
+			if _, err := os.Lstat(keyFile); err == nil {
+				return fmt.Errorf("%s exists: a key is not overwritten", keyFile)
+			}
+			key, req, err := identity.NewRequest(name, typ)
+			if err != nil {
+				return usageError{err}
+			}
+			if err := identity.WriteSecret(keyFile, key); err != nil {
+				return err
+			}
+			if err := os.WriteFile(out, req, 0o644); err != nil {
+				return err
+			}
+			return u.result(map[string]any{"request": out, "key": keyFile}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s is the request: bring it to the fleet. %s is the key: it stays here.\n", out, keyFile)
+			})
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "name of the device (required)")
+	c.Flags().StringVar(&typ, "type", "any", "type of the device")
+	c.Flags().StringVarP(&out, "output", "o", "", "file to write; the key goes to FILE.key (default: NAME.request)")
+	required(c, "name")
+	return c
+}
+
+func newEnrollComplete(u *ui) *cobra.Command {
+	var keyFile, out string
+	c := &cobra.Command{
+		Use:     "complete --key FILE ANSWER -o FILE",
+		Short:   "On the device: join the fleet's answer and the key",
+		Example: "  updraft enroll complete --key till-7.request.key till-7.answer -o till-7.updraft",
+		Args:    usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			b, err := readLimited(args[0], identity.MaxEnrollment)
+			if err != nil {
+				return err
+			}
+			e, err := identity.ParseEnrollment(b)
+			if err != nil {
+				return err
+			}
+			key, err := identity.ReadSecret(keyFile, 256)
+			if err != nil {
+				return err
+			}
+			if err := e.Complete(key); err != nil {
+				return err
+			}
+			if out == "" {
+				out = e.Name + ".updraft"
+			}
+			if err := e.Write(out); err != nil {
+				return err
+			}
+			return enrolled(u, e, out)
+		},
+	}
+	c.Flags().StringVar(&keyFile, "key", "", "the key that enroll request made (required)")
+	c.Flags().StringVarP(&out, "output", "o", "", "file to write (default: NAME.updraft)")
+	required(c, "key")
+	return c
+}
+
+// readLimited reads a file that is at most limit bytes long.
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s is longer than %d bytes: not the file that is wanted here", path, limit)
+	}
+	return b, err
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"updraft/delta"
+	"updraft/delta/patch"
+	"updraft/delta/release"
+	"updraft/delta/tree"
+	"updraft/node"
+	"updraft/node/identity"
+	"updraft/node/install"
+	"updraft/node/report"
+	"updraft/swarm/origin"
+)
+
+// Exit codes. They are part of the program's contract: scripts branch on them.
+const (
+	exitOK          = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitVerify      = 4
+	exitUnreachable = 5
+	exitInterrupted = 130
+)
+
+const exitHelp = `Exit codes of updraft:
+
+    0  done (agent and serve: also after SIGTERM or SIGINT)
+    1  any other error
+    2  wrong usage: an unknown command, flag or argument, a bad configuration
+    3  not found: no such file, no such release, nothing on the channel yet
+    4  verification failed: bytes, a signature or a base are not what they should be
+    5  unreachable: no agent answers, or the origin does not
+  130  interrupted by SIGINT or SIGTERM before the work was done
+
+With --json an error is printed as {"error": text, "code": number, "hint": text}.`
+
+// usageError is an error of the command line itself.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// hinted is an error with a remark on what to do.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (e hinted) Error() string { return e.err.Error() }
+func (e hinted) Unwrap() error { return e.err }
+
+// errNotConverged ends a demo or a testnet whose devices did not all come to the
+// release.
+var errNotConverged = errors.New("not every device has the release in service")
+
+// errMismatch ends a verify that found something else than was published.
+var errMismatch = errors.New("not what was published")
+
+// kinds says which exit code an error has, and what helps. The first match counts.
+var kinds = []struct {
+	is   error
+	code int
+	hint string
+}{
+	{report.ErrNotRunning, exitUnreachable, "start the agent with this --data directory, or name the right one"},
+	{release.ErrNoRelease, exitNotFound, "publish a release on that channel and for that type first"},
+	{release.ErrSignature, exitVerify, "the metadata is not signed by this fleet: look what serves it"},
+	{release.ErrExpired, exitVerify, "check the clock; if it is right, publish again to renew the metadata"},
+	{release.ErrRollback, exitVerify, "the origin is older than what was seen before: restore it from the publisher"},
+	{release.ErrMixAndMatch, exitVerify, "the origin was copied in part: copy it as a whole, timestamp.json last"},
+	{release.ErrCorrupt, exitVerify, "copy the origin from the publisher again"},
+	{release.ErrManifest, exitVerify, "copy the origin from the publisher again"},
+	{release.ErrNoKey, exitError, "bring the key back into the fleet's keys directory for this step"},
+	{release.ErrSequence, exitUsage, "give a version that is newer than those of the channel"},
+	{release.ErrName, exitUsage, "use letters, digits, dot, dash and underscore"},
+	{delta.ErrCorrupt, exitVerify, "copy the origin from the publisher again"},
+	{patch.ErrBase, exitVerify, "use the file that the patch was made from; delta info shows its digest"},
+	{patch.ErrCorrupt, exitVerify, "the patch is damaged or no patch: make it again or copy it again"},
+	{tree.ErrChanged, exitVerify, "the files changed while they were read: try again when nothing writes there"},
+	{errMismatch, exitVerify, ""},
+	{identity.ErrExpired, exitVerify, "enroll the device again"},
+	{identity.ErrMalformed, exitVerify, "enroll the device again"},
+	{install.ErrNoSpace, exitError, "free space and try again"},
+	{origin.ErrUnreachable, exitUnreachable, "check the address of the origin and the network"},
+	{origin.ErrNotFound, exitNotFound, "check that the origin's directory was copied as a whole"},
+	{node.ErrConfig, exitUsage, "see updraft agent --help"},
+	{node.ErrInUse, exitError, "stop the other agent, or give each agent its own --data"},
+	{syscall.EADDRINUSE, exitError, "another program listens there: choose another address"},
+	{syscall.ENOSPC, exitError, "free space and try again"},
+	{fs.ErrPermission, exitError, "check the owner and mode, or run as the user who owns it"},
+	{fs.ErrNotExist, exitNotFound, "check the path"},
+}
+
+// classify returns the exit code of err and a hint, which may be empty.
+func classify(ctx context.Context, err error) (int, string) {
+	var h hinted
+	var ue usageError
+	hint := ""
+	if errors.As(err, &h) {
+		hint = h.hint
+	}
+	pick := func(s string) string {
+		if hint != "" {
+			return hint
+		}
+		return s
+	}
+	switch {
+	case err == nil:
+		return exitOK, ""
+	case errors.As(err, &ue):
+		return exitUsage, pick("see updraft help")
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return exitInterrupted, pick("")
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.is) {
+			return k.code, pick(k.hint)
+		}
+	}
+	return exitError, hint
+}
+
+// exit reports err and returns the exit code.
+func (u *ui) exit(ctx context.Context, err error) int {
+	code, hint := classify(ctx, err)
+	if code == exitOK {
+		return code
+	}
+	text := err.Error()
+	if code == exitInterrupted {
+		text = "interrupted"
+	}
+	if u.json {
+		// A command that has printed its result has said what failed in it.
+		if !u.printed {
+			json.NewEncoder(u.out).Encode(map[string]any{"error": text, "code": code, "hint": hint})
+		}
+	}
+	fmt.Fprintf(u.err, "updraft: %s\n", text)
+	if hint != "" {
+		fmt.Fprintf(u.err, "  what to do: %s\n", hint)
+	}
+	return code
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"updraft/node/fleet"
+)
+
+func newInit(u *ui) *cobra.Command {
+	var name string
+	c := &cobra.Command{
+		Use:   "init DIR",
+		Short: "Make a fleet: root of trust, keys and an empty origin",
+		Long: `Make a fleet in DIR, which must be empty or not exist: the root of trust, the
+signing keys, the authority for device certificates, and an empty origin. The keys
+stay in DIR/keys; DIR/origin is what a web server serves.`,
+		Example: "  updraft init fleet --name shops",
+		Args:    usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			f, err := fleet.Init(args[0], fleet.Options{Name: name})
+			if err != nil {
+				return err
+			}
+			dir := args[0]
+			if abs, err := filepath.Abs(dir); err == nil {
+				dir = abs
+			}
+			v := map[string]any{"fleet": dir, "name": f.Name(), "origin": f.Origin(), "keep_offline": f.Offline()}
+			return u.result(v, func(w io.Writer) {
+				fmt.Fprintf(w, "Fleet %s is in %s.\n\n", f.Name(), dir)
+				fmt.Fprintf(w, "After the first release of each channel, keep these keys offline (they are needed to\nopen a channel, to rotate keys, and once a year):\n")
+				for _, k := range f.Offline() {
+					fmt.Fprintf(w, "  %s\n", k)
+				}
+				fmt.Fprintf(w, "Back up all of %s; who has it can sign for the fleet.\n\n", filepath.Join(dir, "keys"))
+				fmt.Fprintf(w, "Next:\n  updraft publish --fleet %s --channel stable --version 1.0.0 PATH\n", args[0])
+			})
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "name of the fleet (default: the directory's)")
+	return c
+}

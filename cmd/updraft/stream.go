@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"updraft/delta/patch"
+	"updraft/delta/tree"
+)
+
+// A patch file of a directory tree is a patch (delta/patch/FORMAT.md) of two streams
+// behind 16 bytes:
+//
+//	magic         8 bytes  "UDTREE1\n"
+//	listing       8 bytes  little-endian: bytes of the new stream that are its listing
+//
+// The new stream is listing and contents as delta/tree has them. So is the old one,
+// with modes, owners and times set to 0 in its listing, so that a patch applies to
+// any copy of the tree.
+const (
+	treeMagic      = "UDTREE1\n"
+	treeHeaderSize = 16
+)
+
+func treeHeader(listing int64) []byte {
+	return binary.LittleEndian.AppendUint64([]byte(treeMagic), uint64(listing))
+}
+
+// stream is a file or a directory as one stream of bytes.
+type stream struct {
+	patch.Source
+	io.Closer
+	tree    bool
+	listing int64 // bytes at which a tree's contents begin
+}
+
+// Whether a stream is read as the base of a patch or as what it makes.
+const (
+	asBase = true
+	asNew  = false
+)
+
+func openStream(path string, base bool) (*stream, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.IsDir() {
+		if !st.Mode().IsRegular() {
+			return nil, usagef("%s is neither a regular file nor a directory", path)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		return &stream{Source: io.NewSectionReader(f, 0, st.Size()), Closer: f}, nil
+	}
+	l, err := tree.Walk(path)
+	if err != nil {
+		return nil, err
+	}
+	if base {
+		for i := range l.Entries {
+			e := &l.Entries[i]
+			e.Mode, e.UID, e.GID, e.MTime = 0, 0, 0, 0
+		}
+	}
+	r, err := tree.Open(path, l)
+	if err != nil {
+		return nil, err
+	}
+	return &stream{Source: r, Closer: r, tree: true, listing: r.ListingSize()}, nil
+}
+
+// openPair opens what a patch is made of: two files or two directories.
+func openPair(oldPath, newPath string) (old, fresh *stream, err error) {
+	if old, err = openStream(oldPath, asBase); err != nil {
+		return nil, nil, err
+	}
+	if fresh, err = openStream(newPath, asNew); err != nil {
+		return nil, nil, errors.Join(err, old.Close())
+	}
+	if old.tree != fresh.tree {
+		return nil, nil, errors.Join(usagef("%s and %s must both be files or both be directories", oldPath, newPath), old.Close(), fresh.Close())
+	}
+	return old, fresh, nil
+}
+
+// patchFile is a patch of files or of trees.
+type patchFile struct {
+	*io.SectionReader
+	io.Closer
+	tree    bool
+	listing int64
+}
+
+func openPatch(path string) (*patchFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	p := &patchFile{SectionReader: io.NewSectionReader(f, 0, st.Size()), Closer: f}
+	var head [treeHeaderSize]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil || !bytes.HasPrefix(head[:], []byte(treeMagic)) {
+		return p, nil //nolint:nilerr // too short for a tree's: patch says what is wrong
+	}
+	p.tree = true
+	n := binary.LittleEndian.Uint64(head[len(treeMagic):])
+	if n == 0 || n > tree.MaxListing {
+		return nil, errors.Join(fmt.Errorf("%w: a listing of %d bytes", patch.ErrCorrupt, n), f.Close())
+	}
+	p.listing = int64(n)
+	p.SectionReader = io.NewSectionReader(f, treeHeaderSize, st.Size()-treeHeaderSize)
+	return p, nil
+}
+
+// writeTree makes a directory of the stream that fill writes, by way of a temporary
+// one beside it. On an error nothing is left.
+func writeTree(path string, listing int64, fill func(io.Writer) error) (err error) {
+	temp, err := os.MkdirTemp(filepath.Dir(path), ".updraft-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	dir := filepath.Join(temp, "tree")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	s := &treeSink{dir: dir, listing: listing}
+	if err := fill(s); err != nil {
+		return errors.Join(err, s.close())
+	}
+	if s.w == nil {
+		return fmt.Errorf("%w: the output ends in its listing", patch.ErrCorrupt)
+	}
+	if err := errors.Join(s.w.Finish(), s.close()); err != nil {
+		return err
+	}
+	return os.Rename(dir, path)
+}
+
+// treeSink takes a tree's stream from front to back.
+type treeSink struct {
+	dir     string
+	listing int64
+	head    []byte // of the listing, until it is complete
+	w       *tree.Writer
+	at      int64
+}
+
+func (s *treeSink) Write(b []byte) (int, error) {
+	total := len(b)
+	if s.w == nil {
+		n := min(int64(len(b)), s.listing-int64(len(s.head)))
+		s.head = append(s.head, b[:n]...)
+		b = b[n:]
+		if int64(len(s.head)) < s.listing {
+			return total, nil
+		}
+		l, err := tree.Parse(s.head)
+		if err != nil {
+			return 0, err
+		}
+		if s.w, err = tree.NewWriter(s.dir, l); err != nil {
+			return 0, err
+		}
+		s.at, s.head = s.listing, nil
+	}
+	if len(b) == 0 {
+		return total, nil
+	}
+	if _, err := s.w.WriteAt(b, s.at); err != nil {
+		return 0, err
+	}
+	s.at += int64(len(b))
+	return total, nil
+}
+
+func (s *treeSink) close() error {
+	if s.w == nil {
+		return nil
+	}
+	return s.w.Close()
+}
