@@ -205,7 +205,7 @@ func TestDroppedBlobIsReplaced(t *testing.T) {
 		s.finish(c)
 		// The bytes of device 1 change on disk; a new device finds the blob elsewhere, and 1 stops offering it.
 		s.stores[1].mu.Lock()
-		s.stores[1].lost[5] = true
+		s.stores[1].lost[5], s.stores[1].puts[5] = true, 0 // it may be brought again
 		s.stores[1].mu.Unlock()
 		s.dev[0].Drop(c.ID, 5)
 		s.stores[0].mu.Lock()

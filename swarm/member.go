@@ -21,6 +21,7 @@ const (
 	maxLeaseQueue = 64               // lease messages that wait for a member
 	controlBatch  = 16 << 10         // a batch of frames is written when it is this long
 	maxWants      = 4096             // blobs of one object that one member may have asked for
+	workFor       = 30 * time.Second // work goes on for this long after the last blob
 	pingAfter     = 5 * time.Second  // while work is going on, silence that makes us ask
 	deadAfter     = 15 * time.Second // silence, after that question, that ends a connection
 )
@@ -58,6 +59,7 @@ type member struct {
 	askedBytes  int64 // and their bytes
 	lastBlob    time.Duration
 	slowUntil   time.Duration // not asked before
+	mute        bool          // has not acknowledged in time, nor said anything since
 	heard       time.Duration // when it last said anything
 	pinged      time.Duration // when it was asked for a sign of life, 0: not
 	receiving   bool          // its blob stream is open
@@ -82,7 +84,7 @@ func (m *member) wakeSend() {
 
 // suspect reports whether the member has not answered lately.
 func (m *member) suspect(now time.Duration) bool {
-	return now < m.slowUntil || m.pinged != 0 && now-m.pinged > 2*time.Second
+	return m.mute || now < m.slowUntil || m.pinged != 0 && now-m.pinged > 2*time.Second
 }
 
 // runMember serves a member until it is gone. It reads the control stream itself.
@@ -154,15 +156,12 @@ func (s *Swarm) severLocked(h *share) {
 
 // readControl applies the member's messages until the stream ends.
 func (s *Swarm) readControl(m *member, r *bufio.Reader) error {
-	buf := make([]byte, 512)
+	buf := make([]byte, 1<<10) // larger frames are rare, and get a slice of their own
 	var idx []uint32
 	for {
 		typ, body, err := wire.ReadFrame(r, wire.MaxFrame, buf)
 		if err != nil {
 			return err
-		}
-		if cap(body)+1 > cap(buf) && cap(body) < 4<<10 {
-			buf = make([]byte, 4<<10)
 		}
 		if idx, err = s.control(m, typ, body, idx); err != nil {
 			s.log.Warn("peer breaks the protocol", "peer", m.id, "error", err)
@@ -179,8 +178,7 @@ func (s *Swarm) control(m *member, typ wire.Type, body []byte, idx []uint32) ([]
 		return idx, errors.New("dropped")
 	}
 	s.count.ControlIn += int64(len(body)) + 2
-	m.heard = s.now()
-	m.pinged = 0
+	m.heard, m.pinged, m.mute = s.now(), 0, false
 	switch typ {
 	case wire.TypeProfile:
 		p, err := wire.ParseProfile(body)
@@ -368,11 +366,7 @@ func (s *Swarm) watchLocked(now time.Duration) time.Duration {
 			s.wg.Go(func() { _ = c.Close() })
 		}
 	}
-	working := s.lease.State() != lease.Idle
-	for _, o := range s.order {
-		working = working || o.opt.Receive && o.n < len(o.Sums) || len(o.pending) > 0
-	}
-	if !working {
+	if s.lease.State() == lease.Idle && now-s.worked > workFor {
 		return next
 	}
 	for _, m := range s.members {

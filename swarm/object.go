@@ -106,6 +106,7 @@ func (s *Swarm) Open(o Object, b Blobs, opt OpenOptions) error {
 		return s.setOptionsLocked(s.objects[o.ID], opt)
 	}
 	s.objects[o.ID] = obj
+	s.worked = s.now()
 	at, _ := slices.BinarySearchFunc(s.order, obj, func(a, b *object) int {
 		if a.Priority >= b.Priority {
 			return -1
@@ -211,6 +212,7 @@ func (s *Swarm) hadLocked(obj *object, i int) {
 		return
 	}
 	obj.n++
+	s.worked = s.now()
 	obj.log = append(obj.log, uint32(i))
 	obj.behind = true
 	s.touchLocked()

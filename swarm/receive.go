@@ -109,14 +109,14 @@ func (s *Swarm) expect(m *member, h wire.BlobHeader) (*object, error) {
 	now := s.now()
 	n := int64(h.Len)
 	m.bytesIn += n
-	m.lastBlob, m.heard, m.pinged = now, now, 0
+	m.lastBlob, m.heard, m.pinged, m.mute = now, now, 0, false
 	s.count.BytesIn += n
 	s.count.BlobsIn++
 	if h.Flags&wire.BlobRelay != 0 {
 		s.count.Relayed++
 	}
 	obj := s.objects[h.ID]
-	if obj == nil {
+	if obj == nil || !obj.opt.Receive {
 		return nil, m.wasted(n)
 	}
 	if int(h.Index) >= len(obj.Sums) || h.Len != obj.Sizes[h.Index] {

@@ -103,7 +103,7 @@ func (s *Swarm) assignLocked() {
 		}
 		for i := obj.inject.next(0); i >= 0; i = obj.inject.next(i + 1) {
 			if !s.assignBlobLocked(obj, i, receivers <= directUpTo) {
-				return
+				break
 			}
 		}
 	}
@@ -174,7 +174,7 @@ func (s *Swarm) redelegateLocked(now time.Duration) time.Duration {
 			}
 			s.undelegateLocked(obj, i, d)
 			d.to.disown(int(i))
-			d.to.m.slowUntil = max(d.to.m.slowUntil, now+limit)
+			d.to.m.mute = true
 			s.count.Redelegated++
 			s.injectLocked(obj, int(i))
 			again = true

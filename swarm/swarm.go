@@ -59,6 +59,7 @@ type Swarm struct {
 	notified  time.Duration // when it was closed last
 	flushed   time.Duration // when Haves went out last
 	stale     bool          // some object has Haves to send
+	worked    time.Duration // when a blob or an object came last
 	wakeAt    time.Duration // when the loop wakes by itself
 	count     Counters
 	turn      int // rotates among relays of equal load
