@@ -2,6 +2,7 @@ package tree
 
 import (
 	"container/list"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -76,7 +77,7 @@ func (s *layout) readAt(c *cache, p []byte, off int64) (int, error) {
 		}
 		var n int
 		err := c.with(file, func(f *os.File) (err error) {
-			if n, err = f.ReadAt(p, off); err == io.EOF {
+			if n, err = f.ReadAt(p, off); errors.Is(err, io.EOF) {
 				err = fmt.Errorf("%w: %s is shorter", ErrChanged, s.list.Entries[file].Path)
 			}
 			return err
