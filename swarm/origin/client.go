@@ -204,7 +204,7 @@ func (c *Client) get(ctx context.Context, src int, name string, limit int64, got
 		if old == nil {
 			return got, fmt.Errorf("%w: %s answers not modified to a plain request", ErrUnreachable, c.sources[src])
 		}
-		io.Copy(io.Discard, io.LimitReader(b, 1))
+		_, _ = io.Copy(io.Discard, io.LimitReader(b, 1))
 		return append([]byte(nil), old.body...), nil
 	}
 	if b.total > limit {
