@@ -430,7 +430,7 @@ func (a *assembly) setMode(receive, produce bool) {
 	pages := a.pages
 	a.mu.Unlock()
 	for _, p := range pages {
-		a.reg.sw.SetOptions(p.id, swarm.OpenOptions{Receive: receive, Produce: produce})
+		_ = a.reg.sw.SetOptions(p.id, swarm.OpenOptions{Receive: receive, Produce: produce})
 	}
 }
 
@@ -471,13 +471,6 @@ func (a *assembly) complete() bool {
 		}
 	}
 	return a.opened.Load()
-}
-
-// indexed reports whether the whole chunk index is known.
-func (a *assembly) indexed() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.pages) == len(a.art.Pages)
 }
 
 func (a *assembly) snapshot() []*page {

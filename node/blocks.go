@@ -20,7 +20,6 @@ type patchFile struct {
 
 	mu     sync.Mutex // guards have, left, change
 	have   []bool
-	left   int
 	change chan struct{} // closed at the next block
 }
 
@@ -31,13 +30,12 @@ func openPatch(path string, p *release.Patch) (*patchFile, error) {
 		return nil, fmt.Errorf("node: open patch file: %w", err)
 	}
 	n := p.BlockCount()
-	pf := &patchFile{p: p, f: f, have: make([]bool, n), left: n, change: make(chan struct{})}
+	pf := &patchFile{p: p, f: f, have: make([]bool, n), change: make(chan struct{})}
 	var buf []byte
 	for i := range n {
 		b, err := pf.Get(i, buf)
 		if err == nil && sha256.Sum256(b) == pf.sum(i) {
 			pf.have[i] = true
-			pf.left--
 		}
 		buf = b
 	}
@@ -93,18 +91,10 @@ func (pf *patchFile) Put(i int, data []byte) error {
 	defer pf.mu.Unlock()
 	if !pf.have[i] {
 		pf.have[i] = true
-		pf.left--
 		close(pf.change)
 		pf.change = make(chan struct{})
 	}
 	return nil
-}
-
-// complete reports whether every block is here.
-func (pf *patchFile) complete() bool {
-	pf.mu.Lock()
-	defer pf.mu.Unlock()
-	return pf.left == 0
 }
 
 // patchReader reads a patch for a decoder: it waits for blocks that have not

@@ -305,7 +305,10 @@ func (n *Node) announce() {
 		return
 	}
 	link, _ := n.cfg.linkClass() // checked by New
-	n.sw.Announce(swarm.Profile{Rank: lease.Rank{Gateway: n.cfg.Gateway, Link: link, Up: int64(time.Since(n.start) / time.Second)}, Node: b})
+	rank := lease.Rank{Gateway: n.cfg.Gateway, Link: link, Up: int64(time.Since(n.start) / time.Second)}
+	if err := n.sw.Announce(swarm.Profile{Rank: rank, Node: b}); err != nil {
+		n.log.Error("profile not announced", "err", err)
+	}
 }
 
 // fill adds to p what the update has to say.

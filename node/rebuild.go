@@ -23,7 +23,6 @@ type rebuilder struct {
 	from int64 // where writing begins: what lies before is there already
 	page []byte
 	no   int // of the page under way
-	err  error
 }
 
 // newRebuilder continues after the pages of a that are complete. The decoder may

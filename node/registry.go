@@ -45,7 +45,7 @@ func (g *group) Has(i int) bool {
 
 // Get implements swarm.Blobs.
 func (g *group) Get(i int, buf []byte) ([]byte, error) {
-	var err error = errNotThere
+	err := errNotThere
 	for _, p := range g.list() {
 		if !p.Has(i) {
 			continue
@@ -106,7 +106,7 @@ func (r *registry) open(p *page, opt swarm.OpenOptions) error {
 	g.pages = append(g.pages[:len(g.pages):len(g.pages)], p)
 	g.mu.Unlock()
 	if opt.Receive || opt.Produce {
-		r.sw.SetOptions(p.id, opt)
+		return r.sw.SetOptions(p.id, opt)
 	}
 	return nil
 }

@@ -257,7 +257,7 @@ func (u *update) openPatch(p *release.Patch, receive bool) (*patchFile, error) {
 	if pf := u.patches[p.Sum]; pf != nil {
 		if receive && !u.wanted[p.Sum] {
 			u.wanted[p.Sum] = true
-			u.n.sw.SetOptions(p.Sum, swarm.OpenOptions{Receive: true})
+			return pf, u.n.sw.SetOptions(p.Sum, swarm.OpenOptions{Receive: true})
 		}
 		return pf, nil
 	}
@@ -328,7 +328,7 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, p *release.Patch,
 	if e := a.err(); e != nil {
 		return e // the disk, not the patch
 	}
-	u.n.sw.SetOptions(p.Sum, swarm.OpenOptions{})
+	_ = u.n.sw.SetOptions(p.Sum, swarm.OpenOptions{}) // the swarm is closing, or still has it
 	u.n.announce()
 	return nil
 }

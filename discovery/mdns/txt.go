@@ -101,7 +101,7 @@ func parseCard(text []string) (card, error) {
 				_, err = id.ExtractPublicKey() // device keys are Ed25519: the ID holds the key
 			}
 			if err != nil {
-				return card{}, fmt.Errorf("%w: peer ID: %v", errMalformed, err)
+				return card{}, fmt.Errorf("%w: peer ID: %w", errMalformed, err)
 			}
 			c.peer = id
 		default:
