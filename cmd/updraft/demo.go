@@ -18,7 +18,7 @@ import (
 // The generated releases: an application of this size, of which this share of the
 // functions changes.
 const (
-	demoSize   = 9_000_000
+	demoSize   = 20_000_000
 	demoShare  = 0.01
 	demoSeed   = 20_26
 	demoUplink = "20mbit"

@@ -13,6 +13,7 @@ import (
 	"updraft/delta/release"
 	"updraft/delta/tree"
 	"updraft/node"
+	"updraft/node/fleet"
 	"updraft/node/identity"
 	"updraft/node/install"
 	"updraft/node/report"
@@ -83,11 +84,19 @@ var kinds = []struct {
 	{release.ErrNoKey, exitError, "bring the key back into the fleet's keys directory for this step"},
 	{release.ErrSequence, exitUsage, "give a version that is newer than those of the channel"},
 	{release.ErrName, exitUsage, "use letters, digits, dot, dash and underscore"},
+	{fleet.ErrOptions, exitUsage, "see updraft help"},
 	{delta.ErrCorrupt, exitVerify, "copy the origin from the publisher again"},
 	{patch.ErrBase, exitVerify, "use the file that the patch was made from; delta info shows its digest"},
 	{patch.ErrCorrupt, exitVerify, "the patch is damaged or no patch: make it again or copy it again"},
 	{tree.ErrChanged, exitVerify, "the files changed while they were read: try again when nothing writes there"},
-	{errMismatch, exitVerify, ""},
+	{errMismatch, exitVerify, "an origin: copy it from the publisher again; a device: its agent mends it when a good source exists"},
+	{fleet.ErrNotFleet, exitNotFound, "name the directory that updraft init made"},
+	{fleet.ErrNotEmpty, exitError, "name a directory that is empty or does not exist"},
+	{fleet.ErrBusy, exitError, "wait until the other publish has ended"},
+	{fleet.ErrExists, exitError, "choose another version or name; a certificate is renewed with --replace"},
+	{delta.ErrInput, exitUsage, "see updraft publish --help"},
+	{identity.ErrPermissions, exitError, "chmod 600 the file: who can read it is the device"},
+	{identity.ErrKey, exitError, "use the key that belongs to the request"},
 	{identity.ErrExpired, exitVerify, "enroll the device again"},
 	{identity.ErrMalformed, exitVerify, "enroll the device again"},
 	{install.ErrNoSpace, exitError, "free space and try again"},

@@ -23,7 +23,7 @@ func parseRate(s string) (int64, error) {
 			continue
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(n), 64)
-		if err != nil || v < 0 || v > 1e12 {
+		if err != nil || !(v >= 0 && v*u.bytes < 1e15) { // the negation refuses NaN as well
 			break
 		}
 		return int64(v * u.bytes), nil

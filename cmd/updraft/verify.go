@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,7 +60,8 @@ type verdict struct {
 
 func (v *verdict) fail(err error) {
 	v.OK = false
-	v.Errors = append(v.Errors, err.Error())
+	// Joined errors stand on lines of their own.
+	v.Errors = append(v.Errors, strings.Split(err.Error(), "\n")...)
 }
 
 // verdicts prints what was found; anything wrong makes it an error.

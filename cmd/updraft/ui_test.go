@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"updraft/delta/patch"
+	"updraft/node/report"
+)
+
+func TestParseRate(t *testing.T) {
+	for in, want := range map[string]int64{
+		"20mbit": 2_500_000, "20Mbit/s": 2_500_000, "1gbit": 125_000_000, "800kbit": 100_000, "0": 0, "2500000": 2_500_000,
+		"2.5MB": 2_500_000, "10 kB": 10_000, "16bit": 2,
+	} {
+		if got, err := parseRate(in); err != nil || got != want {
+			t.Errorf("%q: %d, %v, want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "fast", "-1", "-5mbit", "1e30gbit", "nan"} {
+		if got, err := parseRate(in); err == nil {
+			t.Errorf("%q is taken for %d", in, got)
+		}
+	}
+}
+
+func TestClassify(t *testing.T) {
+	ctx := context.Background()
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		code int
+	}{
+		{"none", ctx, nil, exitOK},
+		{"any", ctx, errors.New("x"), exitError},
+		{"usage", ctx, usagef("x"), exitUsage},
+		{"agent", ctx, fmt.Errorf("a: %w", report.ErrNotRunning), exitUnreachable},
+		{"patch", ctx, fmt.Errorf("a: %w", patch.ErrBase), exitVerify},
+		{"interrupted", gone, fmt.Errorf("a: %w", context.Canceled), exitInterrupted},
+		{"canceled by itself", ctx, context.Canceled, exitError},
+		{"hint", ctx, hinted{fmt.Errorf("a: %w", patch.ErrCorrupt), "do this"}, exitVerify},
+	} {
+		if code, hint := classify(c.ctx, c.err); code != c.code || c.name == "hint" && hint != "do this" {
+			t.Errorf("%s: %d %q, want %d", c.name, code, hint, c.code)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 9999: "9999 B", 10_000: "10.0 kB", 12_345_678: "12.3 MB", 20_000_000_000: "20.0 GB", -5: "-5 B"} {
+		if got := size(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
+
+// TestMeter checks that bars are drawn on a terminal only, and nothing where one
+// JSON value is wanted.
+func TestMeter(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		tty, json bool
+		escapes   bool
+	}{{"terminal", true, false, true}, {"pipe", false, false, false}, {"json", true, true, false}} {
+		var errs buffer
+		u := &ui{out: &bytes.Buffer{}, err: &errs, tty: c.tty, json: c.json}
+		m := u.meter("app")
+		for i := range int64(11) {
+			m.set(i*100, 1000, "")
+		}
+		m.end("done")
+		m.set(1, 2, "late")
+		m.end("twice")
+		unfinished := u.meter("other")
+		unfinished.set(1, 10, "")
+		unfinished.end("")
+		u.finish()
+		u.note("words")
+		if got := strings.Contains(errs.String(), "\x1b"); got != c.escapes {
+			t.Errorf("%s: control codes %v: %q", c.name, got, errs.String())
+		}
+		if got := strings.Contains(errs.String(), "words"); got == c.json {
+			t.Errorf("%s: remarks %v", c.name, got)
+		}
+	}
+}
