@@ -23,7 +23,6 @@ import (
 	p2pswarm "github.com/libp2p/go-libp2p/p2p/net/swarm"
 	tptu "github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/x/rate"
 	"github.com/multiformats/go-multiaddr"
 )
@@ -82,8 +81,8 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 	y := *yamux.DefaultTransport
 	y.MaxStreamWindowSize = 1 << 20
 	y.ConnectionWriteTimeout = 60 * time.Second
-	y.KeepAliveInterval = 5 * time.Minute // liveness is checked by the swarm, when it matters
-	y.MeasureRTTInterval = 5 * time.Minute
+	y.EnableKeepAlive = false // the swarm asks when it matters, and TCP now and then
+	y.MeasureRTTInterval = time.Hour
 	mux := []tptu.StreamMuxer{{ID: yamux.ID, Muxer: &y}}
 	st, err := tls.New(tls.ID, c.Key, mux)
 	if err != nil {
@@ -93,11 +92,7 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 	if err != nil {
 		return nil, fmt.Errorf("swarm: upgrader: %w", err)
 	}
-	tr, err := tcp.NewTCPTransport(up, rm, nil)
-	if err != nil {
-		return nil, fmt.Errorf("swarm: tcp: %w", err)
-	}
-	if err := net.AddTransport(tr); err != nil {
+	if err := net.AddTransport(&lanTransport{up, rm}); err != nil {
 		return nil, fmt.Errorf("swarm: tcp: %w", err)
 	}
 	addrs := make([]multiaddr.Multiaddr, 0, len(c.Listen))

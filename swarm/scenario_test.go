@@ -84,3 +84,24 @@ func TestLateJoinerAtFullSpeed(t *testing.T) {
 		}
 	})
 }
+
+// TestIdleSiteIsQuiet leaves a site with complete and with incomplete objects alone for a day.
+func TestIdleSiteIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 6, nil)
+		defer s.close()
+		whole, part := makeContent(21, 16, 32<<10), makeContent(22, 16, 32<<10)
+		s.open(part, swarm.OpenOptions{Receive: true}, func(_, blob int) bool { return blob < 8 })
+		s.open(whole, swarm.OpenOptions{Receive: true}, func(int, int) bool { return true })
+		time.Sleep(time.Minute)
+		before := s.dev[0].Counters()
+		time.Sleep(24 * time.Hour)
+		after := s.dev[0].Counters()
+		if n := after.ControlIn + after.ControlOut - before.ControlIn - before.ControlOut; n > 0 {
+			t.Errorf("an idle device exchanged %d bytes in a day", n)
+		}
+		if n := len(s.dev[0].Members()); n != 5 {
+			t.Errorf("%d members after a day", n)
+		}
+	})
+}
