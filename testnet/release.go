@@ -30,6 +30,9 @@ type Release struct {
 // devices together hold the versions: metadata, and for each artifact the smallest
 // patch that some device can apply, or all of it.
 func (r *Release) Needed(held map[string]bool) int64 {
+	if held[r.Version] {
+		return 0
+	}
 	n := r.Metadata
 	for _, a := range r.Artifact {
 		best := a.Full

@@ -32,8 +32,8 @@ type Rollout struct {
 	FirstS        float64  `json:"first_s"`
 	LastS         float64  `json:"last_s"`
 	BoundS        float64  `json:"bound_s"`
-	TimeRatio     float64  `json:"time_ratio"` // last / bound; 0 without a limit
-	Killed        string   `json:"killed,omitempty"`
+	TimeRatio     float64  `json:"time_ratio"`       // last / bound; 0 without a limit
+	Killed        []string `json:"killed,omitempty"` // devices that were killed on the way
 	List          []Device `json:"list"`
 }
 

@@ -27,14 +27,26 @@ var ErrTimeout = errors.New("testnet: not every device came to the release in ti
 
 // RolloutOptions configure a rollout. The zero value is usable.
 type RolloutOptions struct {
-	// KillAt kills the device that holds the uplink when the uplink has carried this
-	// share of what is needed, and starts it again 2 s later. 0: never.
+	// KillAt kills devices as a power cut would when the uplink has carried this
+	// share of what is needed, and starts them again 2 s later. 0: never.
 	KillAt float64
+	Kill   Victims
 	// Timeout ends the rollout. 0: DefaultTimeout.
 	Timeout time.Duration
 	// Progress is called about three times a second, and once at the end.
 	Progress func(Snapshot)
 }
+
+// Victims says which devices a rollout kills.
+type Victims int
+
+// KillHolder is the device that downloads, KillOther one that does not, KillAll is
+// every device.
+const (
+	KillHolder Victims = iota
+	KillOther
+	KillAll
+)
 
 // Snapshot is a moment of a rollout.
 type Snapshot struct {
@@ -66,8 +78,8 @@ type rollout struct {
 	down0  int64
 	up0    int64
 	units  []*unit
-	killed *unit
-	at     time.Time      // when it was killed
+	killed []*unit
+	at     time.Time      // when they were killed
 	tells  sync.WaitGroup // of the goroutines that run tell
 }
 
@@ -213,33 +225,50 @@ func (x *rollout) ask(ctx context.Context) {
 	wg.Wait()
 }
 
-// power kills the holder of the uplink and starts it again.
+// power kills devices and starts them again.
 func (x *rollout) power(ctx context.Context) error {
 	if x.o.KillAt <= 0 {
 		return nil
 	}
-	if u := x.killed; u != nil {
-		if !u.down || time.Since(x.at) < restartAfter {
-			return nil
+	if len(x.killed) > 0 {
+		return x.restart(ctx)
+	}
+	if float64(x.s.Uplink()-x.down0) < x.o.KillAt*float64(x.needed) {
+		return nil
+	}
+	for _, u := range x.units {
+		switch {
+		case u.done > 0 && x.o.Kill != KillAll:
+			continue
+		case u.status.IsHolder && x.o.Kill == KillOther, !u.status.IsHolder && x.o.Kill == KillHolder:
+			continue
+		}
+		u.proc.kill()
+		u.spent, u.used = sub(u.proc.usage(), u.used), usage{}
+		u.base, u.status.Bytes = report.Bytes{}, report.Bytes{}
+		u.down, x.at = true, time.Now()
+		x.killed = append(x.killed, u)
+		if x.o.Kill != KillAll {
+			break
+		}
+	}
+	return nil
+}
+
+// restart starts what was killed, when it is time.
+func (x *rollout) restart(ctx context.Context) error {
+	if time.Since(x.at) < restartAfter {
+		return nil
+	}
+	for _, u := range x.killed {
+		if !u.down {
+			continue
 		}
 		u.down = false
 		if err := x.s.agent(u.node, "--poll", "0"); err != nil {
 			return err
 		}
 		x.tells.Go(func() { x.tell(ctx, u) })
-		return nil
-	}
-	if float64(x.s.Uplink()-x.down0) < x.o.KillAt*float64(x.needed) {
-		return nil
-	}
-	for _, u := range x.units {
-		if u.status.IsHolder && u.done == 0 {
-			u.proc.kill()
-			u.spent, u.used = sub(u.proc.usage(), u.used), usage{}
-			u.base, u.status.Bytes = report.Bytes{}, report.Bytes{}
-			u.down, x.killed, x.at = true, u, time.Now()
-			return nil
-		}
 	}
 	return nil
 }
@@ -285,8 +314,8 @@ func (x *rollout) finish(ctx context.Context, cause error) (*Rollout, error) {
 	}
 	out := &Rollout{Version: x.r.Version, Devices: len(x.units), Digest: x.r.Digest, UplinkBytes: down - x.down0, UplinkUpBytes: up - x.up0,
 		NeededBytes: x.needed, ReleaseBytes: x.r.Size, WithoutBytes: int64(len(x.units)) * (x.r.Full + x.r.Metadata)}
-	if x.killed != nil {
-		out.Killed = x.killed.name
+	for _, u := range x.killed {
+		out.Killed = append(out.Killed, u.name)
 	}
 	for _, u := range x.units {
 		d, err := u.measure(x.r)

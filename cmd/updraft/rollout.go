@@ -68,8 +68,8 @@ func (v *rolloutView) end() {
 func printResult(w io.Writer, r *testnet.Result) {
 	for _, o := range r.Rollouts {
 		fmt.Fprintf(w, "\nRelease %s", o.Version)
-		if o.Killed != "" {
-			fmt.Fprintf(w, " (%s was killed on the way)", o.Killed)
+		if len(o.Killed) > 0 {
+			fmt.Fprintf(w, " (killed on the way and started again: %s)", strings.Join(o.Killed, ", "))
 		}
 		fmt.Fprintln(w)
 		rows := [][]string{{"DEVICE", "AFTER", "FROM ORIGIN", "FROM SITE", "REUSED", "SENT", "WRITTEN", "CPU", "PEAK RSS", "SHA-256 IN SERVICE"}}

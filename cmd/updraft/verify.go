@@ -135,7 +135,7 @@ func verifyInstalled(ctx context.Context, data string, a *release.Artifact, m *m
 		return err
 	}
 	defer f.Close() //nolint:errcheck // read only
-	return delta.CheckStream(&watched{ctx: ctx, r: f, m: m, total: a.Size}, a)
+	return delta.CheckStream(&watched{end: ctx.Err, r: f, m: m, total: a.Size}, a)
 }
 
 // verifyTree compares a directory with the listing the device keeps, whose digest
@@ -155,7 +155,7 @@ func verifyTree(ctx context.Context, data, dir string, a *release.Artifact, m *m
 	}
 	defer r.Close() //nolint:errcheck // read only
 	section := io.NewSectionReader(r, 0, r.Size())
-	err = delta.CheckStream(&watched{ctx: ctx, r: section, m: m, total: a.Size}, a)
+	err = delta.CheckStream(&watched{end: ctx.Err, r: section, m: m, total: a.Size}, a)
 	found, werr := tree.Walk(dir)
 	if werr != nil {
 		return errors.Join(err, werr)
@@ -190,16 +190,16 @@ func differences(want, have *tree.Listing) error {
 	return errors.Join(errs...)
 }
 
-// watched shows how far a stream has been read, and ends it with ctx.
+// watched shows how far a stream has been read, and ends it when end says so.
 type watched struct {
-	ctx         context.Context //nolint:containedctx // lives as long as one call
+	end         func() error // says whether to go on: a context's Err
 	r           io.Reader
 	m           *meter
 	done, total int64
 }
 
 func (w *watched) Read(b []byte) (int, error) {
-	if err := w.ctx.Err(); err != nil {
+	if err := w.end(); err != nil {
 		return 0, err
 	}
 	n, err := w.r.Read(b)
