@@ -1,14 +1,18 @@
 package netns_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"updraft/testnet/netns"
 )
@@ -43,10 +47,7 @@ func TestRefused(t *testing.T) {
 // TestBytesAreCounted sends a known number of bytes over the uplink and the LAN.
 func TestBytesAreCounted(t *testing.T) {
 	l := lab(t, netns.Config{Devices: 2, Down: 12_500_000, Up: 1_250_000, LAN: 12_500_000})
-	if _, err := exec.LookPath("nc"); err != nil {
-		t.Skip("no nc (netcat) here")
-	}
-	const n = 1 << 20
+	const n = sent
 	down0, up0, err := l.Uplink()
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func TestBytesAreCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transfer(t, l, netns.Origin, netns.Device(1), n)
+	transfer(t, l, netns.Origin, netns.Device(1))
 	down1, up1, _ := l.Uplink()
 	in1, _, _ := l.LAN(netns.Device(1))
 	if d := down1 - down0; d < n || d > n*108/100 {
@@ -67,32 +68,77 @@ func TestBytesAreCounted(t *testing.T) {
 	if u := up1 - up0; u <= 0 || u > n/10 {
 		t.Errorf("%d bytes of acknowledgements", u)
 	}
-	transfer(t, l, netns.Device(2), netns.Device(1), n)
+	transfer(t, l, netns.Device(2), netns.Device(1))
 	if down2, _, _ := l.Uplink(); down2-down1 > 2000 {
 		t.Errorf("traffic of the LAN crossed the uplink: %d bytes", down2-down1)
 	}
 }
 
-// transfer sends n bytes of zeros from one node to another.
-func transfer(t *testing.T, l *netns.Lab, from, to string, n int64) {
-	t.Helper()
-	recv := l.Command(t.Context(), to, "nc", "-l", "-p", "9000", "-q", "0")
-	out, err := recv.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+// role in the environment makes the test binary one end of a transfer.
+const role = "NETNS_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	end, addr, _ := strings.Cut(os.Getenv(role), " ")
+	var err error
+	switch end {
+	case "receive":
+		err = receive(addr)
+	case "send":
+		err = send(addr)
+	default:
+		os.Exit(m.Run())
 	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// receive accepts one connection and writes how many bytes came.
+func receive(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	c, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(io.Discard, c)
+	fmt.Println(n)
+	return err
+}
+
+// send connects, as soon as somebody listens, and sends what is counted.
+func send(addr string) error {
+	var c net.Conn
+	var err error
+	for range 100 {
+		if c, err = net.Dial("tcp", addr); err == nil {
+			_, err = c.Write(make([]byte, sent))
+			return errors.Join(err, c.Close())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
+}
+
+// sent is how many bytes a transfer has.
+const sent = 1 << 20
+
+// transfer sends bytes from one node to another.
+func transfer(t *testing.T, l *netns.Lab, from, to string) {
+	t.Helper()
+	addr := l.Addr(to) + ":9000"
+	recv, snd := l.Command(t.Context(), to, os.Args[0]), l.Command(t.Context(), from, os.Args[0])
+	recv.Env, snd.Env = append(os.Environ(), role+"=receive "+addr), append(os.Environ(), role+"=send "+addr)
+	var out bytes.Buffer
+	recv.Stdout, recv.Stderr, snd.Stderr = &out, &out, &out
 	if err := recv.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer recv.Wait()
-	script := "for i in 1 2 3 4 5 6 7 8 9; do head -c 1048576 /dev/zero | nc -q 0 " + l.Addr(to) + " 9000 && exit 0; sleep 0.2; done; exit 1"
-	send := l.Command(t.Context(), from, "sh", "-c", script)
-	if err := send.Start(); err != nil {
-		t.Fatal(err)
-	}
-	got, _ := io.Copy(io.Discard, out)
-	if err := send.Wait(); err != nil || got != n {
-		t.Fatalf("received %d of %d bytes, %v", got, n, err)
+	if err := errors.Join(snd.Run(), recv.Wait()); err != nil || strings.TrimSpace(out.String()) != strconv.Itoa(sent) {
+		t.Fatalf("%v: %s", err, out.String())
 	}
 }
 
