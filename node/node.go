@@ -59,6 +59,7 @@ type Node struct {
 	fresh    bool          // target is what the origin said after this start
 	retarget chan struct{} // closed when target or fresh changes
 	upd      *update       // under way
+	served   *update       // done, its patches still served
 	uplink   int
 	refused  map[string]error // versions that failed to install, until a newer one
 }
@@ -222,6 +223,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	})
 	g.Go(func() error { return n.beat(ctx) })
 	err = g.Wait()
+	n.keepPatches(nil)
 	return errors.Join(err, n.lib.close())
 }
 
@@ -440,6 +442,7 @@ func (n *Node) isRefused(version string) bool {
 
 // update runs one update; it is given up when the channel names another release.
 func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (err error) {
+	n.keepPatches(nil)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	u, err := n.newUpdate(t.m, t.raw, t.digest)
@@ -473,7 +476,7 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 		if err != nil {
 			err = errors.Join(err, u.abandon())
 		} else {
-			err = u.closePatches()
+			n.keepPatches(u)
 		}
 		n.lib.forgetLookup()
 	}
@@ -487,6 +490,20 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 	}
 	n.announce()
 	return err
+}
+
+// keepPatches goes on serving the patches of an update that is done, so that slower
+// devices get them, until the next update; those of the one before are closed.
+func (n *Node) keepPatches(u *update) {
+	n.mu.Lock()
+	old := n.served
+	n.served = u
+	n.mu.Unlock()
+	if old != nil && old != u {
+		if err := old.closePatches(); err != nil {
+			n.problem(problemDisk, "patches", err)
+		}
+	}
 }
 
 // lockDir makes sure that one agent uses the directory.

@@ -165,6 +165,9 @@ func (a *assembly) rebuild(ctx context.Context, p, base patch.Source, scratch st
 		err = r.finish()
 	}
 	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = errors.Join(cause, err)
+		}
 		a.setMode(true, false)
 		return fmt.Errorf("node: rebuild %s: %w", a.art.Name, err)
 	}

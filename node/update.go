@@ -37,16 +37,26 @@ type update struct {
 	chosen  map[[32]byte][32]byte // artifact: patch of the site's plan, zero for chunks
 	plans   []planEntry
 	epoch   uint64
-	rebuilt int64 // bytes rebuilt, for the others to see that it works
-	working int   // artifacts being rebuilt
-	stalled bool  // set and read by obtain's goroutine only
+	rebuilt int64                   // bytes rebuilt, for the others to see that it works
+	working int                     // artifacts being rebuilt
+	active  map[[32]byte]rebuildJob // by artifact
+	stalled bool                    // set and read by obtain's goroutine only
 }
+
+// rebuildJob is a rebuild under way.
+type rebuildJob struct {
+	patch [32]byte // zero: a copy of an artifact held here
+	stop  context.CancelCauseFunc
+}
+
+// errOtherPlan ends a rebuild when the site's plan has another way.
+var errOtherPlan = errors.New("node: the site brings it another way")
 
 // newUpdate prepares the way of the release: everything found on disk from an
 // earlier run is taken up again.
 func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *update, err error) {
 	u = &update{n: n, m: m, raw: raw, digest: digest, patches: make(map[[32]byte]*patchFile), wanted: make(map[[32]byte]bool),
-		failed: make(map[[32]byte]bool), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte)}
+		failed: make(map[[32]byte]bool), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob)}
 	if u.staging, err = n.dir.Staging(m.Version); err != nil {
 		return nil, err
 	}
@@ -239,6 +249,10 @@ func (u *update) adoptPlan(plan []planEntry, epoch uint64) {
 	u.epoch, u.plans = epoch, plan
 	for _, e := range plan {
 		u.chosen[e.Artifact] = e.Patch
+		// A patch that nobody brings any more would be waited for for ever.
+		if j, ok := u.active[e.Artifact]; ok && j.patch != e.Patch && j.patch != [32]byte{} {
+			j.stop(errOtherPlan)
+		}
 	}
 	u.mu.Unlock()
 	if same {
@@ -316,6 +330,9 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, p *release.Patch,
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if errors.Is(err, errOtherPlan) {
+		return nil
+	}
 	u.mu.Lock()
 	u.failed[p.Sum] = true
 	u.mu.Unlock()
@@ -356,14 +373,23 @@ func (u *update) myPatch(art *release.Artifact) (*release.Patch, *assembly) {
 func (u *update) rebuild(ctx context.Context, a *assembly, pf *patchFile, base *assembly) error {
 	u.setWorking(1)
 	defer u.setWorking(-1)
-	// When the whole artifact came from the others meanwhile, there is nothing
-	// left to rebuild.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer cancel()
+	defer cancel(nil)
 	wg.Go(func() { u.reportRebuild(ctx, a) })
+	job := rebuildJob{stop: cancel}
+	if pf != nil {
+		job.patch = pf.p.Sum
+	}
+	u.mu.Lock()
+	u.active[a.art.Sum] = job
+	u.mu.Unlock()
+	defer func() {
+		u.mu.Lock()
+		delete(u.active, a.art.Sum)
+		u.mu.Unlock()
+	}()
 	src := source{readerAt(base.readAt), base.art.Size}
 	if pf == nil {
 		return a.rebuild(ctx, nil, src, u.n.paths.scratch(), u.n.cfg.Memory)
