@@ -88,7 +88,7 @@ func (t *lanTransport) dial(ctx context.Context, a multiaddr.Multiaddr, p peer.I
 	if ok, client, _ := network.GetSimultaneousConnect(ctx); ok && !client {
 		dir = network.DirInbound
 	}
-	return t.up.Upgrade(ctx, t, c, dir, p, scope)
+	return t.up.Upgrade(ctx, t, followRecords(c), dir, p, scope)
 }
 
 // Listen is part of transport.Transport.
@@ -116,10 +116,11 @@ type lanListener struct{ transport.GatedMaListener }
 // Accept is part of transport.GatedMaListener.
 func (l lanListener) Accept() (manet.Conn, network.ConnManagementScope, error) {
 	c, scope, err := l.GatedMaListener.Accept()
-	if err == nil {
-		abrupt(c)
+	if err != nil {
+		return nil, scope, err
 	}
-	return c, scope, err
+	abrupt(c)
+	return followRecords(c), scope, nil
 }
 
 // abrupt makes a close free the port at once: what matters was acknowledged above TCP.
