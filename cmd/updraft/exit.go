@@ -150,11 +150,9 @@ func (u *ui) exit(ctx context.Context, err error) int {
 	if code == exitInterrupted {
 		text = "interrupted"
 	}
-	if u.json {
-		// A command that has printed its result has said what failed in it.
-		if !u.printed {
-			json.NewEncoder(u.out).Encode(map[string]any{"error": text, "code": code, "hint": hint})
-		}
+	// A command that has printed its result has said what failed in it.
+	if u.json && !u.printed {
+		_ = json.NewEncoder(u.out).Encode(map[string]any{"error": text, "code": code, "hint": hint}) // said below as well
 	}
 	fmt.Fprintf(u.err, "updraft: %s\n", text)
 	if hint != "" {

@@ -33,21 +33,25 @@ func TestClassify(t *testing.T) {
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
 	for _, c := range []struct {
-		name string
-		ctx  context.Context
-		err  error
-		code int
+		name  string
+		ended bool
+		err   error
+		code  int
 	}{
-		{"none", ctx, nil, exitOK},
-		{"any", ctx, errors.New("x"), exitError},
-		{"usage", ctx, usagef("x"), exitUsage},
-		{"agent", ctx, fmt.Errorf("a: %w", report.ErrNotRunning), exitUnreachable},
-		{"patch", ctx, fmt.Errorf("a: %w", patch.ErrBase), exitVerify},
-		{"interrupted", gone, fmt.Errorf("a: %w", context.Canceled), exitInterrupted},
-		{"canceled by itself", ctx, context.Canceled, exitError},
-		{"hint", ctx, hinted{fmt.Errorf("a: %w", patch.ErrCorrupt), "do this"}, exitVerify},
+		{"none", false, nil, exitOK},
+		{"any", false, errors.New("x"), exitError},
+		{"usage", false, usagef("x"), exitUsage},
+		{"agent", false, fmt.Errorf("a: %w", report.ErrNotRunning), exitUnreachable},
+		{"patch", false, fmt.Errorf("a: %w", patch.ErrBase), exitVerify},
+		{"interrupted", true, fmt.Errorf("a: %w", context.Canceled), exitInterrupted},
+		{"canceled by itself", false, context.Canceled, exitError},
+		{"hint", false, hinted{fmt.Errorf("a: %w", patch.ErrCorrupt), "do this"}, exitVerify},
 	} {
-		if code, hint := classify(c.ctx, c.err); code != c.code || c.name == "hint" && hint != "do this" {
+		use := ctx
+		if c.ended {
+			use = gone
+		}
+		if code, hint := classify(use, c.err); code != c.code || c.name == "hint" && hint != "do this" {
 			t.Errorf("%s: %d %q, want %d", c.name, code, hint, c.code)
 		}
 	}
