@@ -45,10 +45,6 @@ func (s *Swarm) appendControlLocked(m *member, b []byte) []byte {
 	if m.dropped {
 		return b
 	}
-	for _, l := range m.leases {
-		b = wire.AppendLease(b, l)
-	}
-	m.leases = m.leases[:0]
 	if m.pingDue {
 		b = wire.AppendFrame(b, wire.TypePing, nil)
 	}
@@ -74,6 +70,11 @@ func (s *Swarm) appendControlLocked(m *member, b []byte) []byte {
 		}
 	}
 	m.outbox = m.outbox[:copy(m.outbox, m.outbox[n:])]
+	// After what this device has: a consent says that it was told.
+	for _, l := range m.leases {
+		b = wire.AppendLease(b, l)
+	}
+	m.leases = m.leases[:0]
 	return b
 }
 

@@ -16,8 +16,8 @@
 //
 // Every candidate says that it wants. The best-ranked candidate claims first; the others wait for their turn, each a
 // little longer, and at most [MaxPatience]: so nobody waits for a candidate that does not act. A claim carries a new
-// epoch, one above the highest seen, and stands open for [Window]; a member that hears a live holder, or a better
-// candidate, objects. A holder sends a heartbeat each [Beat]; whoever hears none for [Expiry] considers the lease free.
+// epoch, one above the highest seen, and stands open for [Window], or until every member has consented; a member that
+// hears a live holder, or is a better candidate, objects. A holder sends a heartbeat each [Beat]; whoever hears none for [Expiry] considers the lease free.
 //
 // Guaranteed: of two holders that can hear each other one is gone within a message, the one with the lower epoch, at
 // equal epochs the one with the lower rank; a holder that was paused for [Expiry] loses its lease before it does
@@ -73,6 +73,7 @@ const (
 	Heartbeat                 // I hold the lease; Epoch, Rank
 	Object                    // you must not take it; Epoch is the highest I saw, Holder who I hear (empty: I am a better candidate)
 	Yield                     // I held the lease of Epoch and give it up
+	Consent                   // the claim of Epoch is good; what I have was told before
 )
 
 // Message is what members send each other. The sender is known from the connection.
@@ -135,6 +136,7 @@ type Machine struct {
 	free     time.Duration // since when there has been no live holder
 	patience time.Duration // added to free before the first candidate may claim
 	until    time.Duration // end of the claim's window
+	consents map[string]bool
 	beat     time.Duration // when the last heartbeat was sent
 	out      []Effect
 }
@@ -196,8 +198,10 @@ func (m *Machine) Up(now time.Duration, id string) []Effect {
 	if _, ok := m.members[id]; !ok && id != m.self {
 		m.members[id] = &member{}
 		switch m.state {
-		case Waiting, Claiming:
+		case Waiting:
 			m.send(id, Message{Kind: Want, Rank: m.rank})
+		case Claiming:
+			m.send(id, Message{Kind: Claim, Epoch: m.epoch, Rank: m.rank})
 		case Holding:
 			m.send(id, Message{Kind: Heartbeat, Epoch: m.epoch, Rank: m.rank})
 		}
@@ -246,6 +250,10 @@ func (m *Machine) Recv(now time.Duration, from string, msg Message) []Effect {
 		m.heartbeat(now, from, msg)
 	case Object:
 		m.objected(now, from, msg)
+	case Consent:
+		if m.state == Claiming && msg.Epoch == m.epoch {
+			m.consents[from] = true
+		}
 	case Yield:
 		p.want = false
 		if m.holder == from {
@@ -292,7 +300,7 @@ func (m *Machine) finish(now time.Duration) []Effect {
 	if m.state == Waiting && m.holder == "" && now >= m.turn() {
 		m.claim(now)
 	}
-	if m.state == Claiming && (now >= m.until || len(m.members) == 0) {
+	if m.state == Claiming && (now >= m.until || m.agreed()) {
 		m.state = Holding
 		m.setHolder(now, m.self, m.epoch, m.rank, 0)
 		m.do(Effect{Do: Granted})
@@ -305,6 +313,16 @@ func (m *Machine) finish(now time.Duration) []Effect {
 	out := m.out
 	m.out = nil
 	return out
+}
+
+// agreed reports whether every member has consented to the claim.
+func (m *Machine) agreed() bool {
+	for id := range m.members {
+		if !m.consents[id] {
+			return false
+		}
+	}
+	return true
 }
 
 // turn returns when this member may claim while there is no holder.
@@ -323,10 +341,11 @@ func (m *Machine) claim(now time.Duration) {
 	m.seen++
 	m.epoch = m.seen
 	m.until = now + Window
+	m.consents = map[string]bool{}
 	m.send("", Message{Kind: Claim, Epoch: m.epoch, Rank: m.rank})
 }
 
-// claimed answers another member's claim; silence is consent.
+// claimed answers another member's claim. Silence until the end of the window is consent; saying so makes it short.
 func (m *Machine) claimed(now time.Duration, from string, msg Message) {
 	better := m.rank.Better(m.self, msg.Rank, from)
 	switch {
@@ -351,6 +370,7 @@ func (m *Machine) claimed(now time.Duration, from string, msg Message) {
 	// Leave the claimant its window, and the time to be heard, before we claim ourselves.
 	m.free, m.patience = now, Window+Settle
 	m.do(Effect{Do: Flush, To: from})
+	m.send(from, Message{Kind: Consent, Epoch: msg.Epoch, Rank: m.rank})
 }
 
 func (m *Machine) heartbeat(now time.Duration, from string, msg Message) {

@@ -138,3 +138,23 @@ func TestEpochFarAheadIsNotFollowed(t *testing.T) {
 		t.Errorf("epoch %d", m.Epoch())
 	}
 }
+
+func TestConsentShortensTheClaim(t *testing.T) {
+	a := lease.New("a", 0)
+	a.Up(0, "b")
+	a.Up(0, "c")
+	a.Acquire(0)
+	at, _ := a.Next()
+	a.Tick(at)
+	if a.State() != lease.Claiming {
+		t.Fatalf("state %d", a.State())
+	}
+	a.Recv(at, "b", lease.Message{Kind: lease.Consent, Epoch: a.Epoch()})
+	a.Recv(at, "c", lease.Message{Kind: lease.Consent, Epoch: a.Epoch() - 1})
+	if a.State() != lease.Claiming {
+		t.Error("granted without the consent of c")
+	}
+	if eff := a.Recv(at+time.Millisecond, "c", lease.Message{Kind: lease.Consent, Epoch: a.Epoch()}); !has(eff, lease.Granted) {
+		t.Errorf("not granted: %+v", eff)
+	}
+}

@@ -236,6 +236,7 @@ const (
 	LeaseHeartbeat LeaseKind = 4
 	LeaseObject    LeaseKind = 5
 	LeaseYield     LeaseKind = 6
+	LeaseConsent   LeaseKind = 7
 )
 
 // Lease is a message about the uplink lease.
@@ -265,7 +266,7 @@ func ParseLease(body []byte) (Lease, error) {
 		return Lease{}, malformed("lease")
 	}
 	k := LeaseKind(body[0])
-	if k < LeaseWant || k > LeaseYield {
+	if k < LeaseWant || k > LeaseConsent {
 		return Lease{}, malformed("lease kind")
 	}
 	r, err := parseRank(body[9:])

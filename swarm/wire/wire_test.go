@@ -181,7 +181,7 @@ func TestRefusals(t *testing.T) {
 		{"indexes", "long form", head(32, 0x80, 0)},
 		{"indexes", "too high", head(32, 0xff, 0xff, 3, 0)},
 		{"lease", "short", head(14)},
-		{"lease", "unknown kind", append([]byte{7}, make([]byte, 14)...)},
+		{"lease", "unknown kind", append([]byte{8}, make([]byte, 14)...)},
 		{"lease", "long holder", append([]byte{1}, make([]byte, 14+65)...)},
 		{"header", "short", head(40)},
 		{"header", "empty blob", head(41)},
