@@ -20,6 +20,7 @@ const (
 	releasesDir = "releases"
 	currentLink = "current"
 	holdFile    = "hold"
+	trialFile   = "trial"
 	partial     = ".partial"
 	unlinked    = ".removed"
 )
@@ -50,7 +51,7 @@ func Space(dir string, need int64) error {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("install: free space of %s: %w", dir, err)
 	}
-	if have := int64(st.Bavail) * int64(st.Bsize); have < need {
+	if have := int64(st.Bavail) * int64(st.Bsize); have < need { //nolint:unconvert // 32 bits wide on arm
 		return &SpaceError{dir, need, have}
 	}
 	return nil
@@ -59,14 +60,17 @@ func Space(dir string, need int64) error {
 // Dir is the releases of a data directory. One process uses it at a time; its
 // methods may be called from any goroutine, those that change something from one
 // at a time.
-type Dir struct{ data string }
+type Dir struct {
+	data string
+	step func(name string) // for tests: called after each step that lasts
+}
 
 // Open makes the directory for releases below data.
 func Open(data string) (*Dir, error) {
 	if err := os.MkdirAll(filepath.Join(data, releasesDir), 0o755); err != nil {
 		return nil, fmt.Errorf("install: make releases directory: %w", err)
 	}
-	return &Dir{data}, nil
+	return &Dir{data, func(string) {}}, nil
 }
 
 // Path returns where a release lies once it is complete.
@@ -89,40 +93,70 @@ func (d *Dir) Staging(version string) (string, error) {
 	return p, nil
 }
 
-// Publish gives an assembled release its final name and makes that durable. The
-// files in it must have been synced. It may be repeated after a crash.
+// Publish gives an assembled release its final name and makes that durable, with
+// everything in it, also what a stage hook wrote. It may be repeated after a
+// crash. The release in service is never replaced.
 func (d *Dir) Publish(version string) (string, error) {
+	if err := release.CheckVersion(version); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrVersion, err)
+	}
 	from, to := d.partialPath(version), d.Path(version)
 	if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(to); err != nil {
 			return "", fmt.Errorf("install: release %s is neither staged nor there: %w", version, err)
 		}
-		return to, nil
+		return to, syncDir(filepath.Dir(to))
 	}
 	if _, err := os.Lstat(to); err == nil {
 		if cur, ok := d.Current(); ok && cur == version {
 			return "", fmt.Errorf("install: release %s is in service and cannot be replaced", version)
 		}
-		if err := os.RemoveAll(to); err != nil {
-			return "", fmt.Errorf("install: remove incomplete release: %w", err)
+		if err := d.remove(version); err != nil {
+			return "", err
 		}
 	}
-	if err := syncDir(from); err != nil {
+	if err := d.stamp(from); err != nil {
 		return "", err
 	}
-	// The directory's time says when it was installed; Prune goes by it.
-	now := time.Now()
-	if err := os.Chtimes(from, now, now); err != nil {
-		return "", fmt.Errorf("install: stamp release: %w", err)
+	if err := syncAll(from); err != nil {
+		return "", err
 	}
+	d.step("synced")
 	if err := os.Rename(from, to); err != nil {
 		return "", fmt.Errorf("install: name release: %w", err)
 	}
+	d.step("named")
 	return to, syncDir(filepath.Dir(to))
+}
+
+// stamp sets the time of the release at path, by which Prune knows their order:
+// now, or later than all others where the clock went back.
+func (d *Dir) stamp(path string) error {
+	at := time.Now()
+	vs, err := d.Versions()
+	if err != nil {
+		return err
+	}
+	if len(vs) > 0 {
+		fi, err := os.Stat(d.Path(vs[0]))
+		if err != nil {
+			return fmt.Errorf("install: stamp release: %w", err)
+		}
+		if newest := fi.ModTime(); !at.After(newest) {
+			at = newest.Add(time.Second)
+		}
+	}
+	if err := os.Chtimes(path, at, at); err != nil {
+		return fmt.Errorf("install: stamp release: %w", err)
+	}
+	return nil
 }
 
 // Switch puts a complete release into service.
 func (d *Dir) Switch(version string) error {
+	if err := release.CheckVersion(version); err != nil {
+		return fmt.Errorf("%w: %w", ErrVersion, err)
+	}
 	if fi, err := os.Stat(d.Path(version)); err != nil || !fi.IsDir() {
 		return fmt.Errorf("install: release %s is not there: %w", version, errors.Join(err, fs.ErrNotExist))
 	}
@@ -147,6 +181,9 @@ func (d *Dir) Current() (version string, ok bool) {
 		return "", false
 	}
 	version = filepath.Base(to)
+	if to != filepath.Join(releasesDir, version) {
+		return "", false
+	}
 	if fi, err := os.Stat(d.Path(version)); err != nil || !fi.IsDir() {
 		return "", false
 	}
@@ -159,16 +196,17 @@ func (d *Dir) Held() bool {
 	return err == nil
 }
 
-// Recover removes what a crash left half done: links under temporary names and
-// releases whose removal had begun.
+// Recover removes what a crash left half done: files and links under temporary
+// names and releases whose removal had begun. What was staged stays, and so does
+// a Trial.
 func (d *Dir) Recover() error {
 	es, err := os.ReadDir(d.data)
 	if err != nil {
 		return fmt.Errorf("install: read data directory: %w", err)
 	}
 	for _, e := range es {
-		// renameio makes the new link under a name of its own in a directory beside.
-		if strings.HasPrefix(e.Name(), "."+currentLink) {
+		// renameio makes what is new under a name of its own beside the old.
+		if strings.HasPrefix(e.Name(), "."+currentLink) || strings.HasPrefix(e.Name(), "."+trialFile) {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(d.data, e.Name())))
 		}
 	}
@@ -209,8 +247,8 @@ func (d *Dir) Versions() ([]string, error) {
 }
 
 // Prune removes all but keep releases: the one in service and the newest others.
-// It also removes what was staged for other versions. It returns the versions
-// that are gone.
+// What a Trial may go back to stays in any case. It also removes what was staged.
+// It returns the versions that are gone.
 func (d *Dir) Prune(keep int) (gone []string, err error) {
 	vs, err := d.Versions()
 	if err != nil {
@@ -220,8 +258,9 @@ func (d *Dir) Prune(keep int) (gone []string, err error) {
 	if ok {
 		keep--
 	}
+	trial, _ := d.Pending()
 	for _, v := range vs {
-		if v == cur {
+		if v == cur || v == trial.Version || v == trial.Previous {
 			continue
 		}
 		if keep > 0 {
@@ -263,6 +302,19 @@ func syncDir(path string) error {
 		return fmt.Errorf("install: sync: %w", err)
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("install: sync %s: %w", path, err)
+	}
+	return nil
+}
+
+// syncAll makes the tree at path durable, and whatever else its file system has
+// not written yet.
+func syncAll(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("install: sync: %w", err)
+	}
+	if err := errors.Join(unix.Syncfs(int(f.Fd())), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("install: sync %s: %w", path, err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/user"
@@ -22,11 +23,14 @@ type Release struct {
 	Version  string
 	Dir      string // of its artifacts, under their names; the staging directory in Stage
 	Manifest *release.Manifest
+	Previous string // directory of the release in service before; empty: none, or not known yet
+	Attempt  int    // counts from 1; above it, a crash or a reboot cut the step short before; 0 in Stage
 }
 
 // Installer takes part in the steps of an install. An error of Stage leaves the
 // old release in service; an error of Commit or Healthy brings it back, and then
-// Rollback is called. Calls do not overlap and end with their context.
+// Rollback is called. Calls do not overlap and end with their context. A step that
+// a crash cut short is called again: each must cope with that.
 type Installer interface {
 	Stage(ctx context.Context, r Release) error
 	Commit(ctx context.Context, r Release) error
@@ -55,10 +59,11 @@ type HooksConfig struct {
 	User                            string        // run as this user, by name or number; empty: as the agent
 	Timeout                         time.Duration // of each program; 0: 5 minutes
 	Data                            string        // the data directory
+	Log                             *slog.Logger  // told of each program: step, duration, output; nil is silent
 }
 
-// maxOutput is how much of a program's output goes into an error, in bytes; the
-// last bytes are kept.
+// maxOutput is how much of a program's output goes into an error or the log, in
+// bytes; the last bytes are kept.
 const maxOutput = 4 << 10
 
 // Hooks is an Installer that runs programs. They get no standard input and only
@@ -66,20 +71,32 @@ const maxOutput = 4 << 10
 //
 //	PATH                  /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 //	UPDRAFT_STEP          stage, commit, health or rollback
+//	UPDRAFT_ATTEMPT       1; higher if a crash or a reboot cut the step short before
 //	UPDRAFT_VERSION       version of the new release
 //	UPDRAFT_CHANNEL       its channel
 //	UPDRAFT_RELEASE_DIR   directory of the new release's artifacts, also the working directory
 //	UPDRAFT_PREVIOUS_DIR  directory of the release in service before; empty: none
 //	UPDRAFT_DATA          the data directory
 //
-// A program that outlives its timeout is killed with all it has started.
+// A program that fails its step exits with another status than 0. One that
+// outlives its timeout, or the agent's wish to stop, is killed with its whole
+// process group. What a program leaves running in the background goes on; it should
+// redirect its output, which is closed 2 s after the program has ended.
+//
+// A commit may reboot the device: the trial goes on after that, and the second
+// commit, told by UPDRAFT_ATTEMPT, only has to say whether the reboot served.
 type Hooks struct {
 	cfg      HooksConfig
 	cred     *syscall.Credential
-	previous string
+	previous string // directory in service at Stage; for callers that do not fill in Release.Previous
 }
 
-// NewHooks checks the configuration.
+// afterExit is how long output is awaited after a program has ended.
+const afterExit = 2 * time.Second
+
+// NewHooks checks the configuration: paths are absolute, the user exists and this
+// process may become it. A program may be missing as yet, since a release can bring
+// its own; a step whose program is missing fails.
 func NewHooks(c HooksConfig) (*Hooks, error) {
 	if c.Timeout == 0 {
 		c.Timeout = 5 * time.Minute
@@ -95,7 +112,11 @@ func NewHooks(c HooksConfig) (*Hooks, error) {
 		if err != nil {
 			return nil, err
 		}
-		h.cred = cred
+		if me := os.Geteuid(); me == 0 {
+			h.cred = cred
+		} else if uint32(me) != cred.Uid {
+			return nil, fmt.Errorf("install: hooks cannot run as %s: the agent is not root", c.User)
+		}
 	}
 	return h, nil
 }
@@ -160,32 +181,52 @@ func (h *Hooks) run(ctx context.Context, step, path string, r Release) error {
 	if path == "" {
 		return nil
 	}
+	parent, start := ctx, time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, h.cfg.Timeout, fmt.Errorf("still running after %v", h.cfg.Timeout))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path)
-	cmd.Dir = r.Dir
-	cmd.Env = []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"UPDRAFT_STEP=" + step, "UPDRAFT_VERSION=" + r.Version, "UPDRAFT_CHANNEL=" + r.Manifest.Channel,
-		"UPDRAFT_RELEASE_DIR=" + r.Dir, "UPDRAFT_PREVIOUS_DIR=" + h.previous, "UPDRAFT_DATA=" + h.cfg.Data,
-	}
+	cmd.Dir, cmd.Env = r.Dir, h.env(step, r)
 	var out tail
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// A group of its own, so that what it started ends with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if h.cred != nil && os.Geteuid() == 0 {
-		cmd.SysProcAttr.Credential = h.cred
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: h.cred}
+	cmd.Cancel = func() error {
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+		return os.ErrProcessDone
 	}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 2 * time.Second
+	cmd.WaitDelay = afterExit
 	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it succeeded; something in the background holds its output
+	}
+	if h.cfg.Log != nil {
+		h.cfg.Log.Info("hook", "step", step, "version", r.Version, "took", time.Since(start), "output", out.String(), "err", err)
+	}
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil {
+	if parent.Err() != nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	return &HookError{Step: step, Path: path, Output: out.String(), Err: err}
+}
+
+func (h *Hooks) env(step string, r Release) []string {
+	if r.Previous == "" {
+		r.Previous = h.previous
+	}
+	channel := ""
+	if r.Manifest != nil {
+		channel = r.Manifest.Channel
+	}
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"UPDRAFT_STEP=" + step, "UPDRAFT_ATTEMPT=" + strconv.Itoa(max(r.Attempt, 1)),
+		"UPDRAFT_VERSION=" + r.Version, "UPDRAFT_CHANNEL=" + channel,
+		"UPDRAFT_RELEASE_DIR=" + r.Dir, "UPDRAFT_PREVIOUS_DIR=" + r.Previous, "UPDRAFT_DATA=" + h.cfg.Data,
+	}
 }
 
 // tail keeps the last maxOutput bytes written to it.
