@@ -31,10 +31,15 @@ type ui struct {
 	bars *mpb.Progress
 }
 
-// terminal reports whether w is a terminal that understands control codes.
+// terminal reports whether w is a terminal that understands control codes and has
+// room for bars; some, as of build services, have a size of 0.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && os.Getenv("TERM") != "dumb" && os.Getenv("TERM") != "" && term.IsTerminal(int(f.Fd()))
+	if !ok || os.Getenv("TERM") == "dumb" || os.Getenv("TERM") == "" || !term.IsTerminal(int(f.Fd())) {
+		return false
+	}
+	width, height, err := term.GetSize(int(f.Fd()))
+	return err == nil && width >= 40 && height >= 4
 }
 
 // result prints v as JSON, or what human writes.
