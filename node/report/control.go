@@ -3,6 +3,8 @@ package report
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,20 +18,27 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // SocketName is the control socket's name in the data directory.
 const SocketName = "control.sock"
 
-// maxPath is the longest socket path the system takes; a longer one is reached
-// through the descriptor of its directory.
-const maxPath = 100
+// maxPath is the longest socket path the system takes, in bytes; a longer one is
+// reached through the descriptor of its directory.
+const maxPath = 107
 
 // maxAnswer bounds what a Client reads, in bytes.
 const maxAnswer = 16 << 20
 
-// ErrNotRunning reports that no agent serves the data directory.
-var ErrNotRunning = errors.New("report: no agent runs on this data directory")
+var (
+	// ErrNotRunning reports that no agent serves the data directory.
+	ErrNotRunning = errors.New("report: no agent runs on this data directory")
+	// ErrToken reports an address that strangers reach, without a token to keep
+	// them out.
+	ErrToken = errors.New("report: metrics beyond loopback need a token")
+)
 
 // Backend is what the control socket asks. Its methods are called concurrently.
 type Backend interface {
@@ -40,32 +49,23 @@ type Backend interface {
 }
 
 // Serve answers on the control socket in the data directory until ctx ends. A
-// socket that an earlier agent left behind is replaced.
+// socket that an earlier agent left behind is replaced; that no other agent uses
+// the directory is for the caller to know. Requests under way end with ctx.
 func Serve(ctx context.Context, data string, b Backend, log *slog.Logger) error {
-	path := filepath.Join(data, SocketName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("report: remove old control socket: %w", err)
-	}
 	l, err := listen(data)
 	if err != nil {
 		return fmt.Errorf("report: control socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(fmt.Errorf("report: control socket: %w", err), l.Close())
-	}
 	err = serve(ctx, l, Handler(b), log)
-	return errors.Join(err, removeSocket(path))
-}
-
-func removeSocket(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("report: remove control socket: %w", err)
+	if e := os.Remove(filepath.Join(data, SocketName)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, fmt.Errorf("report: remove control socket: %w", e))
 	}
-	return nil
+	return err
 }
 
 func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx }}
 	if log != nil {
 		s.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	}
@@ -77,9 +77,10 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	return err
 }
 
-// ServeMetrics answers GET /metrics on addr until ctx ends. Without a host it
-// binds to loopback.
-func ServeMetrics(ctx context.Context, addr string, b Backend, log *slog.Logger) error {
+// ServeMetrics answers GET /metrics on addr (host:port) until ctx ends. Without a
+// host it binds to loopback. Where token is not empty, requests must carry it as
+// "Authorization: Bearer TOKEN"; beyond loopback that is a must, ErrToken.
+func ServeMetrics(ctx context.Context, addr, token string, b Backend, log *slog.Logger) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("report: metrics address: %w", err)
@@ -87,19 +88,40 @@ func ServeMetrics(ctx context.Context, addr string, b Backend, log *slog.Logger)
 	if host == "" {
 		host = "127.0.0.1"
 	}
+	if ip := net.ParseIP(host); token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%w: %s", ErrToken, addr)
+	}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return fmt.Errorf("report: metrics: %w", err)
 	}
+	return serve(ctx, l, MetricsHandler(token, b), log)
+}
+
+// MetricsHandler is what ServeMetrics answers with.
+func MetricsHandler(token string, b Backend) http.Handler {
+	want := sha256.Sum256([]byte("Bearer " + token))
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", metricsHandler(b))
-	return serve(ctx, l, mux, log)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
+		if token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "a token is needed", http.StatusUnauthorized)
+			return
+		}
+		metricsHandler(b)(w, r)
+	})
+	return mux
 }
 
 // Handler returns the control socket's HTTP handler.
 func Handler(b Backend) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, b.Status(), nil) })
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		s := b.Status()
+		s.Format = StatusFormat
+		answer(w, s, nil)
+	})
 	mux.HandleFunc("GET /peers", func(w http.ResponseWriter, _ *http.Request) {
 		ps := b.Peers()
 		if ps == nil {
@@ -133,22 +155,30 @@ func answer(w http.ResponseWriter, v any, err error) {
 	_, _ = w.Write(b) // the client has gone: nobody to tell
 }
 
-// short returns a path of dir's socket that fits the system's limit; done
-// releases it.
-func short(dir string) (path string, done func(), err error) {
-	path = filepath.Join(dir, SocketName)
+// short returns a path of the socket name in dir that fits the system's limit;
+// done releases it.
+func short(dir, name string) (path string, done func(), err error) {
+	path = filepath.Join(dir, name)
 	if len(path) <= maxPath {
 		return path, func() {}, nil
 	}
-	f, err := os.Open(dir)
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", nil, err
+		return "", nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), SocketName), func() { f.Close() }, nil
+	return fmt.Sprintf("/proc/self/fd/%d/%s", fd, name), func() { unix.Close(fd) }, nil
 }
 
-func listen(dir string) (net.Listener, error) {
-	path, done, err := short(dir)
+// listen makes the control socket. It is bound in a directory that nobody else may
+// enter and gets its name when its mode is set, so that it is never open to others
+// and takes the place of an old one in one step.
+func listen(data string) (net.Listener, error) {
+	private := filepath.Join(data, ".control")
+	if err := errors.Join(os.RemoveAll(private), os.Mkdir(private, 0o700)); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(private)
+	path, done, err := short(private, "s")
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +187,10 @@ func listen(dir string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // the name may be one that is gone by then
+	l.SetUnlinkOnClose(false) // it has another name by then
+	if err := errors.Join(os.Chmod(path, 0o600), os.Rename(path, filepath.Join(data, SocketName))); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
 	return l, nil
 }
 
@@ -168,7 +201,7 @@ type Client struct{ http http.Client }
 // is used.
 func Dial(data string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		path, done, err := short(data)
+		path, done, err := short(data, SocketName)
 		if err != nil {
 			return nil, err
 		}
@@ -228,7 +261,8 @@ func (c *Client) Peers(ctx context.Context) (p []Peer, err error) {
 	return p, err
 }
 
-// Check has the agent look for a release now.
+// Check has the agent look for a release now; that may take minutes. When ctx ends,
+// the agent's look ends too.
 func (c *Client) Check(ctx context.Context) (r CheckResult, err error) {
 	err = c.do(ctx, http.MethodPost, "/check", &r)
 	return r, err

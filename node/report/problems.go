@@ -2,20 +2,23 @@ package report
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
-// maxProblems bounds the list; the one that was seen longest ago makes room.
-const maxProblems = 64
+const (
+	maxProblems = 64      // in the list; the one that was seen longest ago makes room
+	maxText     = 4 << 10 // bytes of Text, Hint and Subject; the rest is cut off
+)
 
 // Problem is something that is wrong now.
 type Problem struct {
-	Code    string    `json:"code"`    // kind, for programs
-	Subject string    `json:"subject"` // what it concerns
-	Text    string    `json:"text"`
+	Code    string    `json:"code"`           // kind, for programs
+	Subject string    `json:"subject"`        // what it concerns
+	Text    string    `json:"text"`           // the newest one's
 	Hint    string    `json:"hint,omitempty"` // what to do
-	First   time.Time `json:"first"`
+	First   time.Time `json:"first"`          // since the agent started or it was last over
 	Last    time.Time `json:"last"`
 	Count   int       `json:"count"`
 }
@@ -30,10 +33,12 @@ type Problems struct {
 // NewProblems returns an empty list.
 func NewProblems() *Problems { return new(Problems) }
 
-// Add notes a problem; First, Last and Count are filled in.
+// Add notes a problem, for the first time or once more; First, Last and Count are
+// filled in, and text that is too long or no UTF-8 is made to fit.
 func (p *Problems) Add(q Problem) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	q.Subject, q.Text, q.Hint = bounded(q.Subject), bounded(q.Text), bounded(q.Hint)
 	now := time.Now()
 	q.First, q.Last, q.Count = now, now, 1
 	if i := p.indexLocked(q.Code, q.Subject); i >= 0 {
@@ -61,7 +66,9 @@ func (p *Problems) indexLocked(code, subject string) int {
 func (p *Problems) Clear(code, subject string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.list = slices.DeleteFunc(p.list, func(q Problem) bool { return q.Code == code && q.Subject == subject })
+	if i := p.indexLocked(code, bounded(subject)); i >= 0 {
+		p.list = slices.Delete(p.list, i, i+1)
+	}
 }
 
 // ClearCode removes all problems with the code.
@@ -76,4 +83,11 @@ func (p *Problems) List() []Problem {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]Problem{}, p.list...)
+}
+
+func bounded(s string) string {
+	if len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText-len("…")], "") + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
 }

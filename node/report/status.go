@@ -2,8 +2,13 @@ package report
 
 import "time"
 
+// StatusFormat is the version of the JSON types here. It grows when a field changes
+// its meaning or goes; readers ignore fields they do not know.
+const StatusFormat = 1
+
 // Status is the state of a device.
 type Status struct {
+	Format    int             `json:"format"` // StatusFormat; filled in by Handler
 	Name      string          `json:"name"`
 	Type      string          `json:"type"`
 	Site      string          `json:"site"`
