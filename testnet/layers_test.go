@@ -51,6 +51,7 @@ var owners = map[string][]string{
 	"github.com/adhocore/gronx":            {"swarm/limit"},
 	"github.com/spf13/cobra":               {"cmd/updraft"},
 	"github.com/vbauerster/mpb":            {"cmd/updraft"},
+	"github.com/libp2p/go-libp2p/":         {"discovery/...", "swarm", "swarm/lease", "swarm/wire", "node/...", "testnet/..."},
 	"go.yaml.in/yaml":                      {"node"},
 	"github.com/libp2p/go-libp2p/x/":       {"testnet/simhost", "swarm"}, // x/rate only outside of simhost
 	"github.com/marcopolo/simnet":          {"testnet/simhost"},
@@ -59,10 +60,25 @@ var owners = map[string][]string{
 // inTests may be imported by test files of any package.
 var inTests = []string{"testnet/simhost", "testnet/fixture"}
 
+// The budget of sizes, in lines. A file above maxFile is reported; too many of
+// them, or one function above maxFunc, are an error.
+const (
+	maxFile  = 500 // 95 of 100 files are at most so long
+	longFunc = 60  // 95 of 100 functions are at most so long
+	maxFunc  = 120
+)
+
 type source struct {
 	pkg, file string
 	test      bool
 	ast       *ast.File
+	lines     int
+	fset      *token.FileSet
+}
+
+// length returns how many lines n covers.
+func (s source) length(n ast.Node) int {
+	return s.fset.Position(n.End()).Line - s.fset.Position(n.Pos()).Line + 1
 }
 
 // sources parses every file of the module itself: asking the go command would let
@@ -90,7 +106,7 @@ func sources(t *testing.T) []source {
 		if err != nil {
 			return err
 		}
-		out = append(out, source{path.Dir(filepath.ToSlash(rel)), rel, strings.HasSuffix(p, "_test.go"), f})
+		out = append(out, source{path.Dir(filepath.ToSlash(rel)), rel, strings.HasSuffix(p, "_test.go"), f, fset.File(f.Pos()).LineCount(), fset})
 		return nil
 	})
 	if err != nil {
@@ -113,7 +129,16 @@ func matches(list []string, pkg string) bool {
 }
 
 func TestLayers(t *testing.T) {
+	seen := map[string]bool{}
+	defer func() {
+		for pkg := range mayImport {
+			if !seen[pkg] {
+				t.Errorf("the table of layers names %s, which is not there", pkg)
+			}
+		}
+	}()
 	for _, s := range sources(t) {
+		seen[s.pkg] = true
 		allowed, ok := mayImport[s.pkg]
 		if !ok && !strings.Contains(s.pkg, "/internal/") {
 			t.Errorf("%s: package %s is not in the table of layers", s.file, s.pkg)
@@ -193,5 +218,44 @@ func checkType(t *testing.T, file string, ts *ast.TypeSpec) {
 		if n := x.Methods.NumFields(); n > 6 {
 			t.Errorf("%s: interface %s has %d methods", file, ts.Name.Name, n)
 		}
+	}
+}
+
+// TestBudget reports what grows long, and fails when that becomes the rule.
+func TestBudget(t *testing.T) {
+	var files, funcs []int
+	code, tests := 0, 0
+	for _, s := range sources(t) {
+		if s.test {
+			tests += s.lines
+			continue
+		}
+		code += s.lines
+		files = append(files, s.lines)
+		if s.lines > maxFile {
+			t.Logf("%s has %d lines, %d are the budget", s.file, s.lines, maxFile)
+		}
+		for _, d := range s.ast.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			n := s.length(fn)
+			funcs = append(funcs, n)
+			if n > maxFunc {
+				t.Errorf("%s: function %s has %d lines, at most %d", s.file, fn.Name.Name, n, maxFunc)
+			}
+		}
+	}
+	p95 := func(list []int) int {
+		slices.Sort(list)
+		return list[len(list)*95/100]
+	}
+	t.Logf("%d files, %d functions, %d lines; %.2f lines of tests for each", len(files), len(funcs), code, float64(tests)/float64(code))
+	if n := p95(files); n > maxFile {
+		t.Errorf("95 of 100 files have up to %d lines, %d are the budget", n, maxFile)
+	}
+	if n := p95(funcs); n > longFunc {
+		t.Errorf("95 of 100 functions have up to %d lines, %d are the budget", n, longFunc)
 	}
 }
