@@ -45,7 +45,7 @@ func (h *header) info(head int64) Info {
 		if s.kind == kindPlain {
 			si.Kind = "plain"
 			in.Work += s.size
-			in.Memory = max(in.Memory, 3*s.size+s.payload+1<<20)
+			in.Memory = max(in.Memory, 4*s.size+s.payload+2<<20)
 		}
 		off += s.size
 		in.Segments = append(in.Segments, si)
@@ -82,7 +82,7 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 		return info, fmt.Errorf("%w: the decoder needs %d bytes of memory, %d are allowed", ErrTooLarge, info.Memory, o.Memory)
 	}
 	d := &decoder{base: base, baseSize: h.baseSize, w: w, whole: sha256.New()}
-	if d.z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(MaxSegment*2)); err != nil {
+	if d.z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true)); err != nil {
 		return info, fmt.Errorf("patch: decoder: %w", err)
 	}
 	defer d.z.Close()
@@ -117,7 +117,8 @@ type decoder struct {
 	whole    hash.Hash
 	z        *zstd.Decoder
 
-	payload, out, ctl, diff, lit []byte
+	payload, out           []byte
+	ctl, gaps, values, lit []byte // streams of a plain segment
 }
 
 // grow returns b with length n.
@@ -187,79 +188,4 @@ func (d *decoder) copy(ctx context.Context, s segment) error {
 		from += int64(len(b))
 	}
 	return nil
-}
-
-func (d *decoder) plain(s segment) error {
-	f := &fields{b: d.payload}
-	d.ctl = d.stream(f, d.ctl, maxPayload)
-	d.diff = d.stream(f, d.diff, s.size)
-	d.lit = d.stream(f, d.lit, s.size)
-	if f.err == nil && len(f.b) > 0 {
-		f.fail("%d bytes after the streams", len(f.b))
-	}
-	if f.err != nil {
-		return f.err
-	}
-	if int64(len(d.diff)+len(d.lit)) != s.size {
-		return fmt.Errorf("%w: %d and %d bytes for %d", ErrCorrupt, len(d.diff), len(d.lit), s.size)
-	}
-	if err := d.assemble(s); err != nil {
-		return err
-	}
-	if sum := sha256.Sum256(d.out); !bytes.Equal(sum[:sumLen], s.sum[:]) {
-		return fmt.Errorf("%w: output does not have its digest", ErrCorrupt)
-	}
-	return d.emit(d.out)
-}
-
-// assemble makes the output in d.out from the three streams.
-func (d *decoder) assemble(s segment) error {
-	d.out = grow(d.out, int(s.size))
-	out, diff, lit := d.out, d.diff, d.lit
-	c := &fields{b: d.ctl}
-	last := int64(0)
-	for len(c.b) > 0 {
-		n := c.size(int64(len(lit)))
-		from := last + c.signed()
-		l := c.size(int64(len(diff)))
-		if c.err != nil {
-			return c.err
-		}
-		if from < 0 || from > d.baseSize-l || int64(len(out)) < n+l {
-			return fmt.Errorf("%w: cover of %d bytes at %d of the base", ErrCorrupt, l, from)
-		}
-		copy(out, lit[:n])
-		lit, out = lit[n:], out[n:]
-		if err := d.readBase(out[:l], from); err != nil {
-			return err
-		}
-		for i, x := range diff[:l] {
-			out[i] += x
-		}
-		diff, out = diff[l:], out[l:]
-		last = from + l
-	}
-	if len(lit) != len(out) || len(diff) != 0 {
-		return fmt.Errorf("%w: streams do not add up", ErrCorrupt)
-	}
-	copy(out, lit)
-	return nil
-}
-
-// stream reads one stream of at most limit bytes.
-func (d *decoder) stream(f *fields, buf []byte, limit int64) []byte {
-	n := f.size(limit)
-	if n == 0 || f.err != nil {
-		return buf[:0]
-	}
-	z := f.size(int64(len(f.b)))
-	if z == 0 {
-		return append(buf[:0], f.take(n)...)
-	}
-	out, err := d.z.DecodeAll(f.take(z), grow(buf, int(n))[:0])
-	if err != nil || int64(len(out)) != n {
-		f.fail("stream of %d bytes", n)
-		return buf[:0]
-	}
-	return out
 }

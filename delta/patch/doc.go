@@ -7,7 +7,7 @@
 //	copy   one run of the base, as it is; of any length; a few bytes in the patch
 //	plain  up to 4 MiB of output: covers (runs of the base that agree with the new
 //	       bytes mostly), the differences within them, and literal bytes between
-//	       them, each as a zstd frame
+//	       them, in zstd frames
 //
 // Covers are found in the manner of bsdiff (C. Percival, "Naive differences of
 // executable code", 2003): exact seeds, here from hash chains over the base,

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"sync"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -88,6 +86,7 @@ func Create(ctx context.Context, old, new Source, w io.Writer, o Options) (Stats
 			o.Progress(done, int64(len(b)))
 		}
 	}
+	progress(0)
 	cs, err := covers(ctx, a, b, o.Memory, progress)
 	if err != nil {
 		return Stats{}, err
@@ -227,63 +226,4 @@ func encode(ctx context.Context, old, new []byte, cs []cover, h *header, o Optio
 		})
 	}
 	return payloads, g.Wait()
-}
-
-// encodePlain encodes new[p.lo:p.hi] with the covers that reach into it:
-//
-//	control (uvarint, per cover: literals before it, varint: base offset minus the
-//	        end of the cover before, uvarint: length), differences, literals;
-//	each: length (uvarint), compressed length (uvarint; 0: stored), bytes
-func encodePlain(old, new []byte, cs []cover, p piece) []byte {
-	var ctl, diff, lit []byte
-	at, last := p.lo, 0
-	for _, c := range cs {
-		if c.n >= p.hi {
-			break
-		}
-		lo, hi := max(c.n, p.lo), min(c.n+c.l, p.hi)
-		if lo >= hi {
-			continue
-		}
-		from := c.o + lo - c.n
-		ctl = binary.AppendUvarint(ctl, uint64(lo-at))
-		ctl = binary.AppendVarint(ctl, int64(from-last))
-		ctl = binary.AppendUvarint(ctl, uint64(hi-lo))
-		lit = append(lit, new[at:lo]...)
-		for i := lo; i < hi; i++ {
-			diff = append(diff, new[i]-old[from+i-lo])
-		}
-		at, last = hi, from+hi-lo
-	}
-	lit = append(lit, new[at:p.hi]...)
-	var out []byte
-	for _, s := range [][]byte{ctl, diff, lit} {
-		out = appendStream(out, s)
-	}
-	return out
-}
-
-var encoders = sync.Pool{New: func() any {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(MaxSegment), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
-	if err != nil {
-		panic(err) // options are constants
-	}
-	return e
-}}
-
-func appendStream(out, s []byte) []byte {
-	out = binary.AppendUvarint(out, uint64(len(s)))
-	if len(s) == 0 {
-		return out
-	}
-	e := encoders.Get().(*zstd.Encoder)
-	z := e.EncodeAll(s, nil)
-	encoders.Put(e)
-	if len(z) >= len(s) {
-		out = binary.AppendUvarint(out, 0)
-		return append(out, s...)
-	}
-	out = binary.AppendUvarint(out, uint64(len(z)))
-	return append(out, z...)
 }

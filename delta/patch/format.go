@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,15 +12,16 @@ import (
 const (
 	magic   = "UDPATCH1"
 	sumLen  = 16 // bytes of a segment's digest: sha2-256, cut
-	maxSegs = 1 << 20
+	headLen = 20 // bytes in front of the table: magic, length, digest
+	maxSegs = 1 << 16
 	// MaxSize is the largest output and base, in bytes.
 	MaxSize = int64(1) << 40
 	// MaxSegment is the largest output of a plain segment, in bytes.
-	MaxSegment = 8 << 20
-	// maxPayload bounds the payload of a segment: incompressible literals and
-	// covers that alternate byte by byte stay below.
-	maxPayload = 3 * MaxSegment
-	// maxHeader bounds header and table.
+	MaxSegment = 4 << 20
+	// payloadSlack is how much longer than its output a segment's payload may be:
+	// literals that do not compress are stored.
+	payloadSlack = 64
+	// maxHeader bounds the table.
 	maxHeader = 128 + maxSegs*(1+10+10+sumLen)
 )
 
@@ -58,7 +60,8 @@ type header struct {
 
 // append encodes the header:
 //
-//	magic 8 bytes; length of what follows (uint32, little endian);
+//	magic 8 bytes; length of what follows (uint32, little endian); the first 8
+//	bytes of its sha2-256;
 //	base size, new size (uvarint); base digest, new digest (32 bytes each);
 //	number of segments (uvarint), and for each:
 //	kind (1 byte), size, payload (uvarint), digest (16 bytes; not for copy)
@@ -79,18 +82,20 @@ func (h *header) append(b []byte) []byte {
 	}
 	b = append(b, magic...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(t)))
+	sum := sha256.Sum256(t)
+	b = append(b, sum[:8]...)
 	return append(b, t...)
 }
 
 // readHeader reads and checks the header of a patch of size bytes, and returns
 // where the payloads begin.
 func readHeader(r io.ReaderAt, size int64) (*header, int64, error) {
-	var fixed [12]byte
+	var fixed [headLen]byte
 	if size < int64(len(fixed)) {
 		return nil, 0, fmt.Errorf("%w: %d bytes", ErrCorrupt, size)
 	}
-	if _, err := r.ReadAt(fixed[:], 0); err != nil {
-		return nil, 0, fmt.Errorf("patch: read header: %w", err)
+	if n, err := r.ReadAt(fixed[:], 0); n < len(fixed) {
+		return nil, 0, fmt.Errorf("patch: read header: %w", errors.Join(err, io.ErrUnexpectedEOF))
 	}
 	if !bytes.Equal(fixed[:7], []byte(magic[:7])) {
 		return nil, 0, fmt.Errorf("%w: not a patch", ErrCorrupt)
@@ -99,15 +104,18 @@ func readHeader(r io.ReaderAt, size int64) (*header, int64, error) {
 		return nil, 0, fmt.Errorf("%w: %q", ErrVersion, fixed[:8])
 	}
 	n := int64(binary.LittleEndian.Uint32(fixed[8:]))
-	if n > maxHeader || n > size-12 {
+	if n > maxHeader || n > size-headLen {
 		return nil, 0, fmt.Errorf("%w: header of %d bytes", ErrCorrupt, n)
 	}
 	b := make([]byte, n)
-	if _, err := r.ReadAt(b, 12); err != nil && !(errors.Is(err, io.EOF) && size == 12+n) {
-		return nil, 0, fmt.Errorf("patch: read header: %w", err)
+	if got, err := r.ReadAt(b, headLen); got < len(b) {
+		return nil, 0, fmt.Errorf("patch: read header: %w", errors.Join(err, io.ErrUnexpectedEOF))
 	}
-	h, err := parseHeader(b, size-12-n)
-	return h, 12 + n, err
+	if sum := sha256.Sum256(b); !bytes.Equal(sum[:8], fixed[12:]) {
+		return nil, 0, fmt.Errorf("%w: header does not have its digest", ErrCorrupt)
+	}
+	h, err := parseHeader(b, size-headLen-n)
+	return h, headLen + n, err
 }
 
 func parseHeader(b []byte, payloads int64) (*header, error) {
@@ -130,16 +138,13 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		switch s.kind {
 		case kindCopy:
 			limit = min(limit, h.baseSize)
-			if s.payload > 10 {
-				d.fail("copy segment of %d bytes", s.payload)
-			}
 		case kindPlain:
 			d.bytes(s.sum[:])
 			limit = MaxSegment
 		default:
 			d.fail("segment of kind %d", s.kind)
 		}
-		if d.err == nil && (s.size < 1 || s.size > limit || s.payload > maxPayload) {
+		if d.err == nil && (s.size < 1 || s.size > limit || s.payload > s.size+payloadSlack || s.kind == kindCopy && s.payload > 10) {
 			d.fail("segment of %d bytes from %d", s.size, s.payload)
 		}
 		if d.err != nil {

@@ -35,7 +35,16 @@ func newIndex(old []byte, memory int64) *index {
 	x.bits = uint(max(12, min(26, bits.Len(uint(n)))))
 	x.head = make([]uint32, 1<<x.bits)
 	x.prev = make([]uint32, n+1)
+	run := 0 // equal words before this one
 	for k := 0; k*x.step+seedLen <= len(old); k++ {
+		// Of a run of equal bytes only the front is a seed: it gives the longest match.
+		if o := k * x.step; o > 0 && binary.LittleEndian.Uint64(old[o:]) == binary.LittleEndian.Uint64(old[o-x.step:]) {
+			if run++; run > 2 {
+				continue
+			}
+		} else {
+			run = 0
+		}
 		h := x.hash(old[k*x.step:])
 		x.prev[k] = x.head[h]
 		x.head[h] = uint32(k + 1)
@@ -188,7 +197,7 @@ func (m *matcher) emit() {
 			if m.new[m.scan-lb+i] == m.old[m.pos-lb+i] {
 				s--
 			}
-			if s > best {
+			if s >= best { // the cover before keeps what both give: the scan moves on
 				best, keep = s, i+1
 			}
 		}
