@@ -33,6 +33,7 @@ type update struct {
 	patches map[[32]byte]*patchFile
 	wanted  map[[32]byte]bool // patches this device decodes
 	failed  map[[32]byte]bool // patches that failed here
+	bad     map[[32]byte]int  // how often the origin sent wrong bytes of a patch
 	maps    map[[32]byte][]byte
 	chosen  map[[32]byte][32]byte // artifact: patch of the site's plan, zero for chunks
 	plans   []planEntry
@@ -56,7 +57,7 @@ var errOtherPlan = errors.New("node: the site brings it another way")
 // earlier run is taken up again.
 func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *update, err error) {
 	u = &update{n: n, m: m, raw: raw, digest: digest, patches: make(map[[32]byte]*patchFile), wanted: make(map[[32]byte]bool),
-		failed: make(map[[32]byte]bool), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob)}
+		failed: make(map[[32]byte]bool), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int)}
 	if u.staging, err = n.dir.Staging(m.Version); err != nil {
 		return nil, err
 	}
@@ -327,7 +328,11 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, p *release.Patch,
 		return err
 	}
 	err = u.rebuild(ctx, a, pf, base)
-	if err == nil || ctx.Err() != nil {
+	if err == nil {
+		a.reused.Add(max(0, a.art.Size-p.Size))
+		return nil
+	}
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if errors.Is(err, errOtherPlan) {

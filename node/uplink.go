@@ -269,6 +269,7 @@ func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, 
 	err = u.n.origin.Ranges(ctx, delta.ObjectName(delta.PatchDir, p.Sum), p.Size, rs, func(k int, b []byte) error {
 		i := list[k]
 		if sha256.Sum256(b) != pf.sum(i) {
+			u.countBad(p)
 			return fmt.Errorf("%w: patch from %s, block %d", errOrigin, p.BaseVersion, i)
 		}
 		if err := pf.Put(i, b); err != nil {
@@ -279,6 +280,20 @@ func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, 
 	})
 	return false, err
 }
+
+// countBad gives a patch up that the origin has changed: after some tries the
+// release comes by chunks.
+func (u *update) countBad(p *release.Patch) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.bad[p.Sum]++
+	if u.bad[p.Sum] >= badTries {
+		u.failed[p.Sum] = true
+	}
+}
+
+// badTries is how often wrong bytes of a patch are fetched again.
+const badTries = 3
 
 // errOrigin reports bytes from the origin that are not what was published.
 var errOrigin = errors.New("node: the origin's bytes do not have their digest")
