@@ -314,10 +314,12 @@ func (a *assembly) advance() error {
 		if err != nil {
 			return err
 		}
+		last := p.chunks[len(p.chunks)-1]
+		end := off + last.Offset + int64(last.Len)
 		if a.seed {
 			p.markAll()
 		} else {
-			a.recheck(p)
+			a.recheck(p, end)
 		}
 		if receive && a.reuse != nil {
 			a.copyReused(p)
@@ -325,13 +327,12 @@ func (a *assembly) advance() error {
 		if err := a.reg.open(p, swarm.OpenOptions{Receive: receive, Produce: produce}); err != nil {
 			return fmt.Errorf("node: open page object: %w", err)
 		}
-		last := p.chunks[len(p.chunks)-1]
 		a.mu.Lock()
 		a.pages = append(a.pages, p)
-		a.next = off + last.Offset + int64(last.Len)
+		a.next = end
 		a.mu.Unlock()
 	}
-	return a.openTree()
+	return a.openTree(nil, 0)
 }
 
 func (a *assembly) loadPage(k int, off int64) (*page, error) {
@@ -359,7 +360,7 @@ const zeroLen = 256 << 10
 
 // recheck finds the chunks of p that the stream holds from an earlier run, and
 // those that a sparse file holds without having been written.
-func (a *assembly) recheck(p *page) {
+func (a *assembly) recheck(p *page, end int64) {
 	buf := make([]byte, 0, zeroLen)
 	for i, c := range p.chunks {
 		if !a.resumed && (c.Len != zeroLen || c.Sum != zeroSum) {
@@ -372,7 +373,7 @@ func (a *assembly) recheck(p *page) {
 		buf = b[:0]
 		// The contents of a tree cannot be read back before it is open.
 		if !a.opened.Load() && p.offs[i]+int64(c.Len) == a.art.ListingSize {
-			if a.openTree() != nil {
+			if a.openTree(p, end) != nil {
 				return
 			}
 		}
@@ -398,14 +399,18 @@ func (a *assembly) copyReused(p *page) {
 	}
 }
 
-// openTree opens the tree once all chunks of the listing are there.
-func (a *assembly) openTree() error {
+// openTree opens the tree once all chunks of the listing are there; p is a page
+// that is not among the opened ones yet and ends at end, or nil.
+func (a *assembly) openTree(p *page, end int64) error {
 	if a.opened.Load() {
 		return nil
 	}
 	a.mu.Lock()
 	pages, next := a.pages, a.next
 	a.mu.Unlock()
+	if p != nil {
+		pages, next = append(pages[:len(pages):len(pages)], p), end
+	}
 	if next < a.art.ListingSize {
 		return nil
 	}
@@ -425,6 +430,8 @@ func (a *assembly) openTree() error {
 
 // setMode changes what the assembly asks of the swarm, for all its pages.
 func (a *assembly) setMode(receive, produce bool) {
+	a.advMu.Lock() // a page that is being opened gets the new mode as well
+	defer a.advMu.Unlock()
 	a.mu.Lock()
 	a.receive, a.produce = receive, produce
 	pages := a.pages

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"updraft/delta/release"
 	"updraft/node/install"
 )
 
@@ -42,30 +43,52 @@ func (u *update) install(ctx context.Context) error {
 		return err
 	}
 	rel := install.Release{Version: u.m.Version, Dir: u.staging, Manifest: u.m}
-	previous, had := n.dir.Current()
 	if err := n.inst.Stage(ctx, rel); err != nil {
-		return n.refuse(u.m.Version, fmt.Errorf("node: stage: %w", err))
+		return n.refuse(u.digest, fmt.Errorf("node: stage: %w", err))
 	}
 	final, err := n.dir.Publish(u.m.Version)
 	if err != nil {
 		return err
 	}
-	rel.Dir = final
+	if err := n.activate(ctx, u.m, u.digest); err != nil {
+		return err
+	}
 	if err := n.lib.add(u.m, u.arts, final); err != nil {
 		return err
 	}
-	if err := n.dir.Switch(u.m.Version); err != nil {
-		return err
-	}
-	err = n.inst.Commit(ctx, rel)
-	if err == nil {
-		err = n.inst.Healthy(ctx, rel)
-	}
-	if err != nil {
-		return n.rollBack(ctx, rel, previous, had, err)
-	}
-	n.log.Info("release in service", "version", u.m.Version)
 	return n.prune()
+}
+
+// activate puts a complete release into service on trial; one that fails is
+// refused and the release before it is back.
+func (n *Node) activate(ctx context.Context, m *release.Manifest, digest [32]byte) error {
+	n.setState(stateInstalling)
+	err := n.dir.Activate(ctx, n.inst, install.Release{Version: m.Version, Manifest: m})
+	var failed *install.FailedError
+	if errors.As(err, &failed) {
+		return n.refuse(digest, err)
+	}
+	if err == nil {
+		n.log.Info("release in service", "version", m.Version)
+	}
+	return err
+}
+
+// resumeTrial brings to its end what a crash interrupted while a release was on
+// trial.
+func (n *Node) resumeTrial(ctx context.Context) {
+	t, ok := n.dir.Pending()
+	if !ok {
+		return
+	}
+	m, digest := n.lib.manifest(t.Version)
+	if m == nil {
+		n.problem(problemInstall, t.Version, fmt.Errorf("node: the release on trial is not there"))
+		return
+	}
+	if err := n.activate(ctx, m, digest); err != nil {
+		n.problem(problemInstall, t.Version, err)
+	}
 }
 
 // awaitHold waits while the device asks that nothing be installed.
@@ -86,31 +109,12 @@ func (n *Node) awaitHold(ctx context.Context) error {
 
 var errHold = errors.New("node: the install waits for the hold file to be removed")
 
-// rollBack brings the previous release back and refuses the new one.
-func (n *Node) rollBack(ctx context.Context, rel install.Release, previous string, had bool, cause error) error {
-	// An install that fails because the agent is stopped is still rolled back.
-	ctx = context.WithoutCancel(ctx)
-	err := fmt.Errorf("node: release %s failed: %w", rel.Version, cause)
-	if had {
-		if e := n.dir.Switch(previous); e != nil {
-			return errors.Join(err, e)
-		}
-	} else if e := n.dir.Unlink(); e != nil {
-		err = errors.Join(err, e)
-	}
-	if e := n.inst.Rollback(ctx, rel); e != nil {
-		err = errors.Join(err, fmt.Errorf("node: roll back: %w", e))
-	}
-	return n.refuse(rel.Version, err)
-}
-
-// refuse notes that a version does not work here, so that it is not tried again
+// refuse notes that a release does not work here, so that it is not tried again
 // before the agent is started anew or another release comes.
-func (n *Node) refuse(version string, err error) error {
+func (n *Node) refuse(digest [32]byte, err error) error {
 	n.mu.Lock()
-	n.refused[version] = err
+	n.refused[digest] = err
 	n.mu.Unlock()
-	n.problem(problemInstall, version, err)
 	return err
 }
 

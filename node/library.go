@@ -151,7 +151,25 @@ func (l *library) add(m *release.Manifest, arts []*assembly, dir string) error {
 	defer l.mu.Unlock()
 	l.rel[m.Version] = &held{m, arts}
 	l.lookup = nil
+	for _, a := range arts {
+		delete(l.bad, a.art.Sum)
+	}
 	return err
+}
+
+// manifest returns the manifest of a held release and the digest of its bytes.
+func (l *library) manifest(version string) (*release.Manifest, [32]byte) {
+	l.mu.Lock()
+	h := l.rel[version]
+	l.mu.Unlock()
+	if h == nil || len(h.arts) != len(h.manifest.Artifacts) {
+		return nil, [32]byte{}
+	}
+	b, err := h.manifest.Encode()
+	if err != nil {
+		return nil, [32]byte{}
+	}
+	return h.manifest, sha256.Sum256(b)
 }
 
 // drop forgets a release; what only it had is closed and removed.
@@ -173,7 +191,11 @@ func (l *library) drop(version string, dirOf func(version string) string) error 
 	l.mu.Unlock()
 	err := os.Remove(l.paths.manifest(version))
 	for _, a := range gone {
-		err = errors.Join(err, a.forget(), os.Remove(l.paths.index(a.art.Sum)))
+		err = errors.Join(err, a.forget())
+		if l.find(a.art.Sum) != nil { // the same artifact in a release that stays
+			continue
+		}
+		err = errors.Join(err, os.Remove(l.paths.index(a.art.Sum)))
 		if a.art.Kind == release.Tree {
 			err = errors.Join(err, os.Remove(l.paths.listing(a.art.Sum)))
 		}
@@ -197,6 +219,7 @@ func (l *library) holderLocked(a *assembly) string {
 
 func (l *library) lost(art *release.Artifact) {
 	l.log.Warn("installed artifact has changed on disk", "artifact", art.Name)
+	l.spoil(art.Sum)
 }
 
 // spoil marks an artifact as unfit to be a base.

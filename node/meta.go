@@ -206,9 +206,12 @@ func (n *Node) sync(ctx context.Context, fetch release.Fetcher) error {
 // files serves metadata to members.
 func (n *Node) files(name string) ([]byte, error) {
 	n.mu.Lock()
-	u := n.upd
+	u, served := n.upd, n.served
 	n.mu.Unlock()
-	if u != nil {
+	for _, u := range []*update{u, served} {
+		if u == nil {
+			continue
+		}
 		if b := u.mapNamed(name); b != nil {
 			return b, nil
 		}
@@ -245,15 +248,10 @@ func (n *Node) poll(ctx context.Context) error {
 		next = time.After(settleTime)
 	}
 	wait := time.Second
+	asked := make(map[peer.ID]claim)
 	for {
 		changed := n.sw.Changed()
-		for _, m := range n.members() {
-			if m.profile.Meta > n.trust.Version() {
-				if n.syncFrom(ctx, m.ID) != nil {
-					break // another change or the next look will bring it
-				}
-			}
-		}
+		asked = n.followMembers(ctx, asked)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -279,4 +277,30 @@ func (n *Node) poll(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// claim is what a member said it had when it was asked for it.
+type claim struct {
+	meta int64
+	at   time.Time
+}
+
+// claimPause is how long a claim that came to nothing is left alone.
+const claimPause = time.Minute
+
+// followMembers fetches metadata from members that say they have newer. A claim is
+// followed once a minute: who claims what it does not have costs little.
+func (n *Node) followMembers(ctx context.Context, asked map[peer.ID]claim) map[peer.ID]claim {
+	next := make(map[peer.ID]claim)
+	for _, m := range n.members() {
+		c := asked[m.ID]
+		if m.profile.Meta > n.trust.Version() && (c.meta != m.profile.Meta || time.Since(c.at) > claimPause) {
+			c = claim{m.profile.Meta, time.Now()}
+			_ = n.syncFrom(ctx, m.ID) // noted as a problem there
+		}
+		if c.meta != 0 {
+			next[m.ID] = c
+		}
+	}
+	return next
 }

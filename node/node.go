@@ -61,7 +61,8 @@ type Node struct {
 	upd      *update       // under way
 	served   *update       // done, its patches still served
 	uplink   int
-	refused  map[string]error // versions that failed to install, until a newer one
+	told     int64              // metadata version announced last
+	refused  map[[32]byte]error // versions that failed to install, until a newer one
 }
 
 // target is the release the channel names.
@@ -86,7 +87,7 @@ func New(cfg Config) (n *Node, err error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	n = &Node{cfg: cfg, log: log, enr: enr, paths: paths{cfg.Data}, start: time.Now(),
-		retarget: make(chan struct{}), refused: make(map[string]error)}
+		retarget: make(chan struct{}), refused: make(map[[32]byte]error)}
 	n.status = newStatusBoard()
 	n.checker = &checker{n: n}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
@@ -208,7 +209,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	n.announce()
 	n.setState(stateIdle)
 	if m, raw, err := n.trust.Known(n.enr.Channel, n.enr.Type); err == nil {
-		n.setTarget(m, raw, false)
+		n.setTarget(m, raw)
 	}
 	n.table = discovery.NewTable(discovery.TableConfig{Notify: n.found, Report: func(source string, err error) { n.problem(problemDiscovery, source, err) }, Log: n.log})
 	g.Go(func() error { return n.table.Run(ctx, n.self, sources...) })
@@ -356,10 +357,18 @@ func (n *Node) uplinkOpen(ctx context.Context) error {
 
 // synced takes over what the metadata says now; trustMu is held.
 func (n *Node) synced(m *release.Manifest, raw []byte) {
+	changed := false
 	if m != nil {
-		n.setTarget(m, raw, true)
+		changed = n.setTarget(m, raw)
 	}
-	n.announce()
+	n.mu.Lock()
+	v := n.trust.Version()
+	changed = changed || v != n.told
+	n.told = v
+	n.mu.Unlock()
+	if changed {
+		n.announce()
+	}
 }
 
 // checkedOnce notes that the metadata is as fresh as the origin's.
@@ -376,20 +385,22 @@ func (n *Node) wakeLocked() {
 	n.retarget = make(chan struct{})
 }
 
-func (n *Node) setTarget(m *release.Manifest, raw []byte, _ bool) {
+func (n *Node) setTarget(m *release.Manifest, raw []byte) (changed bool) {
 	d := sha256.Sum256(raw)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.target != nil && n.target.digest == d {
-		return
+		return false
 	}
 	n.target = &target{m, raw, d}
 	n.wakeLocked()
 	n.log.Info("release on the channel", "version", m.Version, "sequence", m.Sequence)
+	return true
 }
 
 // updates brings each target into service, one after the other.
 func (n *Node) updates(ctx context.Context) error {
+	n.resumeTrial(ctx)
 	pause := time.Second
 	for {
 		n.mu.Lock()
@@ -398,9 +409,16 @@ func (n *Node) updates(ctx context.Context) error {
 		var again <-chan time.Time
 		switch {
 		case t == nil:
+			if n.cfg.Once && fresh {
+				return fmt.Errorf("%w: channel %s, type %s", release.ErrNoRelease, n.enr.Channel, n.enr.Type)
+			}
 		case n.inService(t.m):
 			if n.cfg.Once && fresh {
 				return nil
+			}
+		case n.refusal(t.digest) != nil:
+			if n.cfg.Once && fresh {
+				return n.refusal(t.digest)
 			}
 		default:
 			err := n.update(ctx, t, change)
@@ -411,13 +429,7 @@ func (n *Node) updates(ctx context.Context) error {
 				pause = time.Second
 				continue
 			}
-			if n.cfg.Once && n.isRefused(t.m.Version) {
-				return err
-			}
 			again = time.After(jitter(pause))
-			if n.isRefused(t.m.Version) {
-				again = nil // until another release comes
-			}
 			pause = min(2*pause, 5*time.Minute)
 		}
 		select {
@@ -434,15 +446,23 @@ func (n *Node) inService(m *release.Manifest) bool {
 	return ok && v == m.Version
 }
 
-func (n *Node) isRefused(version string) bool {
+// refusal returns why the release with that manifest is not tried again.
+func (n *Node) refusal(digest [32]byte) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.refused[version] != nil
+	return n.refused[digest]
 }
 
 // update runs one update; it is given up when the channel names another release.
 func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (err error) {
 	n.keepPatches(nil)
+	if m, digest := n.lib.manifest(t.m.Version); m != nil && digest == t.digest {
+		// Complete here already: an earlier release again, or a crash before the switch.
+		err := n.activate(ctx, t.m, t.digest)
+		n.ended(ctx, t, err)
+		return err
+	}
+	life := ctx // an install that has begun is not given up for another release
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	u, err := n.newUpdate(t.m, t.raw, t.digest)
@@ -470,6 +490,9 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 		err = u.run(ctx)
 		cancel()
 		wg.Wait()
+		if err == nil {
+			err = u.install(life)
+		}
 		n.mu.Lock()
 		n.upd = nil
 		n.mu.Unlock()
@@ -480,8 +503,14 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 		}
 		n.lib.forgetLookup()
 	}
+	n.ended(life, t, err)
+	return err
+}
+
+// ended tells how an update ended.
+func (n *Node) ended(ctx context.Context, t *target, err error) {
 	n.restState()
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 		n.log.Error("update failed", "version", t.m.Version, "err", err)
 		n.problem(problemUpdate, t.m.Version, err)
 		n.status.setFailed()
@@ -489,7 +518,6 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 		n.status.clearAll()
 	}
 	n.announce()
-	return err
 }
 
 // keepPatches goes on serving the patches of an update that is done, so that slower

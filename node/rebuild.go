@@ -70,7 +70,9 @@ func (r *rebuilder) take(b []byte) error {
 		return fmt.Errorf("%w: more bytes than %d", errDigest, r.a.art.Size)
 	}
 	if _, err := r.a.st.WriteAt(b, r.off); err != nil {
-		return fmt.Errorf("node: write rebuilt bytes: %w", err)
+		err = fmt.Errorf("node: write rebuilt bytes: %w", err)
+		r.a.fail(err)
+		return err
 	}
 	r.a.written.Add(int64(len(b)))
 	r.off += int64(len(b))

@@ -93,7 +93,14 @@ func (r *registry) open(p *page, opt swarm.OpenOptions) error {
 		if p.Has(i) || !g.Has(i) {
 			continue
 		}
-		b, err := g.Get(i, buf)
+		// What is in its place already is not written again.
+		b, err := p.Get(i, buf)
+		if err == nil && sha256.Sum256(b) == c.Sum {
+			p.mark(i)
+			buf = b[:0]
+			continue
+		}
+		b, err = g.Get(i, buf)
 		if err == nil && sha256.Sum256(b) == c.Sum {
 			err = p.Put(i, b)
 			buf = b[:0]

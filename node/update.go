@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/sync/errgroup"
 
 	"updraft/delta/release"
@@ -41,7 +42,8 @@ type update struct {
 	rebuilt int64                   // bytes rebuilt, for the others to see that it works
 	working int                     // artifacts being rebuilt
 	active  map[[32]byte]rebuildJob // by artifact
-	stalled bool                    // set and read by obtain's goroutine only
+	stalls  int                     // waits in vain since something came here; of obtain's goroutine only
+	had     int64                   // bytes here when stalls was reset; of obtain's goroutine only
 }
 
 // rebuildJob is a rebuild under way.
@@ -131,7 +133,7 @@ func (n *Node) checkSpace(m *release.Manifest, staging string) error {
 	return install.Space(n.cfg.Data, max(need, 0))
 }
 
-// run brings the release into service.
+// run makes every artifact of the release complete.
 func (u *update) run(ctx context.Context) error {
 	n := u.n
 	g, gctx := errgroup.WithContext(ctx)
@@ -160,10 +162,7 @@ func (u *update) run(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return u.install(ctx)
+	return ctx.Err()
 }
 
 // ignoreEnd drops the error of work that was ended because it is done.
@@ -210,14 +209,20 @@ func (u *update) await(ctx context.Context, a *assembly) error {
 
 // follow adopts the plan of the member that holds the uplink.
 func (u *update) follow(ctx context.Context) error {
+	var holder peer.ID // the last one seen
 	for {
 		changed := u.n.sw.Changed()
 		u.mu.Lock()
 		epoch := u.epoch
 		u.mu.Unlock()
 		for _, m := range u.n.members() {
-			if m.profile.Target == u.digest && m.profile.Epoch > epoch && len(m.profile.Plan) > 0 {
-				u.adoptPlan(m.profile.Plan, m.profile.Epoch)
+			// Only the holder's own word counts: a plan that went from hand to hand
+			// could be anybody's.
+			if by, ok := u.n.sw.Holder(); ok && by == m.ID {
+				holder = by
+			}
+			if m.ID == holder && m.profile.Target == u.digest && m.profile.Epoch != epoch && len(m.profile.Plan) > 0 {
+				u.adoptPlan(u.known(m.profile.Plan), m.profile.Epoch)
 			}
 		}
 		select {
@@ -226,6 +231,22 @@ func (u *update) follow(ctx context.Context) error {
 		case <-changed:
 		}
 	}
+}
+
+// known returns the entries of a plan that the manifest has.
+func (u *update) known(plan []planEntry) []planEntry {
+	var out []planEntry
+	for _, e := range plan {
+		for _, a := range u.arts {
+			if a.art.Sum != e.Artifact {
+				continue
+			}
+			if e.Patch == [32]byte{} || slices.ContainsFunc(a.art.Patches, func(p release.Patch) bool { return p.Sum == e.Patch }) {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
 }
 
 // adopt takes this device's own choices as the site's plan.
@@ -302,6 +323,9 @@ func (u *update) rebuildWhenPossible(ctx context.Context, a *assembly) error {
 			if err == nil {
 				return nil
 			}
+			if e := errors.Join(ctx.Err(), a.err()); e != nil {
+				return e
+			}
 			u.n.lib.spoil(a.art.Sum)
 			u.n.problem(problemBase, a.art.Name, err)
 		}
@@ -338,6 +362,9 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, p *release.Patch,
 	if errors.Is(err, errOtherPlan) {
 		return nil
 	}
+	if e := a.err(); e != nil {
+		return e // the disk, not the patch
+	}
 	u.mu.Lock()
 	u.failed[p.Sum] = true
 	u.mu.Unlock()
@@ -346,9 +373,6 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, p *release.Patch,
 		u.n.problem(problemBase, base.art.Name+" "+p.BaseVersion, err)
 	} else {
 		u.n.problem(problemPatch, a.art.Name+" "+p.BaseVersion, err)
-	}
-	if e := a.err(); e != nil {
-		return e // the disk, not the patch
 	}
 	_ = u.n.sw.SetOptions(p.Sum, swarm.OpenOptions{}) // the swarm is closing, or still has it
 	u.n.announce()

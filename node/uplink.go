@@ -99,7 +99,7 @@ func (u *update) watch(ctx context.Context) bool {
 			patience = stallWorking
 		}
 		if time.Since(since) > patience {
-			u.stalled = true
+			u.stalls++
 			return true
 		}
 	}
@@ -172,12 +172,17 @@ func (u *update) plan(ctx context.Context) ([]choice, error) {
 			bases[b] = true
 		}
 	}
-	stalled := u.stalled
-	u.stalled = false
+	have, _ := u.progress()
+	if have > u.had {
+		u.had, u.stalls = have, 0
+	}
+	stalls := u.stalls
 	out := make([]choice, len(u.arts))
 	var why []string
 	for i, a := range u.arts {
-		usable := func(p *release.Patch) bool { return !u.patchFailed(p) && (!stalled || u.somebodyWorks()) }
+		usable := func(p *release.Patch) bool {
+			return !u.patchFailed(p) && (stalls == 0 || stalls == 1 && u.somebodyWorks())
+		}
 		left, err := u.chunkBytes(a)
 		if err != nil {
 			return nil, err
