@@ -69,6 +69,9 @@ type Config struct {
 	// Metrics is an address (host:port) for Prometheus metrics; it binds to
 	// loopback unless a host is given. Empty: off (default).
 	Metrics string `yaml:"metrics"`
+	// MetricsToken must come with each request for metrics, as a bearer token; it
+	// is required beyond loopback. Empty: none (default).
+	MetricsToken string `yaml:"metrics_token"`
 	// Log takes records; nil is silent.
 	Log *slog.Logger `yaml:"-"`
 }

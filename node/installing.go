@@ -22,7 +22,7 @@ func (n *Node) installer() (install.Installer, error) {
 		return install.Plain{}, nil
 	}
 	return install.NewHooks(install.HooksConfig{Stage: h.Stage, Commit: h.Commit, Health: h.Health, Rollback: h.Rollback,
-		User: h.User, Timeout: h.Timeout, Data: n.cfg.Data})
+		User: h.User, Timeout: h.Timeout, Data: n.cfg.Data, Log: n.log})
 }
 
 // install puts the complete release into service. Until the last step succeeds
@@ -44,7 +44,7 @@ func (u *update) install(ctx context.Context) error {
 	}
 	rel := install.Release{Version: u.m.Version, Dir: u.staging, Manifest: u.m}
 	if err := n.inst.Stage(ctx, rel); err != nil {
-		return n.refuse(u.digest, fmt.Errorf("node: stage: %w", err))
+		return n.refuse(u.m.Version, u.digest, fmt.Errorf("node: stage: %w", err))
 	}
 	final, err := n.dir.Publish(u.m.Version)
 	if err != nil {
@@ -66,7 +66,7 @@ func (n *Node) activate(ctx context.Context, m *release.Manifest, digest [32]byt
 	err := n.dir.Activate(ctx, n.inst, install.Release{Version: m.Version, Manifest: m})
 	var failed *install.FailedError
 	if errors.As(err, &failed) {
-		return n.refuse(digest, err)
+		return n.refuse(m.Version, digest, err)
 	}
 	if err == nil {
 		n.log.Info("release in service", "version", m.Version)
@@ -111,10 +111,11 @@ var errHold = errors.New("node: the install waits for the hold file to be remove
 
 // refuse notes that a release does not work here, so that it is not tried again
 // before the agent is started anew or another release comes.
-func (n *Node) refuse(digest [32]byte, err error) error {
+func (n *Node) refuse(version string, digest [32]byte, err error) error {
 	n.mu.Lock()
 	n.refused[digest] = err
 	n.mu.Unlock()
+	n.problem(problemInstall, version, err)
 	return err
 }
 

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,7 +22,6 @@ import (
 	"updraft/node/install"
 	"updraft/node/report"
 	"updraft/swarm"
-	"updraft/swarm/lease"
 	"updraft/swarm/limit"
 	"updraft/swarm/origin"
 )
@@ -214,6 +212,13 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	n.table = discovery.NewTable(discovery.TableConfig{Notify: n.found, Report: func(source string, err error) { n.problem(problemDiscovery, source, err) }, Log: n.log})
 	g.Go(func() error { return n.table.Run(ctx, n.self, sources...) })
 	g.Go(func() error { return report.Serve(ctx, n.cfg.Data, n, n.log) })
+	if n.cfg.Metrics != "" {
+		g.Go(func() error {
+			// The agent's work does not depend on being watched.
+			n.problem(problemMetrics, n.cfg.Metrics, report.ServeMetrics(ctx, n.cfg.Metrics, n.cfg.MetricsToken, n, n.log))
+			return nil
+		})
+	}
 	g.Go(func() error { return n.poll(ctx) })
 	g.Go(func() error {
 		err := n.updates(ctx)
@@ -257,74 +262,6 @@ func (n *Node) self() peer.AddrInfo {
 	return peer.AddrInfo{ID: n.id, Addrs: n.host.Addrs()}
 }
 
-// member is a connected device with what it said about itself.
-type member struct {
-	swarm.Member
-	profile *profile
-}
-
-// members returns the connected devices whose profile can be read.
-func (n *Node) members() []member {
-	var out []member
-	for _, m := range n.sw.Members() {
-		p, err := decodeProfile(m.Profile.Node)
-		if err != nil {
-			n.log.Warn("member with an unreadable profile", "member", m.Name, "err", err)
-			continue
-		}
-		out = append(out, member{m, p})
-	}
-	return out
-}
-
-func (n *Node) nameOf(id peer.ID) string {
-	for _, m := range n.sw.Members() {
-		if m.ID == id {
-			return m.Name
-		}
-	}
-	return id.String()
-}
-
-// announce tells the members what this device is and has.
-func (n *Node) announce() {
-	n.mu.Lock()
-	t, u, up := n.target, n.upd, n.uplink
-	n.mu.Unlock()
-	p := profile{Meta: n.trust.Version(), Bases: n.lib.bases(), State: n.status.state(), Uplink: up}
-	p.Version, _ = n.dir.Current()
-	if t != nil {
-		p.Target = t.digest
-		if u == nil && t.m.Version == p.Version {
-			p.Progress = 1000
-		}
-	}
-	if u != nil {
-		u.fill(&p)
-	}
-	b, err := p.encode()
-	if err != nil {
-		n.log.Error("profile not announced", "err", err)
-		return
-	}
-	link, _ := n.cfg.linkClass() // checked by New
-	rank := lease.Rank{Gateway: n.cfg.Gateway, Link: link, Up: int64(time.Since(n.start) / time.Second)}
-	if err := n.sw.Announce(swarm.Profile{Rank: rank, Node: b}); err != nil {
-		n.log.Error("profile not announced", "err", err)
-	}
-}
-
-// fill adds to p what the update has to say.
-func (u *update) fill(p *profile) {
-	have, total := u.progress()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	p.Plan, p.Epoch, p.Rebuilt, p.Working = u.plans, u.epoch, u.rebuilt, u.working > 0
-	if total > 0 {
-		p.Progress = int(have * 999 / total)
-	}
-}
-
 func (n *Node) setUplink(ok bool) {
 	v := uplinkBad
 	if ok {
@@ -353,185 +290,6 @@ func (n *Node) uplinkOpen(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// synced takes over what the metadata says now; trustMu is held.
-func (n *Node) synced(m *release.Manifest, raw []byte) {
-	changed := false
-	if m != nil {
-		changed = n.setTarget(m, raw)
-	}
-	n.mu.Lock()
-	v := n.trust.Version()
-	changed = changed || v != n.told
-	n.told = v
-	n.mu.Unlock()
-	if changed {
-		n.announce()
-	}
-}
-
-// checkedOnce notes that the metadata is as fresh as the origin's.
-func (n *Node) checkedOnce() {
-	n.mu.Lock()
-	n.fresh = true
-	n.wakeLocked()
-	n.mu.Unlock()
-	n.status.checked()
-}
-
-func (n *Node) wakeLocked() {
-	close(n.retarget)
-	n.retarget = make(chan struct{})
-}
-
-func (n *Node) setTarget(m *release.Manifest, raw []byte) (changed bool) {
-	d := sha256.Sum256(raw)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.target != nil && n.target.digest == d {
-		return false
-	}
-	n.target = &target{m, raw, d}
-	n.wakeLocked()
-	n.log.Info("release on the channel", "version", m.Version, "sequence", m.Sequence)
-	return true
-}
-
-// updates brings each target into service, one after the other.
-func (n *Node) updates(ctx context.Context) error {
-	n.resumeTrial(ctx)
-	pause := time.Second
-	for {
-		n.mu.Lock()
-		t, fresh, change := n.target, n.fresh, n.retarget
-		n.mu.Unlock()
-		var again <-chan time.Time
-		switch {
-		case t == nil:
-			if n.cfg.Once && fresh {
-				return fmt.Errorf("%w: channel %s, type %s", release.ErrNoRelease, n.enr.Channel, n.enr.Type)
-			}
-		case n.inService(t.m):
-			if n.cfg.Once && fresh {
-				return nil
-			}
-		case n.refusal(t.digest) != nil:
-			if n.cfg.Once && fresh {
-				return n.refusal(t.digest)
-			}
-		default:
-			err := n.update(ctx, t, change)
-			if ctx.Err() != nil {
-				return nil
-			}
-			if err == nil {
-				pause = time.Second
-				continue
-			}
-			again = time.After(jitter(pause))
-			pause = min(2*pause, 5*time.Minute)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-change:
-		case <-again:
-		}
-	}
-}
-
-func (n *Node) inService(m *release.Manifest) bool {
-	v, ok := n.dir.Current()
-	return ok && v == m.Version
-}
-
-// refusal returns why the release with that manifest is not tried again.
-func (n *Node) refusal(digest [32]byte) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.refused[digest]
-}
-
-// update runs one update; it is given up when the channel names another release.
-func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (err error) {
-	n.keepPatches(nil)
-	if m, digest := n.lib.manifest(t.m.Version); m != nil && digest == t.digest {
-		// Complete here already: an earlier release again, or a crash before the switch.
-		err := n.activate(ctx, t.m, t.digest)
-		n.ended(ctx, t, err)
-		return err
-	}
-	life := ctx // an install that has begun is not given up for another release
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	u, err := n.newUpdate(t.m, t.raw, t.digest)
-	if err == nil {
-		n.mu.Lock()
-		n.upd = u
-		n.mu.Unlock()
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-change:
-				}
-				n.mu.Lock()
-				now := n.target
-				change = n.retarget
-				n.mu.Unlock()
-				if now.digest != t.digest {
-					cancel()
-				}
-			}
-		})
-		err = u.run(ctx)
-		cancel()
-		wg.Wait()
-		if err == nil {
-			err = u.install(life)
-		}
-		n.mu.Lock()
-		n.upd = nil
-		n.mu.Unlock()
-		if err != nil {
-			err = errors.Join(err, u.abandon())
-		} else {
-			n.keepPatches(u)
-		}
-		n.lib.forgetLookup()
-	}
-	n.ended(life, t, err)
-	return err
-}
-
-// ended tells how an update ended.
-func (n *Node) ended(ctx context.Context, t *target, err error) {
-	n.restState()
-	if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-		n.log.Error("update failed", "version", t.m.Version, "err", err)
-		n.problem(problemUpdate, t.m.Version, err)
-		n.status.setFailed()
-	} else if err == nil {
-		n.status.clearAll()
-	}
-	n.announce()
-}
-
-// keepPatches goes on serving the patches of an update that is done, so that slower
-// devices get them, until the next update; those of the one before are closed.
-func (n *Node) keepPatches(u *update) {
-	n.mu.Lock()
-	old := n.served
-	n.served = u
-	n.mu.Unlock()
-	if old != nil && old != u {
-		if err := old.closePatches(); err != nil {
-			n.problem(problemDisk, "patches", err)
-		}
-	}
 }
 
 // lockDir makes sure that one agent uses the directory.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sort"
 	"sync"
+	"syscall"
 	"time"
 
 	"updraft/delta/chunk"
@@ -39,6 +40,7 @@ const (
 	problemDiscovery = "discovery"
 	problemMulticast = "multicast"
 	problemDHT       = "dht"
+	problemMetrics   = "metrics"
 )
 
 // statusBoard is what the device has to say about itself. It is safe for
@@ -156,6 +158,8 @@ var hints = []struct {
 	err  error
 	text string
 }{
+	{report.ErrToken, "set metrics_token in the configuration, or listen on loopback"},
+	{syscall.ENOSPC, "free space on the device; the update goes on by itself"},
 	{install.ErrNoSpace, "free space on the device, or lower keep in the configuration; the update goes on by itself"},
 	{release.ErrClock, "set the device's clock"},
 	{release.ErrExpired, "check the device's clock; if it is right, the publisher must run updraft refresh"},

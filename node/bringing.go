@@ -1,0 +1,159 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+
+	"updraft/delta"
+	"updraft/delta/release"
+	"updraft/swarm/origin"
+)
+
+// stored is a chunk to fetch and where the origin has it.
+type stored struct {
+	page    *page
+	i       int
+	ordinal int // in the artifact's index
+	at      delta.Location
+}
+
+// locate finds the chunks in the packs.
+func (u *update) locate(ctx context.Context, a *assembly, want []stored) error {
+	b, err := u.packMap(ctx, a.art)
+	if err != nil {
+		return err
+	}
+	m, err := delta.ParsePackMap(b, int(a.art.Chunks()), delta.PackSizes(u.m))
+	if err != nil {
+		return err
+	}
+	for k := range want {
+		want[k].at = m[want[k].ordinal]
+	}
+	slices.SortStableFunc(want, func(x, y stored) int {
+		if x.at.Pack != y.at.Pack {
+			return x.at.Pack - y.at.Pack
+		}
+		switch {
+		case x.at.Offset < y.at.Offset:
+			return -1
+		case x.at.Offset > y.at.Offset:
+			return 1
+		}
+		return 0
+	})
+	return nil
+}
+
+// packMap returns the pack map of art, from a member that has it or the origin.
+func (u *update) packMap(ctx context.Context, art *release.Artifact) ([]byte, error) {
+	u.mu.Lock()
+	b := u.maps[art.Map]
+	u.mu.Unlock()
+	if b != nil {
+		return b, nil
+	}
+	name := delta.ObjectName(delta.MapDir, art.Map)
+	for _, m := range u.n.members() {
+		if m.profile.Target != u.digest || m.profile.Progress == 0 {
+			continue
+		}
+		if b, err := u.n.sw.Request(ctx, m.ID, name, int(art.MapSize)); err == nil && sha256.Sum256(b) == art.Map {
+			return u.keepMap(art, b), nil
+		}
+	}
+	b, err := u.n.origin.Get(ctx, name, art.MapSize)
+	if err != nil {
+		return nil, err
+	}
+	if sha256.Sum256(b) != art.Map {
+		return nil, fmt.Errorf("%w: pack map of %s", errOrigin, art.Name)
+	}
+	return u.keepMap(art, b), nil
+}
+
+// mapNamed returns the pack map with a name at the origin, if it is known here.
+func (u *update) mapNamed(name string) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for sum, b := range u.maps {
+		if delta.ObjectName(delta.MapDir, sum) == name {
+			return b
+		}
+	}
+	return nil
+}
+
+func (u *update) keepMap(art *release.Artifact, b []byte) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.maps[art.Map] = b
+	return b
+}
+
+// bringStored streams chunks from the packs, each injected as it arrives.
+func (u *update) bringStored(ctx context.Context, want []stored) (again bool, err error) {
+	for len(want) > 0 {
+		n := 1
+		for n < len(want) && want[n].at.Pack == want[0].at.Pack {
+			n++
+		}
+		again, err = u.bringPack(ctx, want[:n])
+		if again || err != nil {
+			return again, err
+		}
+		want = want[n:]
+	}
+	return false, nil
+}
+
+var errReplan = errors.New("node: members have brought much of it")
+
+func (u *update) bringPack(ctx context.Context, want []stored) (again bool, err error) {
+	// Chunks that occur several times are fetched once.
+	var rs []origin.Range
+	var first []int
+	for k, w := range want {
+		if k > 0 && w.at == want[k-1].at {
+			continue
+		}
+		rs = append(rs, origin.Range{Off: w.at.Offset, Len: int64(w.at.Len)})
+		first = append(first, k)
+	}
+	dec, err := delta.NewDecoder()
+	if err != nil {
+		return false, err
+	}
+	var buf []byte
+	var surplus int64 // bytes that came although somebody has them by now
+	pack := u.m.Packs[want[0].at.Pack]
+	err = u.n.origin.Ranges(ctx, delta.ObjectName(delta.PackDir, pack.Sum), pack.Size, rs, func(r int, b []byte) error {
+		k := first[r]
+		w := want[k]
+		plain, err := dec.Chunk(buf, b, w.at.Raw, w.page.chunks[w.i])
+		if err != nil {
+			return fmt.Errorf("%w: chunk %d in pack %x: %w", errOrigin, w.ordinal, pack.Sum[:6], err)
+		}
+		buf = plain[:0]
+		if w.page.Has(w.i) {
+			surplus += int64(len(b))
+		}
+		for ; k < len(want) && want[k].at == w.at; k++ {
+			if err := u.n.reg.put(want[k].page, want[k].i, plain); err != nil {
+				return err
+			}
+			u.n.sw.Inject(want[k].page.id, want[k].i, plain)
+		}
+		if surplus > replanBytes {
+			return errReplan
+		}
+		return nil
+	})
+	if errors.Is(err, errReplan) {
+		return true, nil
+	}
+	return false, err
+}

@@ -1,0 +1,78 @@
+package node
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"updraft/swarm"
+	"updraft/swarm/lease"
+)
+
+// member is a connected device with what it said about itself.
+type member struct {
+	swarm.Member
+	profile *profile
+}
+
+// members returns the connected devices whose profile can be read.
+func (n *Node) members() []member {
+	var out []member
+	for _, m := range n.sw.Members() {
+		p, err := decodeProfile(m.Profile.Node)
+		if err != nil {
+			n.log.Warn("member with an unreadable profile", "member", m.Name, "err", err)
+			continue
+		}
+		out = append(out, member{m, p})
+	}
+	return out
+}
+
+func (n *Node) nameOf(id peer.ID) string {
+	for _, m := range n.sw.Members() {
+		if m.ID == id {
+			return m.Name
+		}
+	}
+	return id.String()
+}
+
+// announce tells the members what this device is and has.
+func (n *Node) announce() {
+	n.mu.Lock()
+	t, u, up := n.target, n.upd, n.uplink
+	n.mu.Unlock()
+	p := profile{Meta: n.trust.Version(), Bases: n.lib.bases(), State: n.status.state(), Uplink: up}
+	p.Version, _ = n.dir.Current()
+	if t != nil {
+		p.Target = t.digest
+		if u == nil && t.m.Version == p.Version {
+			p.Progress = 1000
+		}
+	}
+	if u != nil {
+		u.fill(&p)
+	}
+	b, err := p.encode()
+	if err != nil {
+		n.log.Error("profile not announced", "err", err)
+		return
+	}
+	link, _ := n.cfg.linkClass() // checked by New
+	rank := lease.Rank{Gateway: n.cfg.Gateway, Link: link, Up: int64(time.Since(n.start) / time.Second)}
+	if err := n.sw.Announce(swarm.Profile{Rank: rank, Node: b}); err != nil {
+		n.log.Error("profile not announced", "err", err)
+	}
+}
+
+// fill adds to p what the update has to say.
+func (u *update) fill(p *profile) {
+	have, total := u.progress()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	p.Plan, p.Epoch, p.Rebuilt, p.Working = u.plans, u.epoch, u.rebuilt, u.working > 0
+	if total > 0 {
+		p.Progress = int(have * 999 / total)
+	}
+}

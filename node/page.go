@@ -1,0 +1,111 @@
+package node
+
+import (
+	"fmt"
+	"sync"
+
+	"updraft/delta/chunk"
+	"updraft/swarm"
+)
+
+// page is one index page and the state of its chunks. It is the Blobs of the
+// page's object.
+type page struct {
+	a      *assembly
+	id     [32]byte
+	off    int64 // of its first chunk in the stream
+	chunks []chunk.Chunk
+	offs   []int64 // of each chunk in the stream
+
+	mu   sync.Mutex // guards have, left
+	have []bool
+	left int // chunks missing
+}
+
+func newPage(a *assembly, id [32]byte, off int64, cs []chunk.Chunk) *page {
+	p := &page{a: a, id: id, off: off, chunks: cs, have: make([]bool, len(cs)), left: len(cs), offs: make([]int64, len(cs))}
+	for i, c := range cs {
+		p.offs[i] = off + c.Offset
+	}
+	return p
+}
+
+// Has implements swarm.Blobs.
+func (p *page) Has(i int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.have[i]
+}
+
+// Get implements swarm.Blobs.
+func (p *page) Get(i int, buf []byte) ([]byte, error) {
+	n := p.chunks[i].Len
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	if _, err := p.a.readAt(buf, p.offs[i]); err != nil {
+		return nil, fmt.Errorf("node: read chunk: %w", err)
+	}
+	return buf, nil
+}
+
+// Put implements swarm.Blobs.
+func (p *page) Put(i int, data []byte) error {
+	if p.Has(i) {
+		return nil
+	}
+	if _, err := p.a.st.WriteAt(data, p.offs[i]); err != nil {
+		p.a.fail(fmt.Errorf("node: write chunk: %w", err))
+		return err
+	}
+	p.a.written.Add(int64(len(data)))
+	p.mark(i)
+	p.a.signal()
+	return nil
+}
+
+func (p *page) mark(i int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.have[i] {
+		p.have[i] = true
+		p.left--
+	}
+}
+
+func (p *page) markAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.have {
+		p.have[i] = true
+	}
+	p.left = 0
+}
+
+// Dropped implements swarm.Dropper.
+func (p *page) Dropped(i int) {
+	p.mu.Lock()
+	if p.have[i] {
+		p.have[i] = false
+		p.left++
+	}
+	p.mu.Unlock()
+	if p.a.onLost != nil {
+		p.a.onLost(p.a.art)
+	}
+}
+
+func (p *page) missing() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.left
+}
+
+func (p *page) object(prio int) swarm.Object {
+	o := swarm.Object{ID: p.id, Sums: make([][32]byte, len(p.chunks)), Sizes: make([]uint32, len(p.chunks)), Priority: prio}
+	for i, c := range p.chunks {
+		o.Sums[i], o.Sizes[i] = c.Sum, uint32(c.Len)
+	}
+	return o
+}

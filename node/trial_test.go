@@ -1,0 +1,81 @@
+package node_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"updraft/node"
+	"updraft/node/report"
+)
+
+// healthHook answers for version 1.1.0 with the commands in body, else with yes.
+func (s *site) healthHook(body string) func(*node.Config) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, "health")
+	text := "#!/bin/sh\n[ \"$UPDRAFT_VERSION\" = 1.1.0 ] || exit 0\n" + body + "\n"
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	return func(c *node.Config) { c.Hooks.Health = path }
+}
+
+// look checks until the channel is known to name version.
+func (a *agent) look(version string) {
+	a.t.Helper()
+	a.await("aware of "+version, func(st report.Status) bool {
+		_, _ = a.node.Check(context.Background())
+		return st.Target == version
+	})
+}
+
+// installProblem waits until the old release is back and status says why.
+func (a *agent) installProblem(part string) {
+	a.t.Helper()
+	a.await("back on 1.0.0", func(st report.Status) bool {
+		for _, p := range st.Problems {
+			if p.Code == "install" && strings.Contains(p.Text, part) {
+				return st.Current == "1.0.0"
+			}
+		}
+		return false
+	})
+}
+
+func TestUnhealthyReleaseGoesBack(t *testing.T) {
+	s := newSite(t, 0)
+	old := noise(1, 1<<20)
+	s.publish("1.0.0", s.write("v1/app.bin", old))
+	a := s.start(s.enroll(s.healthHook("echo the screen stays black; exit 1")))
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	s.publish("1.1.0", s.write("v2/app.bin", edited(old)))
+	a.look("1.1.0")
+	a.installProblem("the screen stays black")
+	a.sees(old)
+}
+
+// A release that was not known to be healthy when the agent stopped is not kept
+// for want of an answer.
+func TestStopDuringHealthCheck(t *testing.T) {
+	s := newSite(t, 0)
+	old := noise(2, 1<<20)
+	s.publish("1.0.0", s.write("v1/app.bin", old))
+	asked := filepath.Join(s.dir, "asked")
+	cfg := s.enroll(s.healthHook("[ -e " + asked + " ] && { echo still black; exit 1; }; echo >" + asked + "; exec sleep 600"))
+	a := s.start(cfg)
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	s.publish("1.1.0", s.write("v2/app.bin", edited(old)))
+	a.look("1.1.0")
+	a.await("in the health check", func(report.Status) bool {
+		_, err := os.Stat(asked)
+		return err == nil
+	})
+	a.end()
+	a = s.start(cfg)
+	a.installProblem("still black")
+	a.sees(old)
+}
