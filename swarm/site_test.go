@@ -105,12 +105,12 @@ func (s *site) feed(c content, dev, from, to int, bits float64) {
 
 // result is what a run cost.
 type result struct {
-	last                   time.Duration
-	recv, sent, busiest    float64 // payload ÷ object: mean received, mean sent, most sent
-	dup                    float64 // duplicates ÷ object, mean
-	linkIn                 float64 // bytes on the link ÷ object, worst receiver
-	pulled, redelegated    int64
-	controlIn, relayedMean float64
+	last                time.Duration
+	recv, sent, busiest float64 // payload ÷ object: mean received, mean sent, most sent
+	dup                 float64 // duplicates ÷ object, mean
+	linkIn              float64 // bytes on the link ÷ object, worst receiver
+	pulled, redelegated int64
+	controlIn           float64
 }
 
 // finish waits for every device and adds up.

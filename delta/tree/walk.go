@@ -72,7 +72,7 @@ func (w *walker) visit(path string, d fs.DirEntry, err error) error {
 	case 0:
 		e.Kind, e.Size = File, info.Size()
 		if st.Nlink > 1 {
-			w.inodes[rel] = inode{uint64(st.Dev), st.Ino}
+			w.inodes[rel] = inode{uint64(st.Dev), st.Ino} //nolint:unconvert // narrower on other boards
 		}
 	case fs.ModeSymlink:
 		e.Kind, e.Mode = Symlink, 0

@@ -88,7 +88,7 @@ func (s *server) open(ctx context.Context, q query) (*body, error) {
 	}
 	timer := time.AfterFunc(s.idle, func() { cancel(errIdle) })
 	s.count.requests.Add(1)
-	resp, err := s.http.Do(req)
+	resp, err := s.http.Do(req) //nolint:bodyclose // idleBody closes it
 	timer.Stop()
 	if err != nil {
 		err = reason(ctx, rctx, err)
@@ -100,7 +100,7 @@ func (s *server) open(ctx context.Context, q query) (*body, error) {
 	b, err := s.judge(resp, q)
 	if err != nil {
 		// A short refusal is read to its end, to keep the connection.
-		io.CopyN(io.Discard, r, 4<<10)
+		_, _ = io.CopyN(io.Discard, r, 4<<10)
 		r.Close()
 		return nil, err
 	}
