@@ -24,14 +24,14 @@ type Info struct {
 	BaseSum, NewSum   [32]byte
 	Profile           string
 	Memory            int64 // bytes that a decoder needs, about
-	Work              int64 // bytes that a decoder has to make from differences
-	HeaderBytes       int64 // header and table
+	Work              int64 // bytes that a decoder has to make from differences; dense ones count 16 times
+	HeaderBytes       int64 // header, table and index
 	Segments          []SegmentInfo
 }
 
 // SegmentInfo describes one segment.
 type SegmentInfo struct {
-	Kind   string // copy or plain
+	Kind   string // copy, plain or dense
 	Offset int64  // of its output
 	Size   int64  // bytes of output
 	Bytes  int64  // in the patch
@@ -39,19 +39,33 @@ type SegmentInfo struct {
 
 func (h *header) info(head int64) Info {
 	in := Info{BaseSize: h.baseSize, NewSize: h.newSize, BaseSum: h.baseSum, NewSum: h.newSum, Profile: Plain.String(), Memory: 1 << 20, HeaderBytes: head}
+	in.HeaderBytes += h.index
 	var off int64
+	if h.index > 0 {
+		in.Profile = Dense.String()
+		in.Memory += denseMemory + h.index
+	}
+	extra := in.Memory
 	for _, s := range h.segs {
 		si := SegmentInfo{Kind: "copy", Offset: off, Size: s.size, Bytes: s.payload}
-		if s.kind == kindPlain {
+		switch s.kind {
+		case kindPlain:
 			si.Kind = "plain"
 			in.Work += s.size
-			in.Memory = max(in.Memory, 4*s.size+s.payload+2<<20)
+			in.Memory = max(in.Memory, extra+s.size*9/4+s.payload+1<<20)
+		case kindDense:
+			si.Kind = "dense"
+			in.Work += denseWork * s.size
+			in.Memory = max(in.Memory, extra+s.size+s.payload)
 		}
 		off += s.size
 		in.Segments = append(in.Segments, si)
 	}
 	return in
 }
+
+// denseWork is how much more a byte of a dense segment costs than one of a plain one.
+const denseWork = 16
 
 // Inspect describes a patch from its header.
 func Inspect(p Source) (Info, error) {
@@ -86,6 +100,13 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 		return info, fmt.Errorf("patch: decoder: %w", err)
 	}
 	defer d.z.Close()
+	if h.index > 0 {
+		if err := d.readIndex(p, off, h); err != nil {
+			return info, err
+		}
+		off += h.index
+	}
+	at := int64(0)
 	for i, s := range h.segs {
 		if err := ctx.Err(); err != nil {
 			return info, err
@@ -95,11 +116,15 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 			return info, fmt.Errorf("patch: read segment %d: %w", i, errors.Join(err, ctx.Err()))
 		}
 		off += s.payload
-		if s.kind == kindCopy {
+		switch s.kind {
+		case kindCopy:
 			err = d.copy(ctx, s)
-		} else {
+		case kindPlain:
 			err = d.plain(s)
+		case kindDense:
+			err = d.decodeDense(s, at)
 		}
+		at += s.size
 		if err != nil {
 			return info, d.blame(ctx, h, fmt.Errorf("segment %d: %w", i, err))
 		}
@@ -116,6 +141,9 @@ type decoder struct {
 	w        io.Writer
 	whole    hash.Hash
 	z        *zstd.Decoder
+
+	moves *moves      // the index, if there is one
+	dense *denseCoder // nil until the first dense segment
 
 	payload, out           []byte
 	ctl, gaps, values, lit []byte // streams of a plain segment
@@ -157,11 +185,29 @@ func (d *decoder) emit(b []byte) error {
 	return nil
 }
 
-func (d *decoder) readBase(b []byte, off int64) error {
-	if n, err := d.base.ReadAt(b, off); n < len(b) {
-		return fmt.Errorf("%w: read: %w", ErrBase, err)
+func (d *decoder) readBase(b []byte, off int64) error { return readFull(d.base, b, off) }
+
+// readIndex reads the index at offset off of the patch.
+func (d *decoder) readIndex(p Source, off int64, h *header) error {
+	b := make([]byte, h.index)
+	if n, err := p.ReadAt(b, off); n < len(b) {
+		return fmt.Errorf("patch: read index: %w", errors.Join(err, io.ErrUnexpectedEOF))
 	}
-	return nil
+	d.moves = new(moves)
+	return d.moves.code(newDecoder(b), h.baseSize, h.newSize)
+}
+
+// decodeDense decodes a dense segment, at offset at of the output, from d.payload.
+func (d *decoder) decodeDense(s segment, at int64) error {
+	if d.dense == nil {
+		d.dense = newDenseCoder(d.base)
+	}
+	out, err := d.dense.segment(newDecoder(d.payload), d.moves, at, s.size, nil, grow(d.out, int(s.size)))
+	if err != nil {
+		return err
+	}
+	d.out = out
+	return d.verified(s)
 }
 
 func (d *decoder) copy(ctx context.Context, s segment) error {

@@ -8,6 +8,10 @@
 //	plain  up to 4 MiB of output: covers (runs of the base that agree with the new
 //	       bytes mostly), the differences within them, and literal bytes between
 //	       them, in zstd frames
+//	dense  the same output from an index of all covers, which comes first, and a
+//	       context-mixing coder; in programs (ELF for arm64, ARM, x86-64) it predicts
+//	       from the index where the target of each reference went; a third to a half
+//	       smaller on code, ten to thirty times slower to decode
 //
 // Covers are found in the manner of bsdiff (C. Percival, "Naive differences of
 // executable code", 2003): exact seeds, here from hash chains over the base,
@@ -16,6 +20,6 @@
 //
 // Guarantees: the same inputs and options give the same patch; a decoder's memory
 // depends on the segment size only, at most 32 MiB; the base is read by ranges; no
-// length in a patch is trusted; a plain segment is checked against its digest
-// before it is written, and the whole output against its digest at the end.
+// length in a patch is trusted; plain and dense segments are checked against its digest
+// before they are written, and the whole output against its digest at the end.
 package patch

@@ -18,6 +18,8 @@ const (
 	MaxSize = int64(1) << 40
 	// MaxSegment is the largest output of a plain segment, in bytes.
 	MaxSegment = 4 << 20
+	// maxDense is the largest base and output for dense segments, in bytes.
+	maxDense = 1<<32 - 1
 	// payloadSlack is how much longer than its output a segment's payload may be:
 	// literals that do not compress are stored.
 	payloadSlack = 64
@@ -29,6 +31,7 @@ const (
 const (
 	kindCopy  = 1
 	kindPlain = 2
+	kindDense = 3
 )
 
 var (
@@ -55,6 +58,7 @@ type segment struct {
 type header struct {
 	baseSize, newSize int64
 	baseSum, newSum   [32]byte
+	index             int64 // bytes of the index of dense segments, the first payload
 	segs              []segment
 }
 
@@ -63,6 +67,7 @@ type header struct {
 //	magic 8 bytes; length of what follows (uint32, little endian); the first 8
 //	bytes of its sha2-256;
 //	base size, new size (uvarint); base digest, new digest (32 bytes each);
+//	length of the index (uvarint; 0: none);
 //	number of segments (uvarint), and for each:
 //	kind (1 byte), size, payload (uvarint), digest (16 bytes; not for copy)
 func (h *header) append(b []byte) []byte {
@@ -71,6 +76,7 @@ func (h *header) append(b []byte) []byte {
 	t = binary.AppendUvarint(t, uint64(h.newSize))
 	t = append(t, h.baseSum[:]...)
 	t = append(t, h.newSum[:]...)
+	t = binary.AppendUvarint(t, uint64(h.index))
 	t = binary.AppendUvarint(t, uint64(len(h.segs)))
 	for _, s := range h.segs {
 		t = append(t, s.kind)
@@ -123,11 +129,13 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 	h := &header{baseSize: d.size(MaxSize), newSize: d.size(MaxSize)}
 	d.bytes(h.baseSum[:])
 	d.bytes(h.newSum[:])
+	h.index = d.size(min(maxIndex, payloads))
 	n := d.size(min(maxSegs, int64(len(b))))
 	if d.err != nil {
 		return nil, d.err
 	}
 	h.segs = make([]segment, n)
+	payloads -= h.index
 	var out int64
 	for i := range h.segs {
 		s := &h.segs[i]
@@ -138,9 +146,12 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		switch s.kind {
 		case kindCopy:
 			limit = min(limit, h.baseSize)
-		case kindPlain:
+		case kindPlain, kindDense:
 			d.bytes(s.sum[:])
 			limit = MaxSegment
+			if s.kind == kindDense && (h.index == 0 || h.baseSize > maxDense || h.newSize > maxDense) {
+				d.fail("dense segment without an index")
+			}
 		default:
 			d.fail("segment of kind %d", s.kind)
 		}

@@ -403,7 +403,10 @@ func TestGolden(t *testing.T) {
 	for _, c := range []struct {
 		file string
 		o    patch.Options
-	}{{"plain", patch.Options{Profile: patch.Plain, SegmentSize: 16 << 10}}} {
+	}{
+		{"plain", patch.Options{Profile: patch.Plain, SegmentSize: 16 << 10}},
+		{"dense", patch.Options{Profile: patch.Dense, SegmentSize: 16 << 10}},
+	} {
 		name := "testdata/golden-" + c.file + ".patch"
 		if *update {
 			if err := os.WriteFile(name, create(t, old, fresh, c.o), 0o644); err != nil {

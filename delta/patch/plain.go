@@ -45,12 +45,12 @@ func encodePlain(old, new []byte, cs []cover, p piece) []byte {
 	}
 	lit = append(lit, new[at:p.hi]...)
 	best := appendStreams([]byte{diffBytes}, ctl, diff, lit)
-	if gaps, values := sparse(diff); len(gaps) <= len(diff) {
+	if gaps, values := sparse(diff); len(gaps)+len(values) <= len(diff) {
 		if b := appendStreams([]byte{diffSparse}, ctl, gaps, values, lit); len(b) < len(best) {
 			best = b
 		}
 	}
-	if len(ctl) > p.hi-p.lo || len(best) > p.hi-p.lo+payloadSlack {
+	if len(ctl) > (p.hi-p.lo)/4 || len(best) > p.hi-p.lo+payloadSlack {
 		return appendStreams([]byte{diffBytes}, nil, nil, new[p.lo:p.hi])
 	}
 	return best
@@ -106,14 +106,14 @@ func (d *decoder) plain(s segment) error {
 	f := &fields{b: d.payload}
 	mode := f.byte()
 	d.gaps = d.gaps[:0]
-	d.ctl = d.stream(f, d.ctl, s.size)
+	d.ctl = d.stream(f, d.ctl, s.size/4)
 	if mode == diffSparse {
 		d.gaps = d.stream(f, d.gaps, s.size)
 	} else if mode != diffBytes {
 		f.fail("mode %d", mode)
 	}
-	d.values = d.stream(f, d.values, s.size)
-	d.lit = d.stream(f, d.lit, s.size-int64(len(d.values)))
+	d.values = d.stream(f, d.values, s.size-int64(len(d.gaps)))
+	d.lit = d.stream(f, d.lit, s.size-int64(len(d.values)+len(d.gaps)))
 	if f.err == nil && len(f.b) > 0 {
 		f.fail("%d bytes after the streams", len(f.b))
 	}

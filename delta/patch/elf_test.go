@@ -1,0 +1,128 @@
+package patch_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"updraft/delta/patch"
+)
+
+// program makes an ELF file of a machine with functions of random words that call each
+// other, and pointers to them; some functions are left out.
+func program(mach uint16, skip map[int]bool) []byte {
+	const funcs, words = 400, 64
+	r := rand.New(rand.NewPCG(30, uint64(mach)))
+	le := binary.LittleEndian
+	start := make([]int, funcs)
+	at := 4096
+	for i := range funcs {
+		start[i] = at
+		if !skip[i] {
+			at += 4 * words
+		}
+	}
+	b := make([]byte, at+8*funcs)
+	for i := range funcs {
+		for k := range words {
+			w, to, kind := r.Uint32(), r.IntN(funcs), r.IntN(4)
+			if skip[i] {
+				continue
+			}
+			p := b[start[i]+4*k:]
+			d := uint32(start[to] - (start[i] + 4*k))
+			switch {
+			case kind != 0 || mach == 62 && k%2 == 0:
+				le.PutUint32(p, w&^0x1f000000|0x0a000000)
+			case mach == 183:
+				le.PutUint32(p, 0x94000000|d>>2&0x03ffffff)
+			case mach == 40:
+				d -= 4
+				le.PutUint16(p, uint16(0xf000|d>>24&1<<10|d>>12&0x3ff))
+				s := d >> 24 & 1
+				le.PutUint16(p[2:], uint16(0xd000|(d>>23&1^1^s)<<13|(d>>22&1^1^s)<<11|d>>1&0x7ff))
+			default:
+				b[start[i]+4*k-1] = 0xe8
+				le.PutUint32(p, d-4)
+			}
+		}
+		if mach == 40 {
+			le.PutUint32(b[at+8*i:], uint32(0x10000+start[i]))
+		} else {
+			le.PutUint64(b[at+8*i:], uint64(0x10000+start[i]))
+		}
+	}
+	elfHeader(b, mach, at)
+	return b
+}
+
+// elfHeader writes headers for code up to text and data behind it.
+func elfHeader(b []byte, mach uint16, text int) {
+	le := binary.LittleEndian
+	copy(b, "\x7fELF\x02\x01\x01")
+	le.PutUint16(b[18:], mach)
+	if mach == 40 {
+		b[4] = 1
+		le.PutUint32(b[28:], 64)
+		le.PutUint16(b[44:], 2)
+		for i, l := range [][5]uint32{{0, 0x10000, uint32(text), uint32(text), 5}, {uint32(text), 0x10000 + uint32(text), uint32(len(b) - text), uint32(len(b)-text) + 4096, 6}} {
+			p := b[64+32*i:]
+			le.PutUint32(p, 1)
+			le.PutUint32(p[4:], l[0])
+			le.PutUint32(p[8:], l[1])
+			le.PutUint32(p[16:], l[2])
+			le.PutUint32(p[20:], l[3])
+			le.PutUint32(p[24:], l[4])
+		}
+		return
+	}
+	le.PutUint64(b[32:], 64)
+	le.PutUint16(b[56:], 2)
+	for i, l := range [][4]uint64{{0, uint64(text), uint64(text), 5}, {uint64(text), uint64(len(b) - text), uint64(len(b)-text) + 4096, 6}} {
+		p := b[64+56*i:]
+		le.PutUint32(p, 1)
+		le.PutUint32(p[4:], uint32(l[3]))
+		le.PutUint64(p[8:], l[0])
+		le.PutUint64(p[16:], 0x10000+l[0])
+		le.PutUint64(p[32:], l[1])
+		le.PutUint64(p[40:], l[2])
+	}
+}
+
+// TestPrograms moves functions: references to them must cost next to nothing, alone
+// and inside of a stream of other things.
+func TestPrograms(t *testing.T) {
+	gone := map[int]bool{7: true, 90: true, 201: true, 202: true, 333: true}
+	for _, mach := range []uint16{183, 62, 40} {
+		t.Run(fmt.Sprint(mach), func(t *testing.T) {
+			old, fresh := program(mach, nil), program(mach, gone)
+			plain := create(t, old, fresh, patch.Options{Profile: patch.Plain})
+			dense := create(t, old, fresh, patch.Options{Profile: patch.Dense})
+			if len(dense)*3 > len(plain) {
+				t.Errorf("dense %d bytes, plain %d", len(dense), len(plain))
+			}
+			front := text(rand.New(rand.NewPCG(31, 31)), 1001)
+			within := create(t, append(front[:500:500], old...), append(front[:1001:1001], fresh...), patch.Options{})
+			if len(within)*2 > len(plain) {
+				t.Errorf("within a stream %d bytes, plain %d", len(within), len(plain))
+			}
+			create(t, fresh, old, patch.Options{Profile: patch.Dense, SegmentSize: 10007})
+			create(t, old, program(mach^1, gone), patch.Options{Profile: patch.Dense})
+		})
+	}
+}
+
+// Headers that lie must do no more than cost bytes.
+func TestBrokenPrograms(t *testing.T) {
+	r := rand.New(rand.NewPCG(32, 32))
+	for i := range 60 {
+		mach := []uint16{183, 62, 40}[i%3]
+		old, fresh := program(mach, nil)[:60000], program(mach, map[int]bool{9: true})[:60000]
+		for range 1 + r.IntN(12) {
+			old[r.IntN(180)] = byte(r.Uint32())
+			fresh[r.IntN(180)] = byte(r.Uint32())
+		}
+		create(t, old, fresh, patch.Options{Profile: patch.Dense})
+	}
+}

@@ -1,0 +1,138 @@
+package patch
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+)
+
+// Machines whose references are understood, by their ELF numbers.
+const (
+	machARM   = 40
+	machX86   = 62
+	machARM64 = 183
+)
+
+const (
+	maxImages = 1024
+	maxLoads  = 8
+)
+
+// image is a program within a stream: which of its bytes are mapped where.
+type image struct {
+	off, end int64 // in the stream
+	mach     uint64
+	lo, hi   uint64 // of its addresses
+	loads    []load
+}
+
+// load is a run of bytes that is mapped: at off of the stream, to address v.
+type load struct {
+	off, n int64
+	v, mem uint64
+	exec   bool
+}
+
+// bounds derives what follows from the loads.
+func (im *image) bounds() {
+	im.lo, im.hi, im.end = ^uint64(0), 0, im.off
+	for _, l := range im.loads {
+		im.lo, im.hi, im.end = min(im.lo, l.v), max(im.hi, l.v+l.mem), max(im.end, l.off+l.n)
+	}
+}
+
+// addr returns the address of byte off of the stream.
+func (im *image) addr(off int64) (v uint64, exec, ok bool) {
+	for i := range im.loads {
+		if l := &im.loads[i]; off >= l.off && off-l.off < l.n {
+			return uint64(off-l.off) + l.v, l.exec, true
+		}
+	}
+	return 0, false, false
+}
+
+// offset returns where in the stream the byte at address v is.
+func (im *image) offset(v uint64) (int64, bool) {
+	for i := range im.loads {
+		if l := &im.loads[i]; v >= l.v && v-l.v < uint64(l.n) {
+			return int64(v-l.v) + l.off, true
+		}
+	}
+	return 0, false
+}
+
+// findImage returns the image that off is in, or nil.
+func findImage(ims []image, off int64) *image {
+	i, found := slices.BinarySearchFunc(ims, off, func(im image, off int64) int {
+		if im.off <= off {
+			return -1
+		}
+		return 1
+	})
+	if found || i == 0 || off >= ims[i-1].end {
+		return nil
+	}
+	return &ims[i-1]
+}
+
+// findImages looks for programs in b.
+func findImages(b []byte) []image {
+	var out []image
+	for at := 0; len(out) < maxImages; {
+		i := bytes.Index(b[at:], []byte("\x7fELF"))
+		if i < 0 {
+			break
+		}
+		at += i
+		if im, ok := parseImage(b[at:], int64(at), int64(len(b))); ok {
+			out = append(out, im)
+			at = int(im.end)
+		} else {
+			at += 4
+		}
+	}
+	return out
+}
+
+// parseImage reads the program headers of the ELF file in front of b.
+func parseImage(b []byte, off, limit int64) (image, bool) {
+	im := image{off: off}
+	le := binary.LittleEndian
+	if len(b) < 64 || b[5] != 1 || b[4] != 1 && b[4] != 2 {
+		return im, false
+	}
+	im.mach = uint64(le.Uint16(b[18:]))
+	if im.mach != machARM && im.mach != machX86 && im.mach != machARM64 {
+		return im, false
+	}
+	wide := b[4] == 2
+	ph, size, count := uint64(le.Uint32(b[28:])), 32, int(le.Uint16(b[44:]))
+	if wide {
+		ph, size, count = le.Uint64(b[32:]), 56, int(le.Uint16(b[56:]))
+	}
+	for i := range min(count, 64) {
+		at := ph + uint64(i*size)
+		if ph > 1<<20 || at+uint64(size) > uint64(len(b)) || len(im.loads) == maxLoads {
+			break
+		}
+		p := b[at:]
+		if le.Uint32(p) != 1 { // PT_LOAD
+			continue
+		}
+		from, v, n, mem, flags := uint64(le.Uint32(p[4:])), uint64(le.Uint32(p[8:])), uint64(le.Uint32(p[16:])), uint64(le.Uint32(p[20:])), le.Uint32(p[24:])
+		if wide {
+			flags, from, v, n, mem = le.Uint32(p[4:]), le.Uint64(p[8:]), le.Uint64(p[16:]), le.Uint64(p[32:]), le.Uint64(p[40:])
+		}
+		if l := (load{off: off + int64(from), n: int64(n), v: v, mem: mem, exec: flags&1 != 0}); n > 0 && from < 1<<32 && l.valid(off, limit) {
+			im.loads = append(im.loads, l)
+		}
+	}
+	im.bounds()
+	return im, len(im.loads) > 0
+}
+
+// valid reports whether l lies in a stream of limit bytes, behind off, and its
+// addresses are sensible.
+func (l *load) valid(off, limit int64) bool {
+	return l.off >= off && l.n > 0 && l.n <= limit && l.off <= limit-l.n && l.v < 1<<47 && l.mem < 1<<40 && l.mem >= uint64(l.n)
+}

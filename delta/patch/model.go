@@ -1,0 +1,242 @@
+package patch
+
+// Binary arithmetic coding with logistic mixing of hashed contexts (M. Mahoney's PAQ
+// is the origin of the method). All of it is integer arithmetic: every machine
+// decodes the same.
+
+// stretchTable is ln(p/(1-p)) in 1/256 for 12-bit p; squashTable its inverse, to 16
+// bits, for -2047..2047.
+var squashTable, stretchTable = logistic()
+
+// logistic makes the tables from 33 points of the curve, 1/2 apart.
+func logistic() (*[4096]int32, *[4096]int32) {
+	points := [33]int32{22, 36, 60, 98, 162, 267, 439, 724, 1179, 1940, 3108, 4971, 7812, 11953, 17625, 24743, 32768,
+		40793, 47911, 53583, 57724, 60565, 62428, 63596, 64357, 64812, 65097, 65269, 65374, 65438, 65476, 65500, 65514}
+	var sq, st [4096]int32
+	for i := range sq {
+		k, w := i>>7, int32(i&127)
+		sq[i] = (points[k]*(128-w) + points[k+1]*w) >> 7
+	}
+	at := 0
+	for p := range st {
+		for at < 4095 && sq[at] < int32(p)*16+8 {
+			at++
+		}
+		st[p] = int32(at) - 2048
+	}
+	return &sq, &st
+}
+
+func squash(x int32) int32 { return squashTable[max(-2047, min(2047, x))+2048] }
+
+// coder is the arithmetic coder; the same calls encode and decode.
+type coder struct {
+	enc    bool
+	lo, hi uint32
+	x      uint32 // decoding: window of the input
+	buf    []byte // output, or input
+	at     int
+}
+
+func newEncoder() *coder { return &coder{enc: true, hi: ^uint32(0)} }
+
+func newDecoder(b []byte) *coder {
+	c := &coder{hi: ^uint32(0), buf: b}
+	for range 4 {
+		c.x = c.x<<8 | c.next()
+	}
+	return c
+}
+
+// next returns the next byte of the input, and zeros behind its end.
+func (c *coder) next() uint32 {
+	c.at++
+	if c.at <= len(c.buf) {
+		return uint32(c.buf[c.at-1])
+	}
+	return 0
+}
+
+// bit codes b, a one with probability p/65536.
+func (c *coder) bit(b int, p int32) int {
+	p = max(24, min(65536-24, p))
+	mid := c.lo + uint32(uint64(c.hi-c.lo)*uint64(p)>>16)
+	if !c.enc {
+		b = 0
+		if c.x <= mid {
+			b = 1
+		}
+	}
+	if b == 1 {
+		c.hi = mid
+	} else {
+		c.lo = mid + 1
+	}
+	for (c.lo^c.hi)>>24 == 0 {
+		if c.enc {
+			c.buf = append(c.buf, byte(c.hi>>24))
+		} else {
+			c.x = c.x<<8 | c.next()
+		}
+		c.lo <<= 8
+		c.hi = c.hi<<8 | 255
+	}
+	return b
+}
+
+// finish ends the output; zeros that a decoder reads anyway are left out.
+func (c *coder) finish() []byte {
+	c.buf = append(c.buf, byte(c.hi>>24))
+	return c.buf
+}
+
+// slot is an adaptive probability: 22 bits of it, and how often it was used.
+type slot uint32
+
+const slotHalf = slot(1 << 31)
+
+// steps are how far a slot moves, by how often it was used, in 1/65536.
+var steps = makeSteps()
+
+func makeSteps() *[1024]int64 {
+	var t [1024]int64
+	for i := range t {
+		t[i] = int64(65536*2) / int64(2*i+3)
+	}
+	return &t
+}
+
+func (s *slot) update(b int, limit uint32) {
+	v := uint32(*s)
+	n, p := v&1023, int64(v>>10)
+	p += (int64(b)*(1<<22-1) - p) * steps[n] >> 16
+	if n < limit {
+		n++
+	}
+	*s = slot(uint32(p)<<10 | n)
+}
+
+func (s *slot) code(c *coder, b int, limit uint32) int {
+	b = c.bit(b, int32(*s>>16))
+	s.update(b, limit)
+	return b
+}
+
+const maxContexts = 10
+
+// contexts codes decisions, each under n contexts.
+type contexts struct {
+	slots   []slot
+	shift   uint
+	n       int
+	weights []int32
+	apm     []uint16
+	limit   uint32
+	base    [maxContexts]uint32
+	x       [2*maxContexts + 1]int32
+}
+
+// newContexts makes a model of 1<<bits slots with sets weight sets and curves of
+// secondary estimation.
+func newContexts(n int, bits uint, sets, curves int, limit uint32) *contexts {
+	return &contexts{n: n, shift: 32 - bits, limit: limit, slots: make([]slot, 1<<bits), weights: make([]int32, sets*(2*n+1)), apm: make([]uint16, curves*33)}
+}
+
+func (m *contexts) reset() {
+	for i := range m.slots {
+		m.slots[i] = slotHalf
+	}
+	for i := range m.weights {
+		m.weights[i] = 65536 * 3 / 10
+	}
+	for i := range m.apm {
+		m.apm[i] = uint16(squash(int32(i%33-16) * 128))
+	}
+}
+
+// point chooses the rows of 16 slots for the contexts in h.
+func (m *contexts) point(h *[maxContexts]uint32, sub uint32) {
+	for i := range m.n {
+		k := (h[i] + sub*0x9E3779B1 + uint32(i)*0x85EBCA6B) * 0x2C1B3C6D
+		k ^= k >> 15
+		m.base[i] = (k * 0x9E3779B1) >> m.shift &^ 15
+	}
+}
+
+// code codes b with the slots at node of the rows.
+func (m *contexts) code(c *coder, b int, node uint32, set, curve int) int {
+	n := m.n
+	w := m.weights[set*(2*n+1):][:2*n+1]
+	x := m.x[:2*n+1]
+	var dot int64
+	for i := range n {
+		v := m.slots[m.base[i]+node]
+		p, u := int32(v>>20), int32(v&1023)
+		s, r := stretchTable[p], (p-2048)/4*min(u, 16)/8
+		if u == 0 {
+			s, r = 0, 0
+		}
+		x[2*i], x[2*i+1] = s, r
+		dot += int64(s)*int64(w[2*i]) + int64(r)*int64(w[2*i+1])
+	}
+	x[2*n] = 256
+	dot += 256 * int64(w[2*n])
+	pm := squash(int32(max(-1<<20, min(1<<20, dot>>16))))
+	y := stretchTable[pm>>4] + 2048
+	a := curve*33 + int(y>>7)
+	f := y & 127
+	pa := (int32(m.apm[a])*(128-f) + int32(m.apm[a+1])*f) >> 7
+	b = c.bit(b, (pm+pa)/2)
+	e := int64(int32(b<<16) - pm)
+	for i := range x {
+		w[i] = max(-1<<24, min(1<<24, w[i]+int32((int64(x[i])*e*14+1<<17)>>18)))
+	}
+	for i := range n {
+		m.slots[m.base[i]+node].update(b, m.limit)
+	}
+	g := int32(b * 65535)
+	m.apm[a] = uint16(int32(m.apm[a]) + (g-int32(m.apm[a]))>>6)
+	m.apm[a+1] = uint16(int32(m.apm[a+1]) + (g-int32(m.apm[a+1]))>>6)
+	return b
+}
+
+// numbers codes integers: their length in unary, the leading bits adaptively.
+type numbers struct{ slots map[uint32]*slot }
+
+func (n *numbers) bit(c *coder, b int, k uint32) int {
+	s := n.slots[k]
+	if s == nil {
+		s = new(slot)
+		*s = slotHalf
+		n.slots[k] = s
+	}
+	return s.code(c, b, 60)
+}
+
+// code codes v, below 1<<48, under context id.
+func (n *numbers) code(c *coder, v uint64, id uint32) uint64 {
+	v++
+	l := 0
+	if c.enc {
+		for v>>uint(l+1) != 0 {
+			n.bit(c, 1, id<<16|uint32(l))
+			l++
+		}
+		n.bit(c, 0, id<<16|uint32(l))
+	} else {
+		for l < 48 && n.bit(c, 0, id<<16|uint32(l)) == 1 {
+			l++
+		}
+	}
+	r := uint64(1)
+	for i := l - 1; i >= 0; i-- {
+		b := int(v >> uint(i) & 1)
+		if i >= l-3 {
+			b = n.bit(c, b, id<<16|1<<15|uint32(l)<<8|uint32(r&7)<<3|uint32(l-i))
+		} else {
+			b = c.bit(b, 32768)
+		}
+		r = r<<1 | uint64(b)
+	}
+	return r - 1
+}

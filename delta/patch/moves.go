@@ -1,0 +1,208 @@
+package patch
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sort"
+)
+
+const (
+	maxCovers = 1 << 18
+	maxIndex  = 1 << 20 // bytes of the index in the patch
+	seenBits  = 16
+)
+
+// run is a cover in the index: new[n:n+l] comes from old[o:o+l].
+type run struct{ n, o, l uint32 }
+
+// moves is the index: where everything went, before any segment says how it differs.
+// It does not change once it is complete.
+type moves struct {
+	runs     []run
+	byOld    []uint32 // runs by their place in the base
+	old, new []image
+}
+
+// code codes the index, for streams of the given sizes.
+func (m *moves) code(c *coder, oldSize, newSize int64) error {
+	n := &numbers{slots: map[uint32]*slot{}}
+	for id, ims := range []*[]image{&m.old, &m.new} {
+		limit := oldSize
+		if id == 1 {
+			limit = newSize
+		}
+		if err := codeImages(c, n, ims, limit); err != nil {
+			return err
+		}
+	}
+	count := n.code(c, uint64(len(m.runs)), 1)
+	if count > maxCovers {
+		return fmt.Errorf("%w: %d covers", ErrCorrupt, count)
+	}
+	if !c.enc {
+		m.runs = make([]run, 0, count)
+	}
+	var pn, po int64
+	for i := range int(count) {
+		var r run
+		if c.enc {
+			r = m.runs[i]
+		}
+		gap := n.code(c, uint64(int64(r.n)-pn), 2)
+		g := uint32(lengthOf(gap))
+		d := int64(r.o) - po
+		u := n.code(c, uint64(d)<<1^uint64(d>>63), 16+min(g, 8))
+		l := n.code(c, uint64(r.l), 4)
+		from := po + int64(u>>1)
+		if u&1 == 1 {
+			from = po - int64(u>>1) - 1
+		}
+		at := pn + int64(gap)
+		if from < 0 || l == 0 || int64(l) > newSize || int64(gap) > newSize || from > oldSize-int64(l) || at > newSize-int64(l) {
+			return fmt.Errorf("%w: cover %d of the index", ErrCorrupt, i)
+		}
+		if !c.enc {
+			m.runs = append(m.runs, run{uint32(at), uint32(from), uint32(l)})
+			if c.at > len(c.buf)+8 {
+				return fmt.Errorf("%w: index is cut short", ErrCorrupt)
+			}
+		}
+		pn, po = at+int64(l), from+int64(l)
+	}
+	m.sort()
+	return nil
+}
+
+// lengthOf returns how many bits v has.
+func lengthOf(v uint64) int {
+	l := 0
+	for ; v > 0; v >>= 1 {
+		l++
+	}
+	return l
+}
+
+func (m *moves) sort() {
+	m.byOld = make([]uint32, len(m.runs))
+	for i := range m.byOld {
+		m.byOld[i] = uint32(i)
+	}
+	slices.SortFunc(m.byOld, func(a, b uint32) int {
+		x, y := m.runs[a], m.runs[b]
+		return cmp.Or(cmp.Compare(x.o, y.o), cmp.Compare(y.l, x.l), cmp.Compare(x.n, y.n))
+	})
+}
+
+// codeImages codes where programs are, and what of them is mapped.
+func codeImages(c *coder, n *numbers, ims *[]image, limit int64) error {
+	count := n.code(c, uint64(len(*ims)), 5)
+	if count > maxImages {
+		return fmt.Errorf("%w: %d programs", ErrCorrupt, count)
+	}
+	if !c.enc {
+		*ims = make([]image, count)
+	}
+	var at int64
+	for i := range *ims {
+		im := &(*ims)[i]
+		step := n.code(c, uint64(im.off-at), 6)
+		im.mach = n.code(c, im.mach, 7)
+		loads := n.code(c, uint64(len(im.loads)), 8)
+		if step > uint64(limit) || loads < 1 || loads > maxLoads {
+			return fmt.Errorf("%w: program %d of the index", ErrCorrupt, i)
+		}
+		im.off = at + int64(step)
+		if !c.enc {
+			im.loads = make([]load, loads)
+		}
+		for k := range im.loads {
+			l := &im.loads[k]
+			l.off = im.off + int64(n.code(c, uint64(l.off-im.off), 9)&(1<<41-1))
+			l.n = int64(n.code(c, uint64(l.n), 10))
+			l.v = n.code(c, l.v, 11)
+			l.mem = n.code(c, l.mem, 12)
+			x := uint64(0)
+			if l.exec {
+				x = 1
+			}
+			l.exec = n.code(c, x, 13) == 1
+			if !l.valid(im.off, limit) {
+				return fmt.Errorf("%w: program %d of the index", ErrCorrupt, i)
+			}
+		}
+		im.bounds()
+		at = im.end
+	}
+	return nil
+}
+
+// mapper answers where the target of a reference in the base went: from the index,
+// and from the targets seen in this segment.
+type mapper struct {
+	m        *moves
+	old, new *image // of the cover at hand
+	shift    uint64 // of addresses that no byte of the stream has
+	keys     [1 << seenBits]uint64
+	values   [1 << seenBits]uint64
+}
+
+func (p *mapper) reset(m *moves) {
+	p.m, p.old, p.new = m, nil, nil
+	clear(p.keys[:])
+}
+
+// enter chooses the programs that a cover is in.
+func (p *mapper) enter(old, new *image) {
+	if old != p.old || new != p.new {
+		p.old, p.new = old, new
+		if old != nil && new != nil {
+			p.shift = new.hi - old.hi
+		}
+	}
+}
+
+func (p *mapper) key(v uint64) (k uint64, i uint64) {
+	k = v<<16 ^ uint64(p.old.off) + 1
+	return k, k * 0x9E3779B97F4A7C15 >> (64 - seenBits)
+}
+
+// to returns the new address of old address v.
+func (p *mapper) to(v uint64) (uint64, bool) {
+	if k, i := p.key(v); p.keys[i] == k {
+		return p.values[i], true
+	}
+	o, ok := p.old.offset(v)
+	if !ok {
+		return v + p.shift, true
+	}
+	rs, by := p.m.runs, p.m.byOld
+	i := sort.Search(len(by), func(i int) bool { return int64(rs[by[i]].o) > o }) - 1
+	best, l := -1, uint32(0)
+	for k := i; k >= 0 && k > i-8; k-- {
+		if r := rs[by[k]]; o < int64(r.o)+int64(r.l) && r.l > l {
+			best, l = k, r.l
+		}
+	}
+	if best < 0 {
+		best = max(i, 0)
+	}
+	if best >= len(by) {
+		return 0, false
+	}
+	r := rs[by[best]]
+	n, _, ok := p.new.addr(o - int64(r.o) + int64(r.n))
+	return n, ok
+}
+
+// learn notes that old address v became n.
+func (p *mapper) learn(v, n uint64) {
+	if was, ok := p.to(v); ok && was == n {
+		return
+	}
+	k, i := p.key(v)
+	p.keys[i], p.values[i] = k, n
+	if _, in := p.old.offset(v); !in && n >= p.new.lo && n < p.new.hi {
+		p.shift = n - v
+	}
+}

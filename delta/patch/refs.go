@@ -1,0 +1,225 @@
+package patch
+
+import "encoding/binary"
+
+// ref is what looks like a reference in the base. A misread one only makes a worse
+// prediction.
+type ref struct {
+	at     int // offset in the buffer
+	target uint64
+	kind   uint8
+	back   int // refLow: how far in front its refPage is
+}
+
+// Kinds of references.
+const (
+	refB26   = iota + 1 // arm64: B, BL
+	refB19              // arm64: B.cond, CBZ, CBNZ
+	refB14              // arm64: TBZ, TBNZ
+	refADR              // arm64: ADR
+	refPage             // arm64: ADRP
+	refLow              // arm64: ADD, LDR or STR with the low 12 bits
+	refRel32            // x86-64: displacement from the end of the field
+	refAbs64            // pointer
+	refAbs32            // pointer
+	refARM              // ARM: B, BL
+	refThumb            // Thumb-2: BL, B.W
+)
+
+func signed(v uint32, bits uint) uint64 { return uint64(int64(int32(v<<(32-bits))) >> (32 - bits)) }
+
+func branch19(w uint32) uint64 { return signed(w>>5, 19) * 4 }
+func pageOf(w uint32) uint64   { return (signed(w>>5, 19)<<2 | uint64(w>>29&3)) }
+
+// refs appends what looks like a reference whose first byte is in b[lo:hi]; b[lo] is
+// at address v. It looks at 40 bytes before and behind, where b has them.
+func (im *image) refs(out []ref, b []byte, lo, hi int, v uint64, exec bool) []ref {
+	hi = min(hi, len(b)-8)
+	switch {
+	case exec && im.mach == machARM64:
+		for i := lo + int(-v&3); i < hi; i += 4 {
+			out = arm64Ref(out, b, i, v+uint64(i-lo))
+		}
+	case exec && im.mach == machX86:
+		for i := max(lo, 2); i < hi; i++ {
+			p, q := b[i-1], b[i-2]
+			if p == 0xe8 || p == 0xe9 || q == 0x0f && p&0xf0 == 0x80 || p&0xc7 == 0x05 {
+				d := binary.LittleEndian.Uint32(b[i:])
+				if t := v + uint64(i-lo) + 4 + signed(d, 32); t >= im.lo && t < im.hi && d != 0 {
+					out = append(out, ref{i, t, refRel32, 0})
+					i += 3
+				}
+			}
+		}
+	case exec && im.mach == machARM:
+		for i := lo + int(-v&1); i < hi; i += 2 {
+			if r, ok := armRef(b, i, v+uint64(i-lo)); ok && r.target >= im.lo && r.target < im.hi {
+				out = append(out, r)
+				i += 2
+			}
+		}
+	case im.mach == machARM:
+		for i := lo + int(-v&3); i < hi; i += 4 {
+			if t := uint64(binary.LittleEndian.Uint32(b[i:])); t >= im.lo+4096 && t < im.hi {
+				out = append(out, ref{i, t, refAbs32, 0})
+			}
+		}
+	default:
+		for i := lo + int(-v&7); i < hi; i += 8 {
+			if t := binary.LittleEndian.Uint64(b[i:]); t >= im.lo+4096 && t < im.hi {
+				out = append(out, ref{i, t, refAbs64, 0})
+			}
+		}
+	}
+	return out
+}
+
+func armRef(b []byte, i int, pc uint64) (ref, bool) {
+	h, l := binary.LittleEndian.Uint16(b[i:]), binary.LittleEndian.Uint16(b[i+2:])
+	if h&0xf800 == 0xf000 && l&0xd000 == 0xd000 {
+		return ref{i, thumbTarget(h, l, pc), refThumb, 0}, true
+	}
+	if pc&3 == 0 && l&0x0e00 == 0x0a00 && l>>12 >= 0xe {
+		return ref{i, pc + 8 + signed(binary.LittleEndian.Uint32(b[i:]), 24)*4, refARM, 0}, true
+	}
+	return ref{}, false
+}
+
+func thumbTarget(h, l uint16, pc uint64) uint64 {
+	s, j1, j2 := uint32(h>>10&1), uint32(l>>13&1), uint32(l>>11&1)
+	return pc + 4 + signed(s<<24|(1^j1^s)<<23|(1^j2^s)<<22|uint32(h&0x3ff)<<12|uint32(l&0x7ff)<<1, 25)
+}
+
+func arm64Ref(out []ref, b []byte, i int, pc uint64) []ref {
+	le := binary.LittleEndian
+	w := le.Uint32(b[i:])
+	switch {
+	case w&0x7c000000 == 0x14000000:
+		return append(out, ref{i, pc + signed(w, 26)*4, refB26, 0})
+	case w&0xff000010 == 0x54000000, w&0x7e000000 == 0x34000000:
+		return append(out, ref{i, pc + branch19(w), refB19, 0})
+	case w&0x7e000000 == 0x36000000:
+		return append(out, ref{i, pc + signed(w>>5, 14)*4, refB14, 0})
+	case w&0x9f000000 == 0x10000000:
+		return append(out, ref{i, pc + pageOf(w), refADR, 0})
+	case w&0x9f000000 == 0x90000000:
+		t := pc&^4095 + pageOf(w)<<12
+		for k := i + 4; k <= i+32 && k+4 <= len(b); k += 4 {
+			if lo, ok := low12(le.Uint32(b[k:]), w&31); ok {
+				t += lo
+				break
+			}
+		}
+		return append(out, ref{i, t, refPage, 0})
+	case w&0xffc00000 == 0x91000000 || w&0x3b000000 == 0x39000000:
+		rn := w >> 5 & 31
+		for k := 4; k <= 32 && i >= k; k += 4 {
+			q := le.Uint32(b[i-k:])
+			if q&0x9f00001f != 0x90000000|rn {
+				continue
+			}
+			if lo, ok := low12(w, rn); ok {
+				out = append(out, ref{i, (pc-uint64(k))&^4095 + pageOf(q)<<12 + lo, refLow, k})
+			}
+			break
+		}
+	}
+	return out
+}
+
+// low12 returns the offset that w adds to register rn.
+func low12(w, rn uint32) (uint64, bool) {
+	if w>>5&31 != rn {
+		return 0, false
+	}
+	if w&0xffc00000 == 0x91000000 {
+		return uint64(w >> 10 & 4095), true
+	}
+	if w&0x3b000000 == 0x39000000 {
+		return uint64(w>>10&4095) << lowShift(w), true
+	}
+	return 0, false
+}
+
+func lowShift(w uint32) uint32 {
+	if w&0xffc00000 == 0x91000000 {
+		return 0
+	}
+	if w&0x04800000 == 0x04800000 {
+		return w>>30 + 4
+	}
+	return w >> 30
+}
+
+// width returns the bytes of the field.
+func (r *ref) width() int {
+	if r.kind == refAbs64 {
+		return 8
+	}
+	return 4
+}
+
+// put writes target t of a reference of r's kind at address pc into e, 8 bytes that
+// hold the base's.
+func (r *ref) put(e []byte, pc, t uint64) {
+	le := binary.LittleEndian
+	w, d := le.Uint32(e), uint32(t-pc)
+	switch r.kind {
+	case refB26:
+		w = w&0xfc000000 | d>>2&0x03ffffff
+	case refB19:
+		w = w&^0x00ffffe0 | d>>2&0x7ffff<<5
+	case refB14:
+		w = w&^0x0007ffe0 | d>>2&0x3fff<<5
+	case refPage, refADR:
+		if r.kind == refPage {
+			d = uint32(t>>12 - pc>>12)
+		}
+		w = w&^0x60ffffe0 | d&3<<29 | d>>2&0x7ffff<<5
+	case refLow:
+		w = w&^0x003ffc00 | uint32(t&4095)>>lowShift(w)&4095<<10
+	case refRel32:
+		w = d - 4
+	case refAbs32:
+		w = uint32(t)
+	case refAbs64:
+		le.PutUint64(e, t)
+		return
+	case refARM:
+		w = w&0xff000000 | (d-8)>>2&0xffffff
+	case refThumb:
+		d -= 4
+		s, i1, i2 := d>>24&1, d>>23&1, d>>22&1
+		w = 0xf000 | s<<10 | d>>12&0x3ff | (w>>16&0xd000|(i1^1^s)<<13|(i2^1^s)<<11|d>>1&0x7ff)<<16
+	}
+	le.PutUint32(e, w)
+}
+
+// read returns the target that out[q:] has, if it is still of r's kind. Kinds whose
+// fields are small are not worth learning from.
+func (r *ref) read(out []byte, q int, pc uint64) (uint64, bool) {
+	le := binary.LittleEndian
+	w := le.Uint32(out[q:])
+	switch r.kind {
+	case refB26:
+		return pc + signed(w, 26)*4, w&0x7c000000 == 0x14000000
+	case refLow:
+		if q < r.back {
+			return 0, false
+		}
+		a := le.Uint32(out[q-r.back:])
+		lo, ok := low12(w, a&31)
+		return (pc-uint64(r.back))&^4095 + pageOf(a)<<12 + lo, ok && a&0x9f000000 == 0x90000000
+	case refRel32:
+		return pc + 4 + signed(w, 32), true
+	case refAbs32:
+		return uint64(w), true
+	case refAbs64:
+		return le.Uint64(out[q:]), true
+	case refARM:
+		return pc + 8 + signed(w, 24)*4, true
+	case refThumb:
+		return thumbTarget(uint16(w), uint16(w>>16), pc), w&0xf800 == 0xf000 && w>>16&0xd000 == 0xd000
+	}
+	return 0, false
+}
