@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -17,16 +18,33 @@ type member struct {
 
 // members returns the connected devices whose profile can be read.
 func (n *Node) members() []member {
+	n.profMu.Lock()
+	defer n.profMu.Unlock()
+	now := make(map[peer.ID]readProfile)
 	var out []member
 	for _, m := range n.sw.Members() {
-		p, err := decodeProfile(m.Profile.Node)
-		if err != nil {
-			n.log.Warn("member with an unreadable profile", "member", m.Name, "err", err)
-			continue
+		r, ok := n.profiles[m.ID]
+		if !ok || !bytes.Equal(r.raw, m.Profile.Node) {
+			p, err := decodeProfile(m.Profile.Node)
+			if err != nil {
+				n.log.Warn("member with an unreadable profile", "member", m.Name, "err", err)
+			}
+			r = readProfile{m.Profile.Node, p}
 		}
-		out = append(out, member{m, p})
+		now[m.ID] = r
+		if r.p != nil {
+			out = append(out, member{m, r.p})
+		}
 	}
+	n.profiles = now
 	return out
+}
+
+// readProfile is a member's profile and the bytes it was read from; p is nil when
+// they cannot be read.
+type readProfile struct {
+	raw []byte
+	p   *profile
 }
 
 func (n *Node) nameOf(id peer.ID) string {
@@ -55,6 +73,14 @@ func (n *Node) announce() {
 		u.fill(&p)
 	}
 	b, err := p.encode()
+	for err == nil && len(b) > maxProfile && len(p.Bases)+len(p.Plan) > 0 {
+		// What does not fit is not told: others plan without it.
+		p.Bases = p.Bases[:len(p.Bases)/2]
+		if len(p.Bases) == 0 {
+			p.Plan = p.Plan[:len(p.Plan)/2]
+		}
+		b, err = p.encode()
+	}
 	if err != nil {
 		n.log.Error("profile not announced", "err", err)
 		return

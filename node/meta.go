@@ -20,6 +20,7 @@ const (
 	metaLimit    = 8 << 20                 // bytes of one metadata file or manifest
 	settleTime   = 1500 * time.Millisecond // before the first look: the others may be there already
 	checkPause   = time.Second             // a look that ended this recently answers for a new one
+	failPause    = 2 * time.Second         // a look that failed this recently speaks for a new one
 	checkTimeout = 2 * time.Minute
 	askTimeout   = 90 * time.Second // of a look that another device makes for us
 	callCheck    = "check"
@@ -37,6 +38,7 @@ type checker struct {
 	busy  *look
 	last  time.Time // end of the last successful look at the origin by this device
 	tried time.Time // end of the last failed one
+	why   error     // of its failure
 }
 
 type look struct {
@@ -116,6 +118,11 @@ func (c *checker) look(ctx context.Context) error {
 		c.mu.Unlock()
 		return nil
 	}
+	if time.Since(c.tried) < failPause {
+		err := c.why
+		c.mu.Unlock()
+		return err
+	}
 	if l := c.busy; l != nil {
 		c.mu.Unlock()
 		select {
@@ -135,7 +142,7 @@ func (c *checker) look(ctx context.Context) error {
 	if l.err == nil {
 		c.last = time.Now()
 	} else {
-		c.tried = time.Now()
+		c.tried, c.why = time.Now(), l.err
 	}
 	c.mu.Unlock()
 	close(l.done)

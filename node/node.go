@@ -52,6 +52,9 @@ type Node struct {
 	checker *checker
 	status  *statusBoard
 
+	profMu   sync.Mutex // guards profiles
+	profiles map[peer.ID]readProfile
+
 	mu       sync.Mutex // guards all below
 	target   *target
 	fresh    bool          // target is what the origin said after this start

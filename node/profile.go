@@ -12,7 +12,8 @@ const (
 	profileVersion = 1
 	maxBases       = 256
 	maxPlan        = 256
-	maxShort       = 256 // bytes of a text
+	maxShort       = 256      // bytes of a text
+	maxProfile     = 15 << 10 // bytes of the whole; the swarm takes 16 KiB
 )
 
 // How far a device gets to the origin.

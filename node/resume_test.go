@@ -57,3 +57,24 @@ func TestSameArtifactOverReleases(t *testing.T) {
 		t.Errorf("after restart: %+v", st)
 	}
 }
+
+// TestAbandonedRelease moves the channel on while a release is on its way.
+func TestAbandonedRelease(t *testing.T) {
+	s := newSite(t, 2<<20)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 12<<20)))
+	a := s.start(s.enroll(nil))
+	go func() { _, _ = a.node.Check(context.Background()) }()
+	a.await("under way", func(st report.Status) bool { return st.Progress != nil && st.Progress.Have > 1<<20 })
+	v2 := noise(2, 2<<20)
+	s.publish("2.0.0", s.write("v2/app.bin", v2))
+	a.await("aware of 2.0.0", func(st report.Status) bool {
+		_, _ = a.node.Check(context.Background())
+		return st.Target == "2.0.0"
+	})
+	a.awaitVersion("2.0.0")
+	a.sees(v2)
+	left, err := filepath.Glob(filepath.Join(a.data, "releases", ".*.partial"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}

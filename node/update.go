@@ -62,6 +62,11 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *u
 	if u.staging, err = n.dir.Staging(m.Version); err != nil {
 		return nil, err
 	}
+	// What was staged for a release that the channel has left behind would take the
+	// space of this one.
+	if err := errors.Join(n.dir.CleanStaging(m.Version), n.paths.cleanPatchesBut(m)); err != nil {
+		return nil, err
+	}
 	if err := n.checkSpace(m, u.staging); err != nil {
 		return nil, err
 	}
@@ -337,12 +342,26 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // cleanPatches removes what is left of patches; none is under way.
-func (p paths) cleanPatches() error {
+func (p paths) cleanPatches() error { return p.cleanPatchesBut(nil) }
+
+// cleanPatchesBut removes all patches but those to m.
+func (p paths) cleanPatchesBut(m *release.Manifest) error {
+	keep := make(map[string]bool)
+	if m != nil {
+		for i := range m.Artifacts {
+			for _, q := range m.Artifacts[i].Patches {
+				keep[filepath.Base(p.patch(q.Sum))] = true
+			}
+		}
+	}
 	es, err := os.ReadDir(p.state("patches"))
 	if err != nil {
 		return fmt.Errorf("node: read patches: %w", err)
 	}
 	for _, e := range es {
+		if keep[e.Name()] {
+			continue
+		}
 		err = errors.Join(err, os.Remove(filepath.Join(p.state("patches"), e.Name())))
 	}
 	return err

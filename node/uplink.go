@@ -19,6 +19,7 @@ import (
 const (
 	stallAlone   = 3 * time.Second  // nobody rebuilds and nothing comes: bring it by chunks
 	stallWorking = 30 * time.Second // somebody says it rebuilds, and nothing comes
+	windowLook   = 5 * time.Second  // how often an open window is looked at
 	replanBytes  = 512 << 10        // so much was brought by others: fetch only what is still missing
 )
 
@@ -69,10 +70,19 @@ func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err 
 	held, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		select {
-		case <-t.Lost():
-			cancel()
-		case <-held.Done():
+		for {
+			select {
+			case <-t.Lost():
+				cancel()
+				return
+			case <-held.Done():
+				return
+			case <-time.After(windowLook):
+				if !u.n.windows.Open(time.Now()) {
+					cancel()
+					return
+				}
+			}
 		}
 	})
 	err = u.bring(held, t.Epoch())
@@ -167,6 +177,11 @@ func (u *update) plan(ctx context.Context) ([]choice, error) {
 		bases[b] = true
 	}
 	for _, m := range u.n.members() {
+		// A device that wants another release will not rebuild this one; one with
+		// older metadata has yet to learn of it.
+		if m.profile.Target != u.digest && m.profile.Meta >= u.n.trust.Version() {
+			continue
+		}
 		for _, b := range m.profile.Bases {
 			bases[b] = true
 		}

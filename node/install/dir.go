@@ -273,14 +273,22 @@ func (d *Dir) Prune(keep int) (gone []string, err error) {
 		}
 		gone = append(gone, v)
 	}
-	es, e := os.ReadDir(filepath.Join(d.data, releasesDir))
-	err = errors.Join(err, e)
+	return gone, errors.Join(err, d.CleanStaging(""))
+}
+
+// CleanStaging removes what was staged for other versions than keep.
+func (d *Dir) CleanStaging(keep string) error {
+	es, err := os.ReadDir(filepath.Join(d.data, releasesDir))
+	if err != nil {
+		return fmt.Errorf("install: read releases: %w", err)
+	}
 	for _, e := range es {
-		if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), partial) {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(d.data, releasesDir, e.Name())))
+		p := filepath.Join(d.data, releasesDir, e.Name())
+		if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), partial) && p != d.partialPath(keep) {
+			err = errors.Join(err, os.RemoveAll(p))
 		}
 	}
-	return gone, err
+	return err
 }
 
 // remove deletes a release; it loses its name first, so that half of one is never
