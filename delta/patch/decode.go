@@ -52,7 +52,7 @@ func (h *header) info(head int64) Info {
 		case kindPlain:
 			si.Kind = "plain"
 			in.Work += s.size
-			in.Memory = max(in.Memory, extra+s.size*9/4+s.payload+1<<20)
+			in.Memory = max(in.Memory, extra+s.size*9/4+s.payload)
 		case kindDense:
 			si.Kind = "dense"
 			in.Work += denseWork * s.size

@@ -12,12 +12,12 @@ const (
 	windowLen = 2 << 20 // bytes of the base that literals may be matched with
 	denseRun  = 64 << 10
 	margin    = 64
-	tableBits = 19
+	tableBits = 18
 )
 
 // denseMemory is what a denseCoder and the covers of an index take, in bytes, apart
 // from output and payload.
-const denseMemory = 16 << 20
+const denseMemory = 17 << 20
 
 // denseCoder codes dense segments. One serves many segments, one at a time.
 type denseCoder struct {
@@ -45,10 +45,10 @@ type denseCoder struct {
 
 func newDenseCoder(src Source) *denseCoder {
 	d := &denseCoder{src: src, baseSize: src.Size()}
-	d.word = newContexts(7, 18, 256, 1024, 250)
-	d.hit = newContexts(7, 18, 256, 1024, 60)
-	d.miss = newContexts(10, 19, 1024, 256, 30)
-	d.gap = newContexts(7, 19, 1024, 1024, 30)
+	d.word = newContexts(7, 18, 1, 256, 1024, 250)
+	d.hit = newContexts(7, 18, 1, 256, 1024, 60)
+	d.miss = newContexts(10, 20, 16, 1024, 256, 30)
+	d.gap = newContexts(7, 19, 16, 1024, 1024, 30)
 	d.table = make([]int32, 1<<tableBits)
 	d.buf = make([]byte, denseRun+2*margin)
 	d.pred = make([]byte, denseRun+margin)
@@ -380,7 +380,7 @@ func (d *denseCoder) unit(b []byte, p part, k, n int) {
 	d.h = [maxContexts]uint32{mix3(1, ws&0xff, moved, uint32(n)), mix3(2, ow, moved, 0), mix3(3, kind, ws&7, moved), mix3(4, d4, d8, moved),
 		mix3(5, d.last4(), pw, 0), mix3(6, ow>>24, ws&15, d4), mix3(7, ow&0xffff, ow>>26, ws&3)}
 	d.word.point(&d.h, 0)
-	same = d.word.code(d.c, same, 1, int(ws&31|moved<<5|uint32(n&3)<<6), int(ws&511|moved<<9))
+	same = d.word.code(d.c, same, 0, int(ws&31|moved<<5|uint32(n&3)<<6), int(ws&511|moved<<9))
 	d.words = d.words<<1 | uint32(1-same)
 	if same == 1 {
 		for _, x := range pred {
@@ -426,7 +426,7 @@ func (d *denseCoder) byte(b []byte, p part, k, x int, ow uint32, must bool) byte
 		if x == int(e) {
 			hit = 1
 		}
-		hit = d.hit.code(d.c, hit, 1, int(hs&63|ph<<6), int(hs&255|ph<<8))
+		hit = d.hit.code(d.c, hit, 0, int(hs&63|ph<<6), int(hs&255|ph<<8))
 		d.hist = hs<<1 | uint32(1-hit)
 		if hit == 1 {
 			return byte(e)

@@ -11,7 +11,7 @@ type cover struct{ n, o, l int }
 
 const (
 	seedLen  = 8  // bytes that a seed has in common at least
-	chainMax = 24 // candidates looked at for one seed
+	chainMax = 96 // candidates looked at for one seed
 	wellLong = 1 << 12
 )
 

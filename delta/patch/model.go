@@ -128,6 +128,7 @@ const maxContexts = 10
 type contexts struct {
 	slots   []slot
 	shift   uint
+	row     uint32 // slots of a row, less one
 	n       int
 	weights []int32
 	apm     []uint16
@@ -136,10 +137,10 @@ type contexts struct {
 	x       [2*maxContexts + 1]int32
 }
 
-// newContexts makes a model of 1<<bits slots with sets weight sets and curves of
-// secondary estimation.
-func newContexts(n int, bits uint, sets, curves int, limit uint32) *contexts {
-	return &contexts{n: n, shift: 32 - bits, limit: limit, slots: make([]slot, 1<<bits), weights: make([]int32, sets*(2*n+1)), apm: make([]uint16, curves*33)}
+// newContexts makes a model of 1<<bits slots in rows, with sets weight sets and curves
+// of secondary estimation.
+func newContexts(n int, bits uint, row uint32, sets, curves int, limit uint32) *contexts {
+	return &contexts{n: n, row: row - 1, shift: 32 - bits, limit: limit, slots: make([]slot, 1<<bits), weights: make([]int32, sets*(2*n+1)), apm: make([]uint16, curves*33)}
 }
 
 func (m *contexts) reset() {
@@ -154,12 +155,12 @@ func (m *contexts) reset() {
 	}
 }
 
-// point chooses the rows of 16 slots for the contexts in h.
+// point chooses the rows for the contexts in h.
 func (m *contexts) point(h *[maxContexts]uint32, sub uint32) {
 	for i := range m.n {
 		k := (h[i] + sub*0x9E3779B1 + uint32(i)*0x85EBCA6B) * 0x2C1B3C6D
 		k ^= k >> 15
-		m.base[i] = (k * 0x9E3779B1) >> m.shift &^ 15
+		m.base[i] = (k * 0x9E3779B1) >> m.shift &^ m.row
 	}
 }
 
