@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"updraft/delta"
+	"updraft/delta/patch"
 	"updraft/delta/release"
 	"updraft/node"
 	"updraft/node/fleet"
@@ -63,7 +64,8 @@ func (s *site) publish(version string, in ...delta.Input) *release.Manifest {
 	s.t.Helper()
 	m, err := s.fleet.Publish(context.Background(), fleet.PublishOptions{Channel: "stable", Version: version}, func(ctx context.Context, j fleet.Job) (*release.Manifest, error) {
 		m, _, err := delta.Build(ctx, in, delta.BuildOptions{Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version,
-			Types: j.Types, Sequence: j.Sequence, Created: j.Created, Previous: j.Previous, Deltas: 3, Scratch: j.Scratch})
+			Types: j.Types, Sequence: j.Sequence, Created: j.Created, Previous: j.Previous, Deltas: 3, Scratch: j.Scratch,
+			Patch: patch.Options{Profile: patch.Plain}})
 		return m, err
 	})
 	if err != nil {

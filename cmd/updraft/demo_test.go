@@ -28,6 +28,9 @@ func quietTemp(t *testing.T) {
 // TestDemo runs the demonstration with few devices: real processes, multicast and
 // a shaped origin, counted in bytes.
 func TestDemo(t *testing.T) {
+	if underRace {
+		t.Skip("nine processes under the race detector are too slow to be measured; runs without it")
+	}
 	if testing.Short() {
 		t.Skip("runs many processes")
 	}

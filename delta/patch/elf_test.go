@@ -93,6 +93,9 @@ func elfHeader(b []byte, mach uint16, text int) {
 // TestPrograms moves functions: references to them must cost next to nothing, alone
 // and inside of a stream of other things.
 func TestPrograms(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	gone := map[int]bool{7: true, 90: true, 201: true, 202: true, 333: true}
 	for _, mach := range []uint16{183, 62, 40} {
 		t.Run(fmt.Sprint(mach), func(t *testing.T) {
@@ -115,6 +118,9 @@ func TestPrograms(t *testing.T) {
 
 // Headers that lie must do no more than cost bytes.
 func TestBrokenPrograms(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(32, 32))
 	for i := range 60 {
 		mach := []uint16{183, 62, 40}[i%3]

@@ -92,8 +92,11 @@ func edit(r *rand.Rand, b []byte, count int) []byte {
 }
 
 func TestRoundTrip(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(1, 2))
-	big, words := random(r, 3<<20), text(r, 300<<10)
+	big, words := random(r, 3<<20), text(r, 100<<10)
 	sparse := make([]byte, 2<<20)
 	copy(sparse[1<<20:], "in the middle")
 	for _, c := range []struct {
@@ -126,18 +129,24 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestRandomEdits(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		old := text(r, r.IntN(200<<10))
+		old := text(r, r.IntN(40<<10))
 		if seed%2 == 0 {
-			old = random(r, r.IntN(200<<10))
+			old = random(r, r.IntN(40<<10))
 		}
-		create(t, old, edit(r, old, r.IntN(60)), patch.Options{SegmentSize: 1 + r.IntN(100<<10)})
+		create(t, old, edit(r, old, r.IntN(60)), patch.Options{SegmentSize: 1<<10 + r.IntN(30<<10)})
 	}
 }
 
 // Little must cost little: that is what patches are for.
 func TestSizes(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(4, 4))
 	old := random(r, 8<<20)
 	one := bytes.Clone(old)
@@ -184,6 +193,9 @@ func TestWrongBase(t *testing.T) {
 }
 
 func TestFlippedBytes(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(7, 7))
 	old := text(r, 16<<10)
 	p := create(t, old, edit(r, old, 12), patch.Options{SegmentSize: 8 << 10})
@@ -234,6 +246,9 @@ func (f *failing) Write(b []byte) (int, error) {
 }
 
 func TestBrokenEnds(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(8, 8))
 	old := text(r, 256<<10)
 	fresh := edit(r, old, 50)
@@ -383,6 +398,9 @@ func allocated(fn func()) uint64 {
 
 // TestMemory bounds all that a decoder ever allocates, garbage included.
 func TestMemory(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(12, 12))
 	old := append(text(r, 6<<20), random(r, 6<<20)...)
 	p := create(t, old, edit(r, old, 100), patch.Options{})
