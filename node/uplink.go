@@ -17,10 +17,10 @@ import (
 
 // Patience of the uplink work.
 const (
-	stallAlone   = 3 * time.Second  // nobody rebuilds and nothing comes: bring it by chunks
-	stallWorking = 30 * time.Second // somebody says it rebuilds, and nothing comes
-	windowLook   = 5 * time.Second  // how often an open window is looked at
-	replanBytes  = 512 << 10        // so much was brought by others: fetch only what is still missing
+	stallAlone   = 3 * time.Second // nobody rebuilds and nothing comes: bring it by chunks
+	stallWorking = time.Minute     // somebody says it rebuilds, and nothing comes
+	windowLook   = 5 * time.Second // how often an open window is looked at
+	replanBytes  = 512 << 10       // so much was brought by others: fetch only what is still missing
 )
 
 // obtain works the uplink until everything of the update is here, whenever this
@@ -119,7 +119,7 @@ func (u *update) watch(ctx context.Context) bool {
 func (u *update) mark() int64 {
 	var sum int64
 	for _, a := range u.arts {
-		sum += a.progress()
+		sum += a.progress() + a.written.Load()
 		have, _ := u.n.sw.Progress(indexID(a.art))
 		sum += int64(have)
 	}
