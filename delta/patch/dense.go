@@ -78,6 +78,7 @@ func (d *denseCoder) segment(c *coder, m *moves, at, size int64, fresh, out []by
 			break
 		}
 		d.literals(lo - at)
+		d.mp.here = r
 		if err := d.cover(lo, int64(r.o)+lo-int64(r.n), hi-lo); err != nil {
 			return nil, err
 		}

@@ -142,6 +142,7 @@ func codeImages(c *coder, n *numbers, ims *[]image, limit int64) error {
 type mapper struct {
 	m        *moves
 	old, new *image // of the cover at hand
+	here     run    // the cover at hand
 	shift    uint64 // of addresses that no byte of the stream has
 	keys     [1 << seenBits]uint64
 	values   [1 << seenBits]uint64
@@ -175,6 +176,10 @@ func (p *mapper) to(v uint64) (uint64, bool) {
 	o, ok := p.old.offset(v)
 	if !ok {
 		return v + p.shift, true
+	}
+	if c := p.here; o >= int64(c.o) && o < int64(c.o)+int64(c.l) {
+		n, _, ok := p.new.addr(o - int64(c.o) + int64(c.n))
+		return n, ok
 	}
 	rs, by := p.m.runs, p.m.byOld
 	i := sort.Search(len(by), func(i int) bool { return int64(rs[by[i]].o) > o }) - 1
