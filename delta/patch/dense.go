@@ -1,10 +1,8 @@
 package patch
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
-	"slices"
 )
 
 const (
@@ -25,10 +23,10 @@ type denseCoder struct {
 	src      Source // the base
 	baseSize int64
 	mp       mapper
-	blocks   [1 << 12]slot
+	changes  changes
 
-	word, hit, miss, gap *contexts
-	h                    [maxContexts]uint32
+	blocks, word, other, hit, miss, gap *predictor
+	h                                   [maxWays]uint32
 
 	out    []byte // what is coded of the segment
 	fresh  []byte // encoding: the segment
@@ -40,17 +38,21 @@ type denseCoder struct {
 	table    []int32 // match model: by hash of 6 bytes, place in window, then out
 	mat, mln int
 	// Misses so far, the last one lowest: of bytes, words, blocks.
-	hist, words, dirty uint32
+	hist, words, dirty, others uint32
+	begun                      int64 // bytes of the cover that are coded
+	units                      []unit
 }
 
 func newDenseCoder(src Source) *denseCoder {
 	d := &denseCoder{src: src, baseSize: src.Size()}
-	d.word = newContexts(7, 18, 1, 256, 1024, 250)
-	d.hit = newContexts(7, 18, 1, 256, 1024, 60)
-	d.miss = newContexts(10, 20, 16, 1024, 256, 30)
-	d.gap = newContexts(7, 19, 16, 1024, 1024, 30)
+	d.blocks = newPredictor(8, 16, 128, 256, 250)
+	d.word = newPredictor(8, 18, 256, 1024, 250)
+	d.other = newPredictor(4, 14, 64, 64, 250)
+	d.hit = newPredictor(7, 18, 256, 1024, 60)
+	d.miss = newPredictor(10, 20, 1024, 256, 30)
+	d.gap = newPredictor(7, 19, 1024, 1024, 30)
 	d.table = make([]int32, 1<<tableBits)
-	d.buf = make([]byte, denseRun+2*margin)
+	d.buf = make([]byte, denseRun+2*margin+8)
 	d.pred = make([]byte, denseRun+margin)
 	return d
 }
@@ -60,12 +62,11 @@ func newDenseCoder(src Source) *denseCoder {
 func (d *denseCoder) segment(c *coder, m *moves, at, size int64, fresh, out []byte) ([]byte, error) {
 	d.c, d.fresh, d.out = c, fresh, out[:0]
 	d.hist, d.words, d.dirty, d.mat, d.mln = 0, 0, 0, 0, 0
-	for _, s := range []*contexts{d.word, d.hit, d.miss, d.gap} {
+	for _, s := range []*predictor{d.blocks, d.word, d.other, d.hit, d.miss, d.gap} {
 		s.reset()
 	}
-	for i := range d.blocks {
-		d.blocks[i] = slotHalf
-	}
+	d.changes = changes{}
+	d.others = 0
 	clear(d.table)
 	d.mp.reset(m)
 	first := searchRuns(m.runs, at)
@@ -218,7 +219,7 @@ func (d *denseCoder) literals(to int64) {
 		e, w := d.expect(), d.last4()
 		ml := min(uint32(d.mln), 32)
 		n := uint32(len(d.out))
-		d.h = [maxContexts]uint32{mix3(1, w&0xff, 0, 0), mix3(2, w&0xffff, 0, 0), mix3(3, w&0xffffff, 0, 0), mix3(4, w, 0, 0),
+		d.h = [maxWays]uint32{mix3(1, w&0xff, 0, 0), mix3(2, w&0xffff, 0, 0), mix3(3, w&0xffffff, 0, 0), mix3(4, w, 0, 0),
 			mix3(5, w, d.last(5), d.last(6)), mix3(6, e, ml, 0), mix3(7, w>>24, d.last(8), n&3)}
 		set := 0
 		if e < 256 {
@@ -228,217 +229,8 @@ func (d *denseCoder) literals(to int64) {
 		if d.c.enc {
 			b = int(d.fresh[len(d.out)])
 		}
-		d.push(d.symbol(d.gap, b, set<<8, set<<8))
+		d.push(d.gap.byte(d.c, &d.h, b, set<<8, set<<8))
 	}
-}
-
-// symbol codes a byte, bit by bit from the highest.
-func (d *denseCoder) symbol(m *contexts, b, set, curve int) byte {
-	m.point(&d.h, 0)
-	k := 1
-	for i := 7; i >= 4; i-- {
-		k = k<<1 | m.code(d.c, b>>i&1, uint32(k), set+k, curve+k)
-	}
-	m.point(&d.h, uint32(k))
-	node := 1
-	for i := 3; i >= 0; i-- {
-		bit := m.code(d.c, b>>i&1, uint32(node), set+k, curve+k)
-		node, k = node<<1|bit, k<<1|bit
-	}
-	return byte(k)
-}
-
-// part is part of a cover: b[lo:hi] of the base's bytes in d.buf, predicted in d.pred.
-type part struct {
-	lo, hi int
-	addr   uint64 // of b[lo] in the new program, or its offset
-}
-
-// cover codes n bytes at offset at of the output that come from offset from of the
-// base.
-func (d *denseCoder) cover(at, from, n int64) error {
-	d.hist, d.words, d.dirty = 0, 0, 0
-	for n > 0 {
-		old, new := findImage(d.mp.m.old, from), findImage(d.mp.m.new, at)
-		d.mp.enter(old, new)
-		l := min(n, denseRun, edge(d.mp.m.old, old, from), edge(d.mp.m.new, new, at))
-		lo := min(from, margin)
-		end := min(from+l+margin, d.baseSize)
-		b := d.buf[:end-from+lo]
-		if err := readFull(d.src, b, from-lo); err != nil {
-			return err
-		}
-		d.pred = d.pred[:l+8]
-		clear(d.pred[l:])
-		copy(d.pred[:l], b[lo:])
-		d.part(b, part{int(lo), int(lo + l), 0}, at, from, old, new)
-		at, from, n = at+l, from+l, n-l
-	}
-	return nil
-}
-
-// edge returns how far it is from off, in im or in none, to where a program or what is
-// mapped of it begins or ends; 1 at least.
-func edge(ims []image, im *image, off int64) int64 {
-	d := int64(1) << 40
-	if im == nil {
-		i, _ := slices.BinarySearchFunc(ims, off, func(im image, off int64) int { return cmp.Compare(im.off, off) })
-		if i < len(ims) && ims[i].off > off {
-			d = ims[i].off - off
-		}
-		return d
-	}
-	for i := range im.loads {
-		if l := &im.loads[i]; off < l.off {
-			d = min(d, l.off-off)
-		} else if off < l.off+l.n {
-			d = min(d, l.off+l.n-off)
-		}
-	}
-	return d
-}
-
-// part codes the part p of a cover, from b.
-func (d *denseCoder) part(b []byte, p part, at, from int64, old, new *image) {
-	var va uint64
-	exec, known := false, false
-	if old != nil && new != nil {
-		va, exec, known = old.addr(from)
-		var ok bool
-		p.addr, _, ok = new.addr(at)
-		known = known && ok
-	}
-	if !known {
-		p.addr = uint64(at)
-	}
-	for k := p.lo; k < p.hi; k += blockLen {
-		e := min(k+blockLen, p.hi)
-		d.refs = d.refs[:0]
-		if known {
-			d.refs = old.refs(d.refs, b, k, e, va+uint64(k-p.lo), exec)
-			for i := range d.refs {
-				r := &d.refs[i]
-				if t, ok := d.mp.to(r.target); ok && r.at < p.hi {
-					r.put(d.pred[r.at-p.lo:], p.addr+uint64(r.at-p.lo), t)
-				}
-			}
-		}
-		d.block(b, p, k, e)
-		for i := range d.refs {
-			r := &d.refs[i]
-			q := len(d.out) - (e - r.at)
-			if q >= 0 && q+r.width() <= len(d.out) {
-				if t, ok := r.read(d.out, q, p.addr+uint64(r.at-p.lo)); ok {
-					d.mp.learn(r.target, t)
-				}
-			}
-		}
-	}
-}
-
-// block codes b[k:e].
-func (d *denseCoder) block(b []byte, p part, k, e int) {
-	pred := d.pred[k-p.lo : e-p.lo]
-	same := 0
-	if d.c.enc && string(pred) == string(d.fresh[len(d.out):len(d.out)+len(pred)]) {
-		same = 1
-	}
-	same = d.blocks[d.dirty&0xfff].code(d.c, same, 250)
-	d.dirty = d.dirty<<1 | uint32(1-same)
-	if same == 1 {
-		d.out = append(d.out, pred...)
-		d.words, d.hist, d.mln = 0, 0, 0
-		return
-	}
-	for k < e {
-		n := min(4-int(p.addr+uint64(k-p.lo))&3, e-k)
-		d.unit(b, p, k, n)
-		k += n
-	}
-}
-
-// unit codes b[k:k+n], which lies within an aligned word.
-func (d *denseCoder) unit(b []byte, p part, k, n int) {
-	pred := d.pred[k-p.lo : k-p.lo+n]
-	same := 0
-	if d.c.enc && string(pred) == string(d.fresh[len(d.out):len(d.out)+n]) {
-		same = 1
-	}
-	var ow, pw uint32
-	if k+4 <= len(b) {
-		ow = binary.LittleEndian.Uint32(b[k:])
-	}
-	for i, x := range pred {
-		pw |= uint32(x) << (8 * i)
-	}
-	moved := uint32(0)
-	if string(b[k:k+n]) != string(pred) {
-		moved = 1
-	}
-	d4, d8 := d.diff(b, k, 4), d.diff(b, k, 8)
-	kind := ow>>24<<8 | ow&0xff
-	ws := d.words
-	d.h = [maxContexts]uint32{mix3(1, ws&0xff, moved, uint32(n)), mix3(2, ow, moved, 0), mix3(3, kind, ws&7, moved), mix3(4, d4, d8, moved),
-		mix3(5, d.last4(), pw, 0), mix3(6, ow>>24, ws&15, d4), mix3(7, ow&0xffff, ow>>26, ws&3)}
-	d.word.point(&d.h, 0)
-	same = d.word.code(d.c, same, 0, int(ws&31|moved<<5|uint32(n&3)<<6), int(ws&511|moved<<9))
-	d.words = d.words<<1 | uint32(1-same)
-	if same == 1 {
-		for _, x := range pred {
-			d.push(x)
-		}
-		return
-	}
-	missed := false
-	for i := range n {
-		x, must := 0, i == n-1 && !missed
-		if d.c.enc {
-			x = int(d.fresh[len(d.out)])
-		}
-		y := d.byte(b, p, k+i, x, ow, must)
-		missed = missed || y != d.pred[k+i-p.lo]
-		d.push(y)
-	}
-}
-
-// diff returns the difference to the base q bytes in front of b[k].
-func (d *denseCoder) diff(b []byte, k, q int) uint32 {
-	if q > k || q > len(d.out) {
-		return 256
-	}
-	return uint32(d.out[len(d.out)-q] - b[k-q])
-}
-
-// byte codes one byte, for b[k], of a word whose prediction is wrong; must says that
-// this byte's is.
-func (d *denseCoder) byte(b []byte, p part, k, x int, ow uint32, must bool) byte {
-	e := uint32(d.pred[k-p.lo])
-	ph := uint32(p.addr+uint64(k-p.lo)) & 3
-	w := d.last4()
-	d4, d8, d1 := d.diff(b, k, 4), d.diff(b, k, 8), d.diff(b, k, 1)
-	nw := w & (1<<(8*ph) - 1)
-	hs := d.hist
-	if !must {
-		d2 := d.diff(b, k, 2)
-		d.h = [maxContexts]uint32{mix3(1, hs&255, ph, 0), mix3(2, ow, nw, ph), mix3(3, e, ph, hs&7), mix3(4, d4, d8, ph),
-			mix3(5, w&0xff, e, uint32(b[min(k+1, len(b)-1)])), mix3(6, d1<<9|d2, hs&15, ph), mix3(7, ow>>24, e, hs&3|ph<<2)}
-		d.hit.point(&d.h, 0)
-		hit := 0
-		if x == int(e) {
-			hit = 1
-		}
-		hit = d.hit.code(d.c, hit, 0, int(hs&63|ph<<6), int(hs&255|ph<<8))
-		d.hist = hs<<1 | uint32(1-hit)
-		if hit == 1 {
-			return byte(e)
-		}
-	} else {
-		d.hist = hs<<1 | 1
-	}
-	m := d.expect()
-	d.h = [maxContexts]uint32{mix3(1, e, ph, 0), mix3(2, ow, nw, ph), mix3(3, (e+d4)&255, ph, 0), mix3(4, (uint32(b[k])+d8)&255, ph, 0),
-		mix3(5, e, w&0xffff, 0), mix3(6, e, d1, ph), mix3(7, w&0xffffff, 0, 0), mix3(8, m, min(uint32(d.mln), 15), 0), mix3(9, d4, e, d8), mix3(10, w&0xff, w>>24, ph)}
-	return d.symbol(d.miss, x, int(ph)<<8, 0)
 }
 
 // readFull reads all of b from the base.

@@ -122,82 +122,143 @@ func (s *slot) code(c *coder, b int, limit uint32) int {
 	return b
 }
 
-const maxContexts = 10
+// maxWays is the most contexts that a decision is coded under.
+const maxWays = 10
 
-// contexts codes decisions, each under n contexts.
-type contexts struct {
+// predictor codes decisions of one kind, each under several contexts: every context
+// has a slot for it; their answers are mixed by weights.
+type predictor struct {
+	ways    int
 	slots   []slot
 	shift   uint
-	row     uint32 // slots of a row, less one
-	n       int
-	weights []int32
-	apm     []uint16
 	limit   uint32
-	base    [maxContexts]uint32
-	x       [2*maxContexts + 1]int32
+	cell    [maxWays]*slot // of the decision at hand
+	rows    [maxWays]*[16]slot
+	weights [][2*maxWays + 1]int32
+	curves  [][33]uint16
+	x       [2*maxWays + 1]int32
 }
 
-// newContexts makes a model of 1<<bits slots in rows, with sets weight sets and curves
-// of secondary estimation.
-func newContexts(n int, bits uint, row uint32, sets, curves int, limit uint32) *contexts {
-	return &contexts{n: n, row: row - 1, shift: 32 - bits, limit: limit, slots: make([]slot, 1<<bits), weights: make([]int32, sets*(2*n+1)), apm: make([]uint16, curves*33)}
+// newPredictor makes a predictor with 1<<bits slots, sets sets of weights and curves
+// curves of secondary estimation; slots adapt by 1/limit in the end.
+func newPredictor(ways int, bits uint, sets, curves int, limit uint32) *predictor {
+	return &predictor{ways: ways, shift: 32 - bits, limit: limit, slots: make([]slot, 1<<bits),
+		weights: make([][2*maxWays + 1]int32, sets), curves: make([][33]uint16, curves)}
 }
 
-func (m *contexts) reset() {
+func (m *predictor) reset() {
 	for i := range m.slots {
 		m.slots[i] = slotHalf
 	}
 	for i := range m.weights {
-		m.weights[i] = 65536 * 3 / 10
-	}
-	for i := range m.apm {
-		m.apm[i] = uint16(squash(int32(i%33-16) * 128))
-	}
-}
-
-// point chooses the rows for the contexts in h.
-func (m *contexts) point(h *[maxContexts]uint32, sub uint32) {
-	for i := range m.n {
-		k := (h[i] + sub*0x9E3779B1 + uint32(i)*0x85EBCA6B) * 0x2C1B3C6D
-		k ^= k >> 15
-		m.base[i] = (k * 0x9E3779B1) >> m.shift &^ m.row
-	}
-}
-
-// code codes b with the slots at node of the rows.
-func (m *contexts) code(c *coder, b int, node uint32, set, curve int) int {
-	n := m.n
-	w := m.weights[set*(2*n+1):][:2*n+1]
-	x := m.x[:2*n+1]
-	var dot int64
-	for i := range n {
-		v := m.slots[m.base[i]+node]
-		p, u := int32(v>>20), int32(v&1023)
-		s, r := stretchTable[p], (p-2048)/4*min(u, 16)/8
-		if u == 0 {
-			s, r = 0, 0
+		for k := range m.weights[i] {
+			m.weights[i][k] = 65536 * 3 / 10
 		}
-		x[2*i], x[2*i+1] = s, r
-		dot += int64(s)*int64(w[2*i]) + int64(r)*int64(w[2*i+1])
 	}
-	x[2*n] = 256
-	dot += 256 * int64(w[2*n])
+	for i := range m.curves {
+		for k := range m.curves[i] {
+			m.curves[i][k] = uint16(squash(int32(k-16) * 128))
+		}
+	}
+}
+
+// scatter spreads hash h of context i over 32 bits.
+func scatter(h uint32, i int) uint32 {
+	k := (h + uint32(i)*0x85EBCA6B) * 0x2C1B3C6D
+	return (k ^ k>>15) * 0x9E3779B1
+}
+
+// choose takes one slot for each context of h.
+func (m *predictor) choose(h *[maxWays]uint32) {
+	for i := range m.ways {
+		m.cell[i] = &m.slots[scatter(h[i], i)>>m.shift]
+	}
+}
+
+// open takes a row of 15 slots for each context of h. The first of the 16 in a row
+// holds a tag: a row that another context has used starts afresh.
+func (m *predictor) open(h *[maxWays]uint32, sub uint32) {
+	for i := range m.ways {
+		k := scatter(h[i]+sub*0x9E3779B1, i)
+		at := k >> m.shift &^ 15
+		tag := slot(k<<10 | 1)
+		row := (*[16]slot)(m.slots[at:])
+		if row[0] != tag {
+			other := (*[16]slot)(m.slots[at^16:])
+			switch {
+			case other[0] == tag:
+				row = other
+			default:
+				if other[1]&1023 < row[1]&1023 {
+					row = other
+				}
+				row[0] = tag
+				for j := 1; j < 16; j++ {
+					row[j] = slotHalf
+				}
+			}
+		}
+		m.rows[i] = row
+	}
+}
+
+// byte codes x bit by bit from the highest, with the contexts in h; set and curve
+// are the first of 256 each.
+func (m *predictor) byte(c *coder, h *[maxWays]uint32, x, set, curve int) byte {
+	m.open(h, 0)
+	k := 1
+	for i := 7; i >= 4; i-- {
+		for w := range m.ways {
+			m.cell[w] = &m.rows[w][k&15]
+		}
+		k = k<<1 | m.code(c, x>>i&1, set+k, curve+k)
+	}
+	m.open(h, uint32(k))
+	node := 1
+	for i := 3; i >= 0; i-- {
+		for w := range m.ways {
+			m.cell[w] = &m.rows[w][node&15]
+		}
+		bit := m.code(c, x>>i&1, set+k, curve+k)
+		node, k = node<<1|bit, k<<1|bit
+	}
+	return byte(k)
+}
+
+// code codes b with the slots in m.cell.
+func (m *predictor) code(c *coder, b int, set, curve int) int {
+	n := m.ways
+	w, x, cell := &m.weights[set], &m.x, m.cell[:n]
+	dot := int64(w[2*maxWays]) << 8
+	for i, s := range cell {
+		v := *s
+		p, u := int32(v>>20), min(int32(v&1023), 16)
+		r := (p - 2048) * u >> 5
+		t := stretchTable[p]
+		if u == 0 {
+			t = 0
+		}
+		x[2*i], x[2*i+1] = t, r
+		dot += int64(t)*int64(w[2*i]) + int64(r)*int64(w[2*i+1])
+	}
 	pm := squash(int32(max(-1<<20, min(1<<20, dot>>16))))
 	y := stretchTable[pm>>4] + 2048
-	a := curve*33 + int(y>>7)
-	f := y & 127
-	pa := (int32(m.apm[a])*(128-f) + int32(m.apm[a+1])*f) >> 7
+	a, f := &m.curves[curve], y&127
+	lo, hi := &a[y>>7], &a[y>>7+1]
+	pa := (int32(*lo)*(128-f) + int32(*hi)*f) >> 7
 	b = c.bit(b, (pm+pa)/2)
-	e := int64(int32(b<<16) - pm)
-	for i := range x {
-		w[i] = max(-1<<24, min(1<<24, w[i]+int32((int64(x[i])*e*14+1<<17)>>18)))
+	if e := int64(int32(b<<16)-pm) * 14; e > 1<<10 || e < -1<<10 {
+		for i := range 2 * n {
+			w[i] = max(-1<<24, min(1<<24, w[i]+int32((int64(x[i])*e+1<<17)>>18)))
+		}
+		w[2*maxWays] = max(-1<<24, min(1<<24, w[2*maxWays]+int32((e<<8+1<<17)>>18)))
 	}
-	for i := range n {
-		m.slots[m.base[i]+node].update(b, m.limit)
+	for _, s := range cell {
+		s.update(b, m.limit)
 	}
 	g := int32(b * 65535)
-	m.apm[a] = uint16(int32(m.apm[a]) + (g-int32(m.apm[a]))>>6)
-	m.apm[a+1] = uint16(int32(m.apm[a+1]) + (g-int32(m.apm[a+1]))>>6)
+	*lo = uint16(int32(*lo) + (g-int32(*lo))>>6)
+	*hi = uint16(int32(*hi) + (g-int32(*hi))>>6)
 	return b
 }
 

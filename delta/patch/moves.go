@@ -8,9 +8,11 @@ import (
 )
 
 const (
-	maxCovers = 1 << 18
-	maxIndex  = 1 << 20 // bytes of the index in the patch
-	seenBits  = 16
+	maxCovers  = 1 << 18
+	maxIndex   = 1 << 20 // bytes of the index in the patch
+	seenBits   = 16
+	shiftBits  = 12
+	shiftBlock = 10
 )
 
 // run is a cover in the index: new[n:n+l] comes from old[o:o+l].
@@ -137,6 +139,9 @@ func codeImages(c *coder, n *numbers, ims *[]image, limit int64) error {
 	return nil
 }
 
+// shift is how far the target of a reference went, by its block.
+type shift struct{ key, by uint64 }
+
 // mapper answers where the target of a reference in the base went: from the index,
 // and from the targets seen in this segment.
 type mapper struct {
@@ -146,11 +151,13 @@ type mapper struct {
 	shift    uint64 // of addresses that no byte of the stream has
 	keys     [1 << seenBits]uint64
 	values   [1 << seenBits]uint64
+	shifts   [1 << shiftBits]shift
 }
 
 func (p *mapper) reset(m *moves) {
 	p.m, p.old, p.new = m, nil, nil
 	clear(p.keys[:])
+	clear(p.shifts[:])
 }
 
 // enter chooses the programs that a cover is in.
@@ -168,45 +175,67 @@ func (p *mapper) key(v uint64) (k uint64, i uint64) {
 	return k, k * 0x9E3779B97F4A7C15 >> (64 - seenBits)
 }
 
-// to returns the new address of old address v.
-func (p *mapper) to(v uint64) (uint64, bool) {
+// to returns the new address of old address v, and how it is known.
+func (p *mapper) to(v uint64) (uint64, uint8, bool) {
 	if k, i := p.key(v); p.keys[i] == k {
-		return p.values[i], true
+		return p.values[i], srcSeen, true
 	}
+	return p.mapped(v)
+}
+
+// mapped is to, but by the index alone.
+func (p *mapper) mapped(v uint64) (uint64, uint8, bool) {
 	o, ok := p.old.offset(v)
 	if !ok {
-		return v + p.shift, true
+		return v + p.shift, srcOutside, true
 	}
-	if c := p.here; o >= int64(c.o) && o < int64(c.o)+int64(c.l) {
-		n, _, ok := p.new.addr(o - int64(c.o) + int64(c.n))
-		return n, ok
-	}
-	rs, by := p.m.runs, p.m.byOld
-	i := sort.Search(len(by), func(i int) bool { return int64(rs[by[i]].o) > o }) - 1
-	best, l := -1, uint32(0)
-	for k := i; k >= 0 && k > i-8; k-- {
-		if r := rs[by[k]]; o < int64(r.o)+int64(r.l) && r.l > l {
-			best, l = k, r.l
+	src := uint8(srcHere)
+	r := p.here
+	if o < int64(r.o) || o >= int64(r.o)+int64(r.l) {
+		rs, by := p.m.runs, p.m.byOld
+		i := sort.Search(len(by), func(i int) bool { return int64(rs[by[i]].o) > o }) - 1
+		best, l := -1, uint32(0)
+		for k := i; k >= 0 && k > i-8; k-- {
+			if r := rs[by[k]]; o < int64(r.o)+int64(r.l) && r.l > l {
+				best, l = k, r.l
+			}
 		}
+		src = srcCover
+		if best < 0 {
+			best = max(i, 0)
+			src = srcNearest
+		}
+		if best >= len(by) {
+			return 0, src, false
+		}
+		r = rs[by[best]]
 	}
-	if best < 0 {
-		best = max(i, 0)
-	}
-	if best >= len(by) {
-		return 0, false
-	}
-	r := rs[by[best]]
 	n, _, ok := p.new.addr(o - int64(r.o) + int64(r.n))
-	return n, ok
+	return n, src, ok
+}
+
+// shifted returns where v went if it went as what is around it.
+func (p *mapper) shifted(v uint64) (uint64, bool) {
+	s := &p.shifts[uint32(v>>shiftBlock)*0x9E3779B1>>(32-shiftBits)]
+	return v + s.by, s.key == v>>shiftBlock+1
 }
 
 // learn notes that old address v became n.
 func (p *mapper) learn(v, n uint64) {
-	if was, ok := p.to(v); ok && was == n {
+	was, _, ok := p.mapped(v)
+	k, i := p.key(v)
+	s := &p.shifts[uint32(v>>shiftBlock)*0x9E3779B1>>(32-shiftBits)]
+	if ok && was == n {
+		if p.keys[i] == k {
+			p.values[i] = n
+		}
+		if s.key == v>>shiftBlock+1 && s.by != n-v {
+			s.key = 0
+		}
 		return
 	}
-	k, i := p.key(v)
 	p.keys[i], p.values[i] = k, n
+	*s = shift{v>>shiftBlock + 1, n - v}
 	if _, in := p.old.offset(v); !in && n >= p.new.lo && n < p.new.hi {
 		p.shift = n - v
 	}
