@@ -207,7 +207,7 @@ func (d *Dir) Recover() error {
 	for _, e := range es {
 		// renameio makes what is new under a name of its own beside the old.
 		if strings.HasPrefix(e.Name(), "."+currentLink) || strings.HasPrefix(e.Name(), "."+trialFile) {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(d.data, e.Name())))
+			err = errors.Join(err, removeAll(filepath.Join(d.data, e.Name())))
 		}
 	}
 	rs, e := os.ReadDir(filepath.Join(d.data, releasesDir))
@@ -216,7 +216,7 @@ func (d *Dir) Recover() error {
 	}
 	for _, r := range rs {
 		if strings.HasSuffix(r.Name(), unlinked) {
-			err = errors.Join(err, os.RemoveAll(d.Path(r.Name())))
+			err = errors.Join(err, removeAll(d.Path(r.Name())))
 		}
 	}
 	return err
@@ -285,7 +285,7 @@ func (d *Dir) CleanStaging(keep string) error {
 	for _, e := range es {
 		p := filepath.Join(d.data, releasesDir, e.Name())
 		if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), partial) && p != d.partialPath(keep) {
-			err = errors.Join(err, os.RemoveAll(p))
+			err = errors.Join(err, removeAll(p))
 		}
 	}
 	return err
@@ -295,13 +295,32 @@ func (d *Dir) CleanStaging(keep string) error {
 // taken for a whole.
 func (d *Dir) remove(version string) error {
 	out := d.Path("." + version + unlinked)
+	if err := removeAll(out); err != nil { // what an earlier attempt left
+		return fmt.Errorf("install: remove release %s: %w", version, err)
+	}
 	if err := os.Rename(d.Path(version), out); err != nil {
 		return fmt.Errorf("install: remove release %s: %w", version, err)
 	}
-	if err := os.RemoveAll(out); err != nil {
+	if err := removeAll(out); err != nil {
 		return fmt.Errorf("install: remove release %s: %w", version, err)
 	}
 	return nil
+}
+
+// removeAll removes path and all below it. The directories of a tree may forbid
+// that to an agent that is not root; as their owner it can change their modes.
+func removeAll(path string) error {
+	err := os.RemoveAll(path)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	err = filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return err
+		}
+		return os.Chmod(p, 0o700)
+	})
+	return errors.Join(err, os.RemoveAll(path))
 }
 
 func syncDir(path string) error {

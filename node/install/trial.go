@@ -201,7 +201,7 @@ func (d *Dir) note(t Trial) error {
 	if err != nil {
 		return fmt.Errorf("install: note trial: %w", err)
 	}
-	if err := renameio.WriteFile(filepath.Join(d.data, trialFile), append(b, '\n'), 0o600); err != nil {
+	if err := renameio.WriteFile(filepath.Join(d.data, trialFile), append(b, '\n'), 0o600, renameio.WithTempDir(d.data)); err != nil {
 		return fmt.Errorf("install: note trial: %w", err)
 	}
 	return syncDir(d.data)
