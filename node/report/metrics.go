@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/VictoriaMetrics/metrics"
 )
@@ -47,15 +48,22 @@ func writeMetrics(w io.Writer, s Status) {
 		progress = float64(s.Progress.Have) / float64(s.Progress.Total)
 	}
 	gauge("updraft_update_progress_ratio", progress)
-	gauge(fmt.Sprintf("updraft_info{version=%q,target=%q,state=%q,role=%q}", s.Current, s.Target, s.State, s.Role), 1)
+	gauge(fmt.Sprintf("updraft_info{version=%s,target=%s,state=%s,role=%s}", label(s.Current), label(s.Target), label(s.State), label(s.Role)), 1)
 
 	byCode := map[string]int{}
 	for _, p := range s.Problems {
-		byCode[p.Code]++
+		byCode[label(p.Code)]++
 	}
 	gauge("updraft_problems", float64(len(s.Problems)))
 	for code, n := range byCode {
-		gauge(fmt.Sprintf("updraft_problems_by_code{code=%q}", code), float64(n))
+		gauge(fmt.Sprintf("updraft_problems_by_code{code=%s}", code), float64(n))
 	}
 	set.WritePrometheus(w)
+}
+
+var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
+// label quotes a label's value; the text format knows these escapes and no others.
+func label(s string) string {
+	return `"` + labelEscapes.Replace(strings.ToValidUTF8(s, "?")) + `"`
 }
