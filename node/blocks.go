@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 
@@ -123,7 +124,11 @@ func (r patchReader) ReadAt(b []byte, off int64) (int, error) {
 			return 0, err
 		}
 	}
-	return r.pf.f.ReadAt(b, off)
+	n, err := r.pf.f.ReadAt(b[:end-off], off)
+	if err == nil && n < len(b) {
+		err = io.EOF // nothing beyond the patch is read, even if its file is longer
+	}
+	return n, err
 }
 
 func (pf *patchFile) wait(i int, done <-chan struct{}, cause func() error) error {
