@@ -23,7 +23,7 @@ func newRegistry(sw *swarm.Swarm) *registry {
 
 // group is the places of one page; it is the page's swarm.Blobs.
 type group struct {
-	mu    sync.RWMutex // guards pages; held for writing only to change the slice
+	mu    sync.RWMutex // guards pages; a Put holds it for reading until all places have the chunk
 	pages []*page
 }
 
@@ -60,7 +60,9 @@ func (g *group) Get(i int, buf []byte) ([]byte, error) {
 
 // Put implements swarm.Blobs.
 func (g *group) Put(i int, data []byte) error {
-	for _, p := range g.list() {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, p := range g.pages {
 		if err := p.Put(i, data); err != nil {
 			return err
 		}
@@ -88,9 +90,14 @@ func (r *registry) open(p *page, opt swarm.OpenOptions) error {
 		r.groups[p.id] = g
 		return nil
 	}
+	// First of all p takes part, so that no chunk that comes meanwhile passes it by.
+	g.mu.Lock()
+	others := &group{pages: g.pages}
+	g.pages = append(g.pages[:len(g.pages):len(g.pages)], p)
+	g.mu.Unlock()
 	var buf []byte
 	for i, c := range p.chunks {
-		if p.Has(i) || !g.Has(i) {
+		if p.Has(i) || !others.Has(i) {
 			continue
 		}
 		// What is in its place already is not written again.
@@ -100,7 +107,7 @@ func (r *registry) open(p *page, opt swarm.OpenOptions) error {
 			buf = b[:0]
 			continue
 		}
-		b, err = g.Get(i, buf)
+		b, err = others.Get(i, buf)
 		if err == nil && sha256.Sum256(b) == c.Sum {
 			err = p.Put(i, b)
 			buf = b[:0]
@@ -109,9 +116,6 @@ func (r *registry) open(p *page, opt swarm.OpenOptions) error {
 			r.sw.Drop(p.id, i)
 		}
 	}
-	g.mu.Lock()
-	g.pages = append(g.pages[:len(g.pages):len(g.pages)], p)
-	g.mu.Unlock()
 	if opt.Receive || opt.Produce {
 		return r.sw.SetOptions(p.id, opt)
 	}

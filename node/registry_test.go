@@ -1,0 +1,296 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"updraft/delta/chunk"
+	"updraft/delta/release"
+	"updraft/swarm"
+)
+
+// loneRegistry is the registry of a device without neighbours.
+func loneRegistry(t *testing.T) *registry {
+	t.Helper()
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := swarm.NewHost(swarm.HostConfig{Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	sw, err := swarm.New(swarm.Config{Host: h, Admit: func(peer.ID, []byte) (swarm.Identity, error) { return swarm.Identity{}, errors.New("nobody") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRegistry(sw)
+}
+
+// artifactOf describes b, whose first listing bytes are cut on their own, and
+// returns its index.
+func artifactOf(t *testing.T, b []byte, listing int) (*release.Artifact, []byte) {
+	t.Helper()
+	var list []chunk.Chunk
+	c := chunk.NewCutter(chunk.Default(), func(c chunk.Chunk, _ []byte) error { list = append(list, c); return nil })
+	_, err1 := c.Write(b[:listing])
+	err2 := c.Boundary()
+	_, err3 := c.Write(b[listing:])
+	if err := errors.Join(err1, err2, err3, c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	index := chunk.AppendIndex(nil, list)
+	art := &release.Artifact{Name: "app", Kind: release.File, Mode: 0o644, Size: int64(len(b)), Sum: sha256.Sum256(b), Index: sha256.Sum256(index)}
+	art.Pages, art.LastPage = chunk.PageSums(index)
+	if listing > 0 {
+		art.Kind, art.ListingSize = release.Tree, int64(listing)
+	}
+	return art, index
+}
+
+// assemblyOf begins the assembly of a file in dir.
+func assemblyOf(t *testing.T, reg *registry, dir string, art *release.Artifact) *assembly {
+	t.Helper()
+	path := filepath.Join(dir, "stream")
+	_, err := os.Lstat(path)
+	st, err2 := createFile(path, art.Size, 0o644)
+	index, err3 := os.OpenFile(filepath.Join(dir, "index"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err := errors.Join(err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	a := newAssembly(art, reg, st, index)
+	a.resumed = err == nil
+	if err := a.start(true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.forget() })
+	return a
+}
+
+// learn gives a its whole index.
+func learn(t *testing.T, a *assembly, index []byte) {
+	t.Helper()
+	for i := range a.art.Pages {
+		if err := a.putPage(i, index[i*pageBytes:i*pageBytes+pageSize(a.art, i)]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.advance(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bring puts a chunk as if it came over the uplink.
+func bring(t *testing.T, a *assembly, p *page, i int, b []byte) {
+	t.Helper()
+	off := p.offs[i]
+	data := b[off : off+int64(p.chunks[i].Len)]
+	if err := a.reg.put(p, i, data); err != nil {
+		t.Fatal(err)
+	}
+	a.reg.sw.Inject(p.id, i, data)
+}
+
+// whole checks that everything of a is there and that the swarm lacks nothing.
+func whole(t *testing.T, a *assembly) {
+	t.Helper()
+	if !a.complete() {
+		t.Fatalf("%d of %d bytes", a.progress(), a.art.Size)
+	}
+	if err := a.digest(context.Background()); err != nil {
+		t.Error(err)
+	}
+	for _, p := range a.snapshot() {
+		if m := a.reg.sw.Missing(p.id); len(m) > 0 {
+			t.Errorf("the swarm misses %d chunks of a page", len(m))
+		}
+	}
+}
+
+// image repeats a block, cut into two chunks each time, so that whole index pages
+// of 8 MiB repeat.
+func image(t *testing.T, size int) []byte {
+	t.Helper()
+	for seed := range uint64(200) {
+		block := random(seed, 64<<10)
+		var cuts []chunk.Chunk
+		err := chunk.Split(t.Context(), bytes.NewReader(bytes.Repeat(block, 16)), chunk.Default(), func(c chunk.Chunk, _ []byte) error {
+			cuts = append(cuts, c)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(cuts); n > 16 && cuts[n-3].Sum == cuts[n-5].Sum && cuts[n-3].Offset-cuts[n-5].Offset == 64<<10 {
+			return bytes.Repeat(block, size/len(block))
+		}
+	}
+	t.Fatal("no block is cut in two")
+	return nil
+}
+
+// TestRepeatedPage assembles an image with large equal regions: each chunk comes
+// once and goes to all its places.
+func TestRepeatedPage(t *testing.T) {
+	b := image(t, 36<<20)
+	art, index := artifactOf(t, b, 0)
+	if art.Pages[1] != art.Pages[2] {
+		t.Fatal("no page repeats")
+	}
+	reg := loneRegistry(t)
+	dir := t.TempDir()
+	a := assemblyOf(t, reg, dir, art)
+	learn(t, a, index)
+	var came int
+	for _, p := range a.snapshot() {
+		for _, i := range reg.sw.Missing(p.id) {
+			bring(t, a, p, i, b)
+			came++
+		}
+	}
+	whole(t, a)
+	if int64(came) > art.Chunks()/2+chunk.PageLen {
+		t.Errorf("%d chunks came for %d", came, art.Chunks())
+	}
+	if err := a.forget(); err != nil {
+		t.Fatal(err)
+	}
+	if len(reg.groups) != 0 {
+		t.Errorf("%d pages stay open", len(reg.groups))
+	}
+	// After a restart all of it is found again.
+	a = assemblyOf(t, reg, dir, art)
+	whole(t, a)
+}
+
+// TestPageSharedByReleases has an old and a new release with a page in common.
+func TestPageSharedByReleases(t *testing.T) {
+	v1 := random(1, 24<<20)
+	v2 := append(bytes.Clone(v1), random(2, 1<<20)...)
+	old, oldIndex := artifactOf(t, v1, 0)
+	next, nextIndex := artifactOf(t, v2, 0)
+	if old.Pages[0] != next.Pages[0] {
+		t.Fatal("no page in common")
+	}
+	reg := loneRegistry(t)
+	a := assemblyOf(t, reg, t.TempDir(), old)
+	learn(t, a, oldIndex)
+	// The new release begins before the old one is whole.
+	n := assemblyOf(t, reg, t.TempDir(), next)
+	for _, i := range reg.sw.Missing(old.Pages[0])[:100] {
+		bring(t, a, a.snapshot()[0], i, v1)
+	}
+	learn(t, n, nextIndex)
+	if got := n.progress(); got < 1<<20 {
+		t.Errorf("only %d bytes were taken over", got)
+	}
+	for _, p := range a.snapshot() {
+		for _, i := range reg.sw.Missing(p.id) {
+			bring(t, a, p, i, v1)
+		}
+	}
+	whole(t, a)
+	// The old release goes; what it brought to the new one stays, and is served.
+	if err := a.forget(); err != nil {
+		t.Fatal(err)
+	}
+	p := n.snapshot()[0]
+	if p.missing() > 0 {
+		t.Fatalf("%d chunks of the common page are missing", p.missing())
+	}
+	g := reg.groups[p.id]
+	if got, err := g.Get(3, nil); err != nil || sha256.Sum256(got) != p.chunks[3].Sum {
+		t.Errorf("the common page is not served: %v", err)
+	}
+	for _, p := range n.snapshot() {
+		for _, i := range reg.sw.Missing(p.id) {
+			bring(t, n, p, i, v2)
+		}
+	}
+	whole(t, n)
+}
+
+// TestDroppedChunk: a chunk that can no longer be read is missed and fetched anew.
+func TestDroppedChunk(t *testing.T) {
+	b := random(3, 3<<20)
+	art, index := artifactOf(t, b, 0)
+	reg := loneRegistry(t)
+	dir := t.TempDir()
+	a := assemblyOf(t, reg, dir, art)
+	var lost int
+	a.onLost = func(*release.Artifact) { lost++ }
+	learn(t, a, index)
+	p := a.snapshot()[0]
+	for i := range p.chunks {
+		bring(t, a, p, i, b)
+	}
+	whole(t, a)
+	if _, err := a.st.WriteAt([]byte{^b[p.offs[5]]}, p.offs[5]); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.digest(t.Context()); !errors.Is(err, errDigest) {
+		t.Errorf("digest: %v", err)
+	}
+	a.reverify()
+	if m := reg.sw.Missing(p.id); len(m) != 1 || m[0] != 5 || a.complete() || lost != 1 {
+		t.Errorf("missing %v, told %d times", m, lost)
+	}
+	bring(t, a, p, 5, b)
+	whole(t, a)
+}
+
+// gated is a stream whose next write waits.
+type gated struct {
+	stream
+	entered, leave chan struct{}
+}
+
+func (g *gated) WriteAt(b []byte, off int64) (int, error) {
+	g.entered <- struct{}{}
+	<-g.leave
+	return g.stream.WriteAt(b, off)
+}
+
+// TestPlaceOpenedWhileChunkComes: a chunk that is being written when another place
+// of its page is opened reaches that place too.
+func TestPlaceOpenedWhileChunkComes(t *testing.T) {
+	b := random(4, 1<<20)
+	art, index := artifactOf(t, b, 0)
+	reg := loneRegistry(t)
+	a := assemblyOf(t, reg, t.TempDir(), art)
+	learn(t, a, index)
+	gate := &gated{stream: a.st, entered: make(chan struct{}), leave: make(chan struct{})}
+	a.st = gate
+	p := a.snapshot()[0]
+	wrote := make(chan error)
+	go func() { wrote <- reg.put(p, 0, b[:p.chunks[0].Len]) }()
+	<-gate.entered
+
+	other := assemblyOf(t, reg, t.TempDir(), art)
+	for i := range art.Pages {
+		if err := other.putPage(i, index[i*pageBytes:i*pageBytes+pageSize(art, i)]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opened := make(chan error)
+	go func() { opened <- other.advance() }()
+	time.Sleep(50 * time.Millisecond) // it opens the place, or waits for the chunk
+	close(gate.leave)
+	if err := errors.Join(<-wrote, <-opened); err != nil {
+		t.Fatal(err)
+	}
+	if q := other.snapshot()[0]; !q.Has(0) {
+		t.Error("the chunk did not reach the place that was opened meanwhile")
+	}
+}
