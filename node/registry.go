@@ -58,16 +58,24 @@ func (g *group) Get(i int, buf []byte) ([]byte, error) {
 	return nil, err
 }
 
-// Put implements swarm.Blobs.
+// Put implements swarm.Blobs. A place that cannot take the chunk (an installed
+// release that has changed on disk) does not keep the others from it.
 func (g *group) Put(i int, data []byte) error {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
+	var failed error
+	taken := false
 	for _, p := range g.pages {
 		if err := p.Put(i, data); err != nil {
-			return err
+			failed = err
+		} else {
+			taken = true
 		}
 	}
-	return nil
+	if taken {
+		return nil
+	}
+	return failed
 }
 
 // Dropped implements swarm.Dropper.

@@ -294,3 +294,51 @@ func TestPlaceOpenedWhileChunkComes(t *testing.T) {
 		t.Error("the chunk did not reach the place that was opened meanwhile")
 	}
 }
+
+// TestDamagedRelease: an installed release that has changed on disk does not keep
+// an update from a chunk that both have.
+func TestDamagedRelease(t *testing.T) {
+	t.Run("noticed by the update", func(t *testing.T) { damagedRelease(t, false) })
+	t.Run("noticed before", func(t *testing.T) { damagedRelease(t, true) })
+}
+
+func damagedRelease(t *testing.T, before bool) {
+	v1 := random(5, 24<<20)
+	v2 := append(bytes.Clone(v1), random(6, 1<<20)...)
+	old, oldIndex := artifactOf(t, v1, 0)
+	next, nextIndex := artifactOf(t, v2, 0)
+	reg := loneRegistry(t)
+	dir := t.TempDir()
+	v1[7<<20] ^= 1
+	for name, b := range map[string][]byte{"app": v1, "index": oldIndex} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := openInstalled(dir, old, "")
+	index, err2 := os.Open(filepath.Join(dir, "index"))
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	seed := newAssembly(old, reg, st, index)
+	seed.seed = true
+	if err := seed.start(false); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = seed.forget() }()
+	if before {
+		seed.reverify()
+	}
+
+	a := assemblyOf(t, reg, t.TempDir(), next)
+	learn(t, a, nextIndex)
+	if m := reg.sw.Missing(next.Pages[0]); len(m) != 1 {
+		t.Errorf("missing %v of the page that is damaged in one place", m)
+	}
+	for _, p := range a.snapshot() {
+		for _, i := range reg.sw.Missing(p.id) {
+			bring(t, a, p, i, v2)
+		}
+	}
+	whole(t, a)
+}
