@@ -132,6 +132,7 @@ func (r *rebuilder) flush() error {
 		p.mark(i)
 		a.reg.sw.Inject(p.id, i, nil)
 	}
+	a.reg.share(p)
 	a.signal()
 	return nil
 }

@@ -141,6 +141,34 @@ func (r *registry) put(p *page, i int, data []byte) error {
 	return g.Put(i, data)
 }
 
+// share gives the chunks of p, which are all there, to the other places of its
+// page: the swarm does not ask again for what one place has.
+func (r *registry) share(p *page) {
+	r.mu.Lock()
+	g := r.groups[p.id]
+	r.mu.Unlock()
+	if g == nil {
+		return
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	var buf []byte
+	for _, q := range g.pages {
+		for i := range q.chunks {
+			if q.Has(i) {
+				continue
+			}
+			b, err := p.Get(i, buf)
+			if err != nil || sha256.Sum256(b) != p.chunks[i].Sum {
+				r.sw.Drop(p.id, i)
+				continue
+			}
+			_ = q.Put(i, b) // what cannot be written is noted at its assembly
+			buf = b[:0]
+		}
+	}
+}
+
 func (r *registry) close(p *page) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
