@@ -185,10 +185,9 @@ func (m *predictor) open(h *[maxWays]uint32, sub uint32) {
 		row := (*[16]slot)(m.slots[at:])
 		if row[0] != tag {
 			other := (*[16]slot)(m.slots[at^16:])
-			switch {
-			case other[0] == tag:
+			if other[0] == tag {
 				row = other
-			default:
+			} else {
 				if other[1]&1023 < row[1]&1023 {
 					row = other
 				}

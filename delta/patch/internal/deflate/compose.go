@@ -149,10 +149,10 @@ func runLengths(lens []uint8, out []uint16) []uint16 {
 	prev := -1
 	for i := 0; i < len(lens); {
 		l, most, least := int(lens[i]), 7, 4
-		switch {
-		case l == 0:
+		switch l {
+		case 0:
 			most, least = 138, 3
-		case l == prev:
+		case prev:
 			most, least = 6, 3
 		}
 		n := 1

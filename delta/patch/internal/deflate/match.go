@@ -26,11 +26,11 @@ type matcher struct {
 	effort
 	slow     bool
 	strategy Strategy
-	win      []byte
-	head     []uint16 // by hash: the last position with it
-	prev     []uint16 // by position within half the window: the one before it
-	size     int      // of half the window
-	mask     int      // size-1
+	win      *[2*maxWindow + winSlack]byte
+	head     *[maxHash]uint16   // by hash: the last position with it
+	prev     *[maxWindow]uint16 // by position within half the window: the one before it
+	size     int                // of half the window
+	mask     int                // size-1
 	maxDist  int
 	shift    uint
 	hashMask uint32
@@ -46,13 +46,12 @@ type matcher struct {
 	aheadHead int // earlier position with the hash of p+1
 }
 
-type match struct{ length, start int }
+const (
+	maxHash  = 1 << 16
+	winSlack = 2 * (maxMatch + 8) // matches may be compared beyond the end
+)
 
-func newMatcher(p Params) *matcher {
-	m := new(matcher)
-	m.reset(p)
-	return m
-}
+type match struct{ length, start int }
 
 // reset makes m start anew with p, and keeps its memory where it fits.
 func (m *matcher) reset(p Params) {
@@ -60,14 +59,10 @@ func (m *matcher) reset(p Params) {
 	*m = matcher{effort: efforts[p.Level], slow: p.Level >= lazyFrom, strategy: p.Strategy, win: m.win, head: m.head, prev: m.prev}
 	m.size, m.mask, m.maxDist = size, size-1, size-minLookahead
 	m.shift, m.hashMask = (bits+minMatch-1)/minMatch, 1<<bits-1
-	if len(m.win) != 2*size+maxMatch+8 {
-		m.win = make([]byte, 2*size+maxMatch+8)
-		m.prev = make([]uint16, size)
+	if m.win == nil {
+		m.win, m.head, m.prev = new([2*maxWindow + winSlack]byte), new([maxHash]uint16), new([maxWindow]uint16)
 	}
-	if len(m.head) != 1<<bits {
-		m.head = make([]uint16, 1<<bits)
-	}
-	clear(m.head)
+	clear(m.head[:1<<bits])
 }
 
 // place returns how far zlib thinks it is within the block when it writes the token at
@@ -115,13 +110,13 @@ func (m *matcher) ready(k int) bool {
 }
 
 func (m *matcher) slide() {
-	copy(m.win, m.win[m.size:m.end])
+	copy(m.win[:], m.win[m.size:m.end])
 	m.p -= m.size
 	m.end -= m.size
 	m.block -= m.size
 	m.found.start -= m.size
-	lower(m.head, m.size)
-	lower(m.prev, m.size)
+	lower(m.head[:m.hashMask+1], m.size)
+	lower(m.prev[:m.size], m.size)
 	if m.eof {
 		clear(m.win[m.end : m.end+minLookahead])
 	}
@@ -139,12 +134,12 @@ func (m *matcher) insert(p int) int {
 	if m.end-p < minMatch {
 		return 0
 	}
-	w := m.win[p : p+3 : p+3]
-	h := (uint32(w[0])<<(2*m.shift) ^ uint32(w[1])<<m.shift ^ uint32(w[2])) & m.hashMask
-	v := m.head[h]
-	m.prev[p&m.mask] = v
+	v := binary.LittleEndian.Uint32(m.win[p:])
+	h := (v<<(2*m.shift)&(0xff<<(2*m.shift)) ^ v>>8&0xff<<m.shift ^ v>>16&0xff) & m.hashMask % maxHash
+	last := m.head[h]
+	m.prev[p&m.mask%maxWindow] = last
 	m.head[h] = uint16(p)
-	return int(v)
+	return int(last)
 }
 
 // predict returns the token that comes next; false: the window must be filled first.
@@ -259,7 +254,7 @@ func (m *matcher) commit(t token) {
 }
 
 // longest returns the longest match of p among h and the positions before it, or
-// {prev or less, …} if none is longer than prev.
+// {prev or less, …} if none is longer than prev, which is at least 2.
 func (m *matcher) longest(p, h, prev int) match {
 	chain, best, start := m.chain, prev, 0
 	if prev >= m.good {
@@ -268,22 +263,31 @@ func (m *matcher) longest(p, h, prev int) match {
 	ahead := m.end - p
 	nice := min(m.nice, ahead)
 	limit := max(p-m.maxDist, 0)
-	win := m.win
+	win, links, mask := m.win, m.prev, m.mask
 	scan := win[p : p+maxMatch+8]
-	first := binary.LittleEndian.Uint16(scan)
-	last := binary.LittleEndian.Uint16(scan[best-1:])
-	links, mask := m.prev, m.mask
+	// What is longer than best agrees in the four bytes that end at best: one look
+	// at them passes over most positions.
+	tail, care := uint(max(best-3, 0)), uint32(1<<32-1)
+	if best < 3 {
+		care = 1<<24 - 1
+	}
+	want := binary.LittleEndian.Uint32(scan[tail:])
 	for {
-		if binary.LittleEndian.Uint16(win[h+best-1:]) == last && binary.LittleEndian.Uint16(win[h:]) == first {
+		at := (uint(h)%(2*maxWindow) + tail) % (2 * maxWindow * 2)
+		if at+4 > uint(len(win)) {
+			break
+		}
+		if (binary.LittleEndian.Uint32(win[at:at+4])^want)&care == 0 {
 			if n := common(scan, win[h:h+maxMatch+8]); n > best {
 				best, start = n, h
 				if n >= nice {
 					break
 				}
-				last = binary.LittleEndian.Uint16(scan[best-1:])
+				tail, care = uint(best-3), 1<<32-1
+				want = binary.LittleEndian.Uint32(scan[tail:])
 			}
 		}
-		h = int(links[h&mask])
+		h = int(links[h&mask%maxWindow])
 		if h <= limit {
 			break
 		}
