@@ -101,7 +101,7 @@ func New(cfg Config) (n *Node, err error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if n.trust, err = release.OpenTrust(filepath.Join(cfg.Data, "trust"), enr.Root); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("node: trust, which begins at the root in %s: %w", cfg.Enrollment, err)
 	}
 	if n.dir, err = install.Open(cfg.Data); err != nil {
 		return nil, err
