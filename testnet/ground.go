@@ -82,10 +82,11 @@ func (g *loopback) close() error {
 	return <-g.served
 }
 
-// namespaces is a lab; the origin is the program's own server.
+// namespaces is a lab; the origin is the program's own server, or another.
 type namespaces struct {
 	lab     *netns.Lab
 	program []string
+	other   []string
 	env     []string
 	log     string
 	server  *process
@@ -97,14 +98,22 @@ func (g *namespaces) command(node string, argv ...string) *exec.Cmd {
 
 func (g *namespaces) serve(dir string) (string, error) {
 	addr := g.lab.Addr(netns.Origin) + ":8080"
-	cmd := g.command(netns.Origin, append(append([]string(nil), g.program...), "serve", dir, "--listen", addr)...)
+	argv := append(append([]string(nil), g.program...), "serve", dir, "--listen", addr)
+	if len(g.other) > 0 {
+		argv = nil
+		for _, a := range g.other {
+			argv = append(argv, strings.NewReplacer("{dir}", dir, "{addr}", addr).Replace(a))
+		}
+	}
+	cmd := g.command(netns.Origin, argv...)
 	cmd.Env = append(os.Environ(), g.env...)
 	var err error
 	if g.server, err = start(cmd, g.log); err != nil {
 		return "", err
 	}
-	for range 200 {
-		if strings.Contains(tail(g.log), "msg=serving") {
+	for i := range 200 {
+		// Another server says nothing: agents ask again until it answers.
+		if strings.Contains(tail(g.log), "msg=serving") || len(g.other) > 0 && i > 20 {
 			return "http://" + addr, nil
 		}
 		select {
@@ -137,5 +146,5 @@ func stand(ctx context.Context, cfg Config, dir string) (ground, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &namespaces{lab: lab, program: cfg.Program, env: cfg.Env, log: filepath.Join(dir, "origin.log")}, nil
+	return &namespaces{lab: lab, program: cfg.Program, other: cfg.Server, env: cfg.Env, log: filepath.Join(dir, "origin.log")}, nil
 }

@@ -39,6 +39,10 @@ type Config struct {
 	Netns   bool   // in network namespaces (root) instead of on loopback
 	Dir     string // where the site's temporary directory is made; empty: the system's
 	Keep    bool   // Close leaves the directory
+	// Server is another web server to serve the origin in namespaces: its command,
+	// run in the foreground, with {dir} for the directory and {addr} for IP and port.
+	// Empty: the program's own.
+	Server []string
 }
 
 // Site is a site that exists. Its methods must not be called concurrently, but for
