@@ -80,6 +80,7 @@ func NewHost(c HostConfig) (host.Host, error) {
 func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.ResourceManager, gater connmgr.ConnectionGater, bus event.Bus) (host.Host, error) {
 	y := *yamux.DefaultTransport
 	y.MaxStreamWindowSize = 1 << 20
+	y.MaxMessageSize = muxMessage
 	y.ConnectionWriteTimeout = 60 * time.Second
 	y.EnableKeepAlive = false // the swarm asks when it matters, and TCP now and then
 	y.MeasureRTTInterval = time.Hour
@@ -88,7 +89,7 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 	if err != nil {
 		return nil, fmt.Errorf("swarm: tls: %w", err)
 	}
-	up, err := tptu.New([]sec.SecureTransport{st}, mux, nil, rm, gater)
+	up, err := tptu.New([]sec.SecureTransport{bulkSecurity{st}}, mux, nil, rm, gater)
 	if err != nil {
 		return nil, fmt.Errorf("swarm: upgrader: %w", err)
 	}

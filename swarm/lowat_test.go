@@ -7,6 +7,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
@@ -92,4 +93,87 @@ func TestRecordConnDelivers(t *testing.T) {
 	if err != nil || !bytes.Equal(got, sent) {
 		t.Errorf("%d of %d bytes, %v", len(got), len(sent), err)
 	}
+}
+
+// TestDueNeverExceeds plays messages of the multiplexer in records of any size: what the reader waits for is at every
+// moment within the message under way.
+func TestDueNeverExceeds(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 300 {
+		var c recordConn
+		for range 4 {
+			left := 1 + r.IntN(muxMessage) // plain bytes of the message that have not been handed over
+			var ends []int                 // plain bytes of each record
+			most := 1 + r.IntN(recordData)
+			for n := left; n > 0; n -= ends[len(ends)-1] {
+				ends = append(ends, min(n, most))
+			}
+			for k, n := range ends {
+				raw := record(n + 17)
+				behind := 0
+				for _, m := range ends[k+1:] {
+					behind += m + recordCost
+				}
+				for len(raw) > 0 {
+					c.want = 0
+					if left >= bulkLeast {
+						c.want = left
+					}
+					if due := c.due(); due > len(raw)+behind {
+						t.Fatalf("waits for %d of %d bytes", due, len(raw)+behind)
+					}
+					p := raw[:1+r.IntN(len(raw))]
+					if !c.follow(p) {
+						t.Fatal("lost the records")
+					}
+					raw = raw[len(p):]
+				}
+				left -= n
+			}
+		}
+	}
+}
+
+// TestCorkKeepsOrder writes short and long messages from two sides of a connection at once.
+func TestCorkKeepsOrder(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	c := &recordConn{Conn: pipeConn{Conn: a}}
+	var got []byte
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		got, _ = io.ReadAll(b)
+	}()
+	c.cork(nil)
+	for i := range 10 {
+		if n, err := c.Write([]byte{byte(i), byte(i)}); n != 2 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if _, err := c.uncork(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = c.Write([]byte{10})
+	a.Close()
+	<-done
+	if want := []byte{0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10}; !bytes.Equal(got, want) {
+		t.Errorf("% x", got)
+	}
+	c.cork(nil)
+	_, _ = c.Write([]byte{1})
+	if _, err := c.uncork(); err == nil {
+		t.Error("a write to a closed connection succeeded")
+	}
+}
+
+// pipeConn is a net.Conn with the methods of a manet.Conn that nothing here calls.
+type pipeConn struct {
+	net.Conn
+	manetOnly
+}
+
+type manetOnly interface {
+	LocalMultiaddr() multiaddr.Multiaddr
+	RemoteMultiaddr() multiaddr.Multiaddr
 }

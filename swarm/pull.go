@@ -30,7 +30,7 @@ type candidate struct {
 }
 
 // patienceLocked is how long a push has before a blob is asked for.
-func (s *Swarm) patienceLocked() time.Duration { return max(pullPatience, 4*s.tickLocked()) }
+func (s *Swarm) patienceLocked() time.Duration { return max(pullPatience, 3*s.tickLocked()) }
 
 // pullRoomLocked reports whether it is worth looking for more to ask for.
 func (s *Swarm) pullRoomLocked() bool {
@@ -172,6 +172,7 @@ func (s *Swarm) askLocked(h *share, i uint32, size int64) {
 	h.m.asked++
 	h.m.askedBytes += size
 	h.gets = append(h.gets, i)
+	s.asking = s.now()
 	s.count.Pulled++
 	s.queueLocked(h)
 }

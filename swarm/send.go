@@ -15,7 +15,7 @@ import (
 )
 
 // writers are the buffers of blob streams that have something to send.
-var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, muxMessage-muxHeader) }}
 
 // sendBlobs sends a member what it asked for and what it is owed, until it is gone.
 func (s *Swarm) sendBlobs(ctx context.Context, m *member) {

@@ -11,7 +11,7 @@ const (
 	relayRoom    = 1 << 20                // bytes delegated to one relay and not acknowledged
 	directUpTo   = 2                      // with this many receivers the injector sends to each itself
 	relayTimeout = time.Second            // without a sign of a delegated blob, after it was written; at least 4 rounds of Have
-	pullPatience = 400 * time.Millisecond // time that a push has before a blob is asked for; at least 4 rounds of Have
+	pullPatience = 400 * time.Millisecond // time that a push has before a blob is asked for; at least 3 rounds of Have
 	flightTime   = 2 * time.Second        // a blob that was sent is not sent again on request for this long
 )
 
@@ -246,6 +246,7 @@ func (s *Swarm) relayLocked(obj *object, i int, from *member) {
 
 // wantLocked applies a request for a blob.
 func (s *Swarm) wantLocked(h *share, i uint32, now time.Duration) {
+	s.asking = now
 	if !h.obj.have.has(int(i)) {
 		h.nacks = append(h.nacks, i)
 		s.queueLocked(h)

@@ -22,15 +22,18 @@ import (
 
 // Limits that are not part of the protocol.
 const (
-	receiveBytes = 8 << 20               // blobs being received at once, of all members
-	flushMin     = 50 * time.Millisecond // least time between two rounds of Have
-	flushEach    = 5 * time.Millisecond  // added to it for each member
-	notifyEvery  = 50 * time.Millisecond // holdings change Changed at most this often
-	stuckAfter   = 30 * time.Second      // a member that takes nothing for this long is dropped
-	shunBase     = 10 * time.Minute      // after a wrong blob
-	maxTargets   = 2048                  // peers that are remembered for dialling
-	idleWake     = 5 * time.Second       // the loop looks at least this often
-	profileLimit = wire.MaxProfile       // bytes of Profile.Node
+	receiveBytes = 8 << 20                // blobs being received at once, of all members
+	flushMin     = 50 * time.Millisecond  // least time between two rounds of Have while blobs are asked for,
+	flushEach    = 5 * time.Millisecond   // or this for each member
+	flushPush    = 250 * time.Millisecond // the same while blobs come unasked
+	flushPushed  = 10 * time.Millisecond
+	pullRecent   = time.Second      // blobs were asked for so lately
+	notifyEvery  = time.Second      // holdings change Changed at most this often
+	stuckAfter   = 30 * time.Second // a member that takes nothing for this long is dropped
+	shunBase     = 10 * time.Minute // after a wrong blob
+	maxTargets   = 2048             // peers that are remembered for dialling
+	idleWake     = 5 * time.Second  // the loop looks at least this often
+	profileLimit = wire.MaxProfile  // bytes of Profile.Node
 )
 
 // Swarm is one device's part in the exchange of its site.
@@ -60,6 +63,7 @@ type Swarm struct {
 	flushed   time.Duration // when Haves went out last
 	stale     bool          // some object has Haves to send
 	worked    time.Duration // when a blob or an object came last
+	asking    time.Duration // when a blob was asked for last, here or of this device; 0: never
 	wakeAt    time.Duration // when the loop wakes by itself
 	count     Counters
 	turn      int // rotates among relays of equal load
@@ -221,9 +225,14 @@ func (s *Swarm) soonLocked(t time.Duration) {
 	}
 }
 
-// tickLocked returns the time between two rounds of Have.
+// tickLocked returns the time between two rounds of Have. Members that ask each other for blobs live on what they know
+// of each other; where blobs are pushed, a Have is an acknowledgement, and each costs every member a wake-up.
 func (s *Swarm) tickLocked() time.Duration {
-	return max(flushMin, time.Duration(len(s.members))*flushEach)
+	n := time.Duration(len(s.members))
+	if s.asking != 0 && s.now()-s.asking < pullRecent {
+		return max(flushMin, n*flushEach)
+	}
+	return max(flushPush, n*flushPushed)
 }
 
 // touchLocked makes Changed report, soon.
@@ -241,8 +250,8 @@ func (s *Swarm) notifyLocked() {
 	s.changed = make(chan struct{})
 }
 
-// Changed returns a channel that is closed at the next change of members, profiles, lease or holdings, at most 20
-// times a second. Get the channel before looking.
+// Changed returns a channel that is closed at the next change of members, profiles or lease, and about once a second
+// while holdings change. Get the channel before looking.
 func (s *Swarm) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
