@@ -136,7 +136,7 @@ func (c *Client) transport(conf *tls.Config) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return countConn{conn, &c.count}, nil
+			return &countConn{Conn: conn, t: &c.count}, nil
 		},
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    dialTimeout,

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -39,19 +40,49 @@ type traffic struct {
 	in, out, requests atomic.Int64
 }
 
+// A read that found less than it had room for emptied the socket. The next one comes no sooner than readPause later, so
+// that a download at the pace of a slow link does not wake the device for every segment. What comes meanwhile is
+// acknowledged by the kernel, and waits there without a word unless it is readQuiet bytes.
+const (
+	readPause = 15 * time.Millisecond
+	readQuiet = 64 << 10
+	readLong  = 8 << 10 // shorter reads are of headers and small files
+)
+
 // countConn counts the bytes of a connection.
 type countConn struct {
 	net.Conn
-	t *traffic
+	t     *traffic
+	drawn time.Time // when the socket was emptied last; used by the reader
 }
 
-func (c countConn) Read(b []byte) (int, error) {
+func (c *countConn) Read(b []byte) (int, error) {
+	if d := readPause - time.Since(c.drawn); d > 0 {
+		c.wake(readQuiet)
+		time.Sleep(d)
+		c.wake(1)
+	}
 	n, err := c.Conn.Read(b)
 	c.t.in.Add(int64(n))
+	if err == nil && n < len(b) && len(b) >= readLong {
+		c.drawn = time.Now()
+	}
 	return n, err
 }
 
-func (c countConn) Write(b []byte) (int, error) {
+// wake has the kernel tell of the connection when n bytes have come.
+func (c *countConn) wake(n int) {
+	s, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := s.SyscallConn(); err == nil {
+		// One that cannot be told wakes the device more often, nothing worse.
+		_ = raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, n) })
+	}
+}
+
+func (c *countConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	c.t.out.Add(int64(n))
 	return n, err
