@@ -132,13 +132,13 @@ func transfer(t *testing.T, l *netns.Lab, from, to string) {
 	addr := l.Addr(to) + ":9000"
 	recv, snd := l.Command(t.Context(), to, os.Args[0]), l.Command(t.Context(), from, os.Args[0])
 	recv.Env, snd.Env = append(os.Environ(), role+"=receive "+addr), append(os.Environ(), role+"=send "+addr)
-	var out bytes.Buffer
-	recv.Stdout, recv.Stderr, snd.Stderr = &out, &out, &out
+	var out, failed bytes.Buffer // each written by one process
+	recv.Stdout, recv.Stderr, snd.Stderr = &out, &out, &failed
 	if err := recv.Start(); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(snd.Run(), recv.Wait()); err != nil || strings.TrimSpace(out.String()) != strconv.Itoa(sent) {
-		t.Fatalf("%v: %s", err, out.String())
+		t.Fatalf("%v: %s%s", err, out.String(), failed.String())
 	}
 }
 
