@@ -145,7 +145,11 @@ func (u *update) bringPack(ctx context.Context, want []stored) (again bool, err 
 			if err := u.n.reg.put(want[k].page, want[k].i, plain); err != nil {
 				return err
 			}
-			u.n.sw.Inject(want[k].page.id, want[k].i, plain)
+			if w.at.Raw {
+				u.n.sw.Inject(want[k].page.id, want[k].i, plain)
+			} else {
+				u.n.sw.InjectPacked(want[k].page.id, want[k].i, b)
+			}
 		}
 		if surplus > replanBytes {
 			return errReplan

@@ -14,11 +14,20 @@ const (
 
 var pools [maxClass - minClass + 1]sync.Pool
 
-// buffer holds one blob. It goes back to its pool when the last reference is released.
+// buffer holds one blob, or its compressed form. It goes back to its pool when the last reference is released.
 type buffer struct {
 	b     []byte
+	plain int // b is the zstd frame of a blob of so many bytes; 0: the blob itself
 	class int
 	refs  atomic.Int32
+}
+
+// size returns the length of the blob itself.
+func (f *buffer) size() int {
+	if f.plain > 0 {
+		return f.plain
+	}
+	return len(f.b)
 }
 
 // newBuffer returns a buffer of n bytes, 1 ≤ n ≤ 1 MiB, with one reference.
@@ -28,7 +37,7 @@ func newBuffer(n int) *buffer {
 	if f == nil {
 		f = &buffer{b: make([]byte, 1<<(c+minClass)), class: c}
 	}
-	f.b = f.b[:n]
+	f.b, f.plain = f.b[:n], 0
 	f.refs.Store(1)
 	return f
 }

@@ -66,7 +66,7 @@ type Member struct {
 	Addr              string // address of the connection, as a multiaddr
 	Profile           Profile
 	Since             time.Time // when it was admitted
-	BytesIn, BytesOut int64     // payload of blobs, received from and sent to it
+	BytesIn, BytesOut int64     // payload of blobs, received from and sent to it, as it was on the wire
 	Dup               int64     // bytes received from it that were here already
 }
 
@@ -118,8 +118,11 @@ func (e *RemoteError) Error() string { return "swarm: peer answered: " + e.Text 
 
 // Counters count since the swarm was made.
 type Counters struct {
-	BytesIn, BytesOut int64 // payload of blobs
+	BytesIn, BytesOut int64 // payload of blobs, as it was on the wire
 	BlobsIn, BlobsOut int64
+	PackedIn          int64 // blobs received compressed; part of BlobsIn
+	PackedOut         int64 // and sent so
+	Saved             int64 // bytes by which what was received and sent so was shorter
 	DupBytes          int64 // received although here already; part of BytesIn
 	DupBlobs          int64
 	BadBlobs          int64 // received with a wrong digest

@@ -11,6 +11,8 @@
 // relay died, it asks for: rarest first, of several members at once. What is still to be sent is a bitmap for each
 // member and object; data is read when it is about to be written. A slow member therefore costs bitmaps only.
 //
+// Blobs travel compressed where that pays: in the form in which they came, or as zstd frames made when they are sent.
+//
 // Guaranteed: a blob reaches [Blobs.Put] only after its digest was checked, and once; a member that sent a wrong one
 // is dropped and shunned; memory is bounded whatever members do; nothing but the hello is answered before
 // [Config.Admit] has agreed. PROTOCOL.md describes the messages.

@@ -121,7 +121,7 @@ func (s *Swarm) parted(c network.Conn) {
 }
 
 func (s *Swarm) hello() []byte {
-	return wire.AppendHello(nil, wire.Hello{Version: wire.Version, Instance: s.instance, Credential: s.cfg.Credential})
+	return wire.AppendHello(nil, wire.Hello{Version: wire.Version, Features: wire.FeaturePacked, Instance: s.instance, Credential: s.cfg.Credential})
 }
 
 // readHello reads and admits the other side's hello.
@@ -141,7 +141,7 @@ func (s *Swarm) readHello(id peer.ID, body []byte) (*member, error) {
 		return nil, &RefusedError{Peer: id, Err: err}
 	}
 	return &member{
-		id: id, ident: ident, instance: h.Instance, since: time.Now(), gone: make(chan struct{}),
+		id: id, ident: ident, instance: h.Instance, packs: h.Features&wire.FeaturePacked != 0, since: time.Now(), gone: make(chan struct{}),
 		controlWake: make(chan struct{}, 1), sendWake: make(chan struct{}, 1), shares: map[[32]byte]*share{}, requests: make(chan struct{}, requestsPerPeer),
 	}, nil
 }

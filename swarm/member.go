@@ -34,6 +34,7 @@ type member struct {
 	control  network.Stream
 	instance uint64
 	dialled  bool // by this device
+	packs    bool // takes compressed blobs
 	since    time.Time
 	gone     chan struct{} // closed when it is no longer a member
 

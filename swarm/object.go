@@ -29,6 +29,7 @@ type object struct {
 	injectN int
 	pending map[uint32]*delegation
 	done    chan struct{} // closed when complete
+	packing packing
 
 	delta     []byte // encoded log[deltaFrom:deltaTo], shared between members
 	deltaFrom int

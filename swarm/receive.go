@@ -71,19 +71,14 @@ func (s *Swarm) receiveBlobs(ctx context.Context, m *member, st network.Stream) 
 		if err := st.SetReadDeadline(time.Time{}); err != nil {
 			return err
 		}
-		head, err := r.Peek(wire.HeaderSize)
+		h, err := wire.ReadBlobHeader(r)
 		if err != nil {
 			return err
 		}
-		h, err := wire.ParseBlobHeader(head)
-		if err != nil {
-			return err
-		}
-		_, _ = r.Discard(wire.HeaderSize)
 		if err := st.SetReadDeadline(time.Now().Add(stuckAfter)); err != nil {
 			return err
 		}
-		if err := s.cfg.Download.WaitN(ctx, int(h.Len)); err != nil {
+		if err := s.cfg.Download.WaitN(ctx, h.Follows()); err != nil {
 			return fmt.Errorf("download limit: %w", err)
 		}
 		obj, err := s.expect(m, h)
@@ -91,7 +86,7 @@ func (s *Swarm) receiveBlobs(ctx context.Context, m *member, st network.Stream) 
 			return err
 		}
 		if obj == nil {
-			if _, err := io.CopyN(io.Discard, r, int64(h.Len)); err != nil {
+			if _, err := io.CopyN(io.Discard, r, int64(h.Follows())); err != nil {
 				return err
 			}
 			continue
@@ -107,11 +102,15 @@ func (s *Swarm) expect(m *member, h wire.BlobHeader) (*object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	n := int64(h.Len)
+	n := int64(h.Follows())
 	m.bytesIn += n
 	m.lastBlob, m.heard, m.pinged, m.mute = now, now, 0, false
 	s.count.BytesIn += n
 	s.count.BlobsIn++
+	if h.Packed > 0 {
+		s.count.PackedIn++
+		s.count.Saved += int64(h.Len) - n
+	}
 	if h.Flags&wire.BlobRelay != 0 {
 		s.count.Relayed++
 	}
@@ -140,8 +139,8 @@ func (obj *object) busySince(i uint32) time.Duration {
 
 // duplicateLocked counts a blob that is here already, and does what its flags still ask for.
 func (s *Swarm) duplicateLocked(obj *object, m *member, h wire.BlobHeader) {
-	m.dup += int64(h.Len)
-	s.count.DupBytes += int64(h.Len)
+	m.dup += int64(h.Follows())
+	s.count.DupBytes += int64(h.Follows())
 	s.count.DupBlobs++
 	if a := obj.asked[h.Index]; a != nil && a.from.m == m {
 		s.unaskLocked(obj, h.Index, a, false)
@@ -162,25 +161,28 @@ func (m *member) wasted(n int64) error {
 
 // receiveBlob reads, checks, stores and passes on one blob.
 func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.BlobHeader, obj *object) error {
-	if err := s.budget.Acquire(ctx, int64(h.Len)); err != nil {
+	need := int64(h.Len) + int64(h.Packed)
+	if err := s.budget.Acquire(ctx, need); err != nil {
 		return err
 	}
-	defer s.budget.Release(int64(h.Len))
-	f := newBuffer(int(h.Len))
+	defer s.budget.Release(need)
+	f := newBuffer(h.Follows())
 	defer f.release()
 	if _, err := io.ReadFull(r, f.b); err != nil {
 		s.unexpect(obj, h.Index)
 		return err
 	}
-	if sha256.Sum256(f.b) != obj.Sums[h.Index] {
+	plain, err := open(f, h, obj.Sums[h.Index])
+	if err != nil {
 		s.unexpect(obj, h.Index)
 		s.blame(m, h)
-		return errors.New("peer sent a wrong blob")
+		return err
 	}
+	defer plain.release()
 	if !s.beginStore(obj, m, h) {
 		return nil
 	}
-	err := obj.blobs.Put(int(h.Index), f.b)
+	err = obj.blobs.Put(int(h.Index), plain.b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(obj.storing, h.Index)
@@ -195,6 +197,18 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 	}
 	s.storedLocked(obj, m, h, f)
 	return nil
+}
+
+// open returns the blob that came as f, when its digest is sum; f itself if it is not compressed.
+func open(f *buffer, h wire.BlobHeader, sum [32]byte) (*buffer, error) {
+	if h.Packed > 0 {
+		f.plain = int(h.Len)
+		return unpack(f.b, f.plain, sum)
+	}
+	if sha256.Sum256(f.b) != sum {
+		return nil, errors.New("peer sent a wrong blob")
+	}
+	return f.retain(), nil
 }
 
 func (s *Swarm) unexpect(obj *object, i uint32) {
@@ -220,7 +234,8 @@ func (s *Swarm) beginStore(obj *object, m *member, h wire.BlobHeader) bool {
 	return true
 }
 
-// storedLocked records a blob that was stored, and passes it on if it came with that order.
+// storedLocked records a blob that was stored, and passes it on, in the form f in which it came, if it came with that
+// order.
 func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffer) {
 	if s.objects[obj.ID] != obj {
 		return

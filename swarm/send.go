@@ -86,14 +86,18 @@ func (s *Swarm) sendBatch(ctx context.Context, m *member, st network.Stream) (ne
 
 // sendBlob writes one blob and counts it.
 func (s *Swarm) sendBlob(ctx context.Context, st network.Stream, w *bufio.Writer, j job, f *buffer) error {
+	head := wire.BlobHeader{ID: j.obj.ID, Index: j.i, Len: uint32(f.size()), Flags: j.flags}
+	if f.plain > 0 {
+		head.Packed = uint32(len(f.b))
+	}
 	if err := s.cfg.Upload.WaitN(ctx, len(f.b)); err != nil {
 		return fmt.Errorf("upload limit: %w", err)
 	}
 	if err := st.SetWriteDeadline(time.Now().Add(stuckAfter)); err != nil {
 		return err
 	}
-	var head [wire.HeaderSize]byte
-	if _, err := w.Write(wire.AppendBlobHeader(head[:0], wire.BlobHeader{ID: j.obj.ID, Index: j.i, Len: uint32(len(f.b)), Flags: j.flags})); err != nil {
+	var b [64]byte
+	if _, err := w.Write(wire.AppendBlobHeader(b[:0], head)); err != nil {
 		return err
 	}
 	if _, err := w.Write(f.b); err != nil {
@@ -105,13 +109,17 @@ func (s *Swarm) sendBlob(ctx context.Context, st network.Stream, w *bufio.Writer
 	j.h.m.bytesOut += n
 	s.count.BytesOut += n
 	s.count.BlobsOut++
+	if head.Packed > 0 {
+		s.count.PackedOut++
+		s.count.Saved += int64(head.Len) - n
+	}
 	if d := j.obj.pending[j.i]; d != nil && d.to == j.h {
 		d.written = s.now()
 	}
 	return nil
 }
 
-// load returns the checked bytes of a blob.
+// load returns the checked bytes of a blob, compressed if that pays.
 func (s *Swarm) load(j job) (*buffer, error) {
 	if j.data != nil {
 		return j.data, nil
@@ -128,6 +136,16 @@ func (s *Swarm) load(j job) (*buffer, error) {
 	}
 	if &b[0] != &f.b[0] {
 		copy(f.b, b)
+	}
+	if j.pack && !noise(f.b) {
+		p := pack(f.b)
+		s.mu.Lock()
+		j.obj.packing.learnLocked(p != nil)
+		s.mu.Unlock()
+		if p != nil {
+			f.release()
+			f = p
+		}
 	}
 	if j.flags&wire.BlobAsked == 0 {
 		s.mu.Lock()

@@ -27,7 +27,12 @@ type delegation struct {
 // The blob must be stored already: data, when not nil, only saves reading it again, and is copied. The bytes are not
 // checked. Of several devices that produce the object, one spreads each blob; the others only record it. Injecting
 // what is known does nothing.
-func (s *Swarm) Inject(id [32]byte, i int, data []byte) {
+func (s *Swarm) Inject(id [32]byte, i int, data []byte) { s.inject(id, i, data, false) }
+
+// InjectPacked does the same for a blob that came as a zstd frame: the frame is what members get.
+func (s *Swarm) InjectPacked(id [32]byte, i int, frame []byte) { s.inject(id, i, frame, true) }
+
+func (s *Swarm) inject(id [32]byte, i int, data []byte, packed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	obj := s.objects[id]
@@ -48,9 +53,12 @@ func (s *Swarm) Inject(id [32]byte, i int, data []byte) {
 	if !wanted {
 		return
 	}
-	if len(data) == int(obj.Sizes[i]) {
+	if size := int(obj.Sizes[i]); len(data) == size && !packed || packed && len(data) > 0 && len(data) < size {
 		f := newBuffer(len(data))
 		copy(f.b, data)
+		if packed {
+			f.plain = size
+		}
 		s.cache.add(blobKey{id, uint32(i)}, f)
 		f.release()
 	}
@@ -274,6 +282,7 @@ type job struct {
 	i     uint32
 	flags byte
 	data  *buffer // from the cache, or nil
+	pack  bool    // worth compressing
 }
 
 // nextJobLocked takes the next blob to be sent to a member: of the object of the highest priority, what it asked for
@@ -338,6 +347,10 @@ func (s *Swarm) takeLocked(h *share) (job, bool) {
 		h.flight = map[uint32]time.Duration{}
 	}
 	h.flight[j.i] = s.now()
-	j.data = s.cache.get(blobKey{h.id, j.i})
+	if j.data = s.cache.get(blobKey{h.id, j.i}); j.data != nil && j.data.plain > 0 && !h.m.packs {
+		j.data.release()
+		j.data = nil
+	}
+	j.pack = j.data == nil && h.m.packs && j.obj.Sizes[j.i] >= packLeast && j.obj.packing.worthLocked()
 	return j, true
 }

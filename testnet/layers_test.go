@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 var owners = map[string][]string{
 	"github.com/grandcat/zeroconf":         {"discovery/mdns"},
 	"github.com/libp2p/go-libp2p-kad-dht":  {"discovery/dht"},
-	"github.com/klauspost/compress":        {"delta", "delta/patch", "delta/patch/..."},
+	"github.com/klauspost/compress":        {"delta", "delta/patch", "delta/patch/...", "swarm"},
 	"github.com/theupdateframework/go-tuf": {"delta/release"},
 	"github.com/VictoriaMetrics/metrics":   {"node/report"},
 	"github.com/adhocore/gronx":            {"swarm/limit"},

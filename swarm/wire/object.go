@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -135,43 +136,91 @@ func ParseIndexes(body []byte, dst []uint32) (id [32]byte, indexes []uint32, err
 const (
 	BlobRelay  byte = 1 << 0 // pass this blob on to every receiver that lacks it
 	BlobAsked  byte = 1 << 1 // answer to a Get
-	blobFlags       = BlobRelay | BlobAsked
-	HeaderSize      = 41 // bytes of a BlobHeader
+	BlobPacked byte = 1 << 2 // a zstd frame of the blob follows; only to who named FeaturePacked
+	blobFlags       = BlobRelay | BlobAsked | BlobPacked
+)
+
+// Bytes of a BlobHeader, and of one with a Packed length.
+const (
+	headerSize = 41
+	packedSize = headerSize + 4
 )
 
 // BlobHeader stands before each blob on a blob stream.
 type BlobHeader struct {
 	ID    [32]byte
 	Index uint32
-	Len   uint32 // 1 … MaxBlob
+	Len   uint32 // of the blob itself, 1 … MaxBlob
 	Flags byte
+	// Packed is the length of the zstd frame that follows, shorter than the blob; 0 without BlobPacked.
+	Packed uint32
 }
 
-// AppendBlobHeader appends the 41 bytes of a blob header.
+// Follows returns how many bytes come after the header.
+func (h BlobHeader) Follows() int {
+	if h.Packed > 0 {
+		return int(h.Packed)
+	}
+	return int(h.Len)
+}
+
+// AppendBlobHeader appends a blob header: 41 bytes, or 45 with a Packed length. It sets BlobPacked by that.
 func AppendBlobHeader(b []byte, h BlobHeader) []byte {
 	b = append(b, h.ID[:]...)
 	b = binary.LittleEndian.AppendUint32(b, h.Index)
 	b = binary.LittleEndian.AppendUint32(b, h.Len)
-	return append(b, h.Flags)
+	if h.Packed == 0 {
+		return append(b, h.Flags&^BlobPacked)
+	}
+	return binary.LittleEndian.AppendUint32(append(b, h.Flags|BlobPacked), h.Packed)
 }
 
-// ParseBlobHeader parses the first HeaderSize bytes of b.
-func ParseBlobHeader(b []byte) (BlobHeader, error) {
+// ReadBlobHeader reads a blob header. io.EOF is returned only before its first byte.
+func ReadBlobHeader(r *bufio.Reader) (BlobHeader, error) {
+	b, err := r.Peek(headerSize)
+	if err == nil && b[headerSize-1]&BlobPacked != 0 {
+		b, err = r.Peek(packedSize)
+	}
+	if err != nil {
+		if len(b) > 0 {
+			err = noEOF(err)
+		}
+		return BlobHeader{}, err
+	}
+	h, n, err := ParseBlobHeader(b)
+	if err == nil {
+		_, err = r.Discard(n)
+	}
+	return h, err
+}
+
+// ParseBlobHeader parses the header at the beginning of b, and returns its length.
+func ParseBlobHeader(b []byte) (BlobHeader, int, error) {
 	var h BlobHeader
-	if len(b) < HeaderSize {
-		return h, malformed("blob header")
+	if len(b) < headerSize {
+		return h, 0, malformed("blob header")
 	}
 	copy(h.ID[:], b)
 	h.Index = binary.LittleEndian.Uint32(b[32:])
 	h.Len = binary.LittleEndian.Uint32(b[36:])
 	h.Flags = b[40]
 	if h.Index >= MaxBlobs || h.Len == 0 || h.Len > MaxBlob {
-		return h, fmt.Errorf("%w: blob %d of %d bytes", ErrTooLarge, h.Index, h.Len)
+		return h, 0, fmt.Errorf("%w: blob %d of %d bytes", ErrTooLarge, h.Index, h.Len)
 	}
 	if h.Flags&^blobFlags != 0 {
-		return h, malformed("blob flags")
+		return h, 0, malformed("blob flags")
 	}
-	return h, nil
+	if h.Flags&BlobPacked == 0 {
+		return h, headerSize, nil
+	}
+	if len(b) < packedSize {
+		return h, 0, malformed("blob header")
+	}
+	h.Packed = binary.LittleEndian.Uint32(b[headerSize:])
+	if h.Packed == 0 || h.Packed >= h.Len {
+		return h, 0, fmt.Errorf("%w: %d bytes for a blob of %d", ErrTooLarge, h.Packed, h.Len)
+	}
+	return h, packedSize, nil
 }
 
 // Status is how a request ended.

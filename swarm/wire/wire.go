@@ -6,7 +6,7 @@
 //
 // A blob stream carries blobs, one after the other:
 //
-//	object ID (32) | index uint32 LE | length uint32 LE | flags (1) | length bytes
+//	object ID (32) | index uint32 LE | length uint32 LE | flags (1) | [packed length uint32 LE] | bytes
 //
 // Request streams (file, call) carry one request and one answer, see [AppendRequest] and [AppendAnswer].
 //
@@ -25,6 +25,9 @@ import (
 
 // Version is the version of the protocol spoken by this package; it is part of the hello.
 const Version = 1
+
+// FeaturePacked is the bit of a hello that says: blobs may come as zstd frames.
+const FeaturePacked uint64 = 1 << 0
 
 // Limits of what may be said, in bytes unless named otherwise.
 const (

@@ -35,6 +35,7 @@ func vectors() map[string][]byte {
 		"get":          wire.AppendIndexes(nil, wire.TypeGet, id(4), []uint32{7}),
 		"lease":        wire.AppendLease(nil, wire.Lease{Kind: wire.LeaseObject, Epoch: 9, Rank: rank, Holder: "peer"}),
 		"blob-header":  wire.AppendBlobHeader(nil, wire.BlobHeader{ID: id(5), Index: 3, Len: 1 << 20, Flags: wire.BlobRelay}),
+		"blob-packed":  wire.AppendBlobHeader(nil, wire.BlobHeader{ID: id(5), Index: 3, Len: 1 << 20, Flags: wire.BlobAsked, Packed: 77}),
 		"request":      wire.AppendRequest(nil, "name", []byte("arg")),
 		"answer":       wire.AppendAnswer(nil, wire.StatusError, []byte("text")),
 	}
@@ -108,7 +109,10 @@ func TestRoundTrips(t *testing.T) {
 	if m, err := wire.ParseLease(b); err != nil || m.Epoch != 9 || m.Holder != "peer" || m.Kind != wire.LeaseObject {
 		t.Error(m, err)
 	}
-	if h, err := wire.ParseBlobHeader(v["blob-header"]); err != nil || h.Len != 1<<20 || h.Index != 3 || h.Flags != wire.BlobRelay {
+	if h, n, err := wire.ParseBlobHeader(v["blob-header"]); err != nil || n != 41 || h.Len != 1<<20 || h.Index != 3 || h.Flags != wire.BlobRelay || h.Follows() != 1<<20 {
+		t.Error(h, err)
+	}
+	if h, n, err := wire.ParseBlobHeader(v["blob-packed"]); err != nil || n != 45 || h.Len != 1<<20 || h.Flags != wire.BlobAsked|wire.BlobPacked || h.Follows() != 77 {
 		t.Error(h, err)
 	}
 	if n, a, err := wire.ReadRequest(bytes.NewReader(v["request"])); err != nil || n != "name" || string(a) != "arg" {
@@ -156,7 +160,7 @@ func TestRefusals(t *testing.T) {
 		"retract":  func(b []byte) error { _, err := wire.ParseRetract(b); return err },
 		"indexes":  func(b []byte) error { _, _, err := wire.ParseIndexes(b, nil); return err },
 		"lease":    func(b []byte) error { _, err := wire.ParseLease(b); return err },
-		"header":   func(b []byte) error { _, err := wire.ParseBlobHeader(b); return err },
+		"header":   func(b []byte) error { _, _, err := wire.ParseBlobHeader(b); return err },
 		"request":  func(b []byte) error { _, _, err := wire.ReadRequest(bytes.NewReader(b)); return err },
 		"answer":   func(b []byte) error { _, _, err := wire.ReadAnswer(bytes.NewReader(b), 10); return err },
 	}
@@ -185,7 +189,10 @@ func TestRefusals(t *testing.T) {
 		{"lease", "long holder", append([]byte{1}, make([]byte, 14+65)...)},
 		{"header", "short", head(40)},
 		{"header", "empty blob", head(41)},
-		{"header", "unknown flag", append(make([]byte, 36), 1, 0, 0, 0, 4)},
+		{"header", "unknown flag", append(make([]byte, 36), 1, 0, 0, 0, 8)},
+		{"header", "packed without a length", append(make([]byte, 36), 9, 0, 0, 0, 4)},
+		{"header", "packed into nothing", append(make([]byte, 36), 9, 0, 0, 0, 4, 0, 0, 0, 0)},
+		{"header", "packed and not smaller", append(make([]byte, 36), 9, 0, 0, 0, 4, 9, 0, 0, 0)},
 		{"header", "large blob", append(make([]byte, 36), 1, 0, 16, 0, 0)},
 		{"request", "no name", head(6)},
 		{"request", "large argument", []byte{1, 0, 0, 0, 2, 0, 'x'}},
@@ -259,8 +266,13 @@ func FuzzStream(f *testing.F) {
 		f.Add(v)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if h, err := wire.ParseBlobHeader(b); err == nil && !bytes.Equal(wire.AppendBlobHeader(nil, h), b[:wire.HeaderSize]) {
+		h, n, err := wire.ParseBlobHeader(b)
+		if err == nil && !bytes.Equal(wire.AppendBlobHeader(nil, h), b[:n]) {
 			t.Fatalf("blob header %x", b)
+		}
+		r := bufio.NewReader(bytes.NewReader(b))
+		if again, err2 := wire.ReadBlobHeader(r); (err == nil) != (err2 == nil) || err == nil && again != h {
+			t.Fatalf("blob header %x: %v and %v", b, err, err2)
 		}
 		if n, a, err := wire.ReadRequest(bytes.NewReader(b)); err == nil && !bytes.HasPrefix(b, wire.AppendRequest(nil, n, a)) {
 			t.Fatalf("request %x", b)
@@ -269,4 +281,24 @@ func FuzzStream(f *testing.F) {
 			t.Fatalf("answer %x", b)
 		}
 	})
+}
+
+func TestReadBlobHeader(t *testing.T) {
+	v := vectors()
+	both := append(bytes.Clone(v["blob-packed"]), v["blob-header"]...)
+	r := bufio.NewReader(bytes.NewReader(both))
+	if h, err := wire.ReadBlobHeader(r); err != nil || h.Packed != 77 {
+		t.Error(h, err)
+	}
+	if h, err := wire.ReadBlobHeader(r); err != nil || h.Packed != 0 || h.Len != 1<<20 {
+		t.Error(h, err)
+	}
+	if _, err := wire.ReadBlobHeader(r); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	for _, n := range []int{1, 40, 41, 44} {
+		if _, err := wire.ReadBlobHeader(bufio.NewReader(bytes.NewReader(v["blob-packed"][:n]))); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
 }
