@@ -124,13 +124,14 @@ func (c card) verify(key [32]byte) error {
 }
 
 // parseAddr reads an address without its leading slash. Only plain IP transports
-// are taken: a device of the site is not behind a name or a relay.
+// with a port are taken: a device of the site is not behind a name or a relay.
 func parseAddr(s string) (ma.Multiaddr, bool) {
 	a, err := ma.NewMultiaddr("/" + s)
 	if err != nil {
 		return nil, false
 	}
-	return a, plain(a)
+	_, _, ok := split(a)
+	return a, ok
 }
 
 // plain reports whether an address is an IP and a TCP port, or an IP, a UDP port
