@@ -70,7 +70,7 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *u
 	if err := n.checkSpace(m, u.staging); err != nil {
 		return nil, err
 	}
-	if err := renameio.WriteFile(n.paths.manifest(m.Version), raw, 0o600); err != nil {
+	if err := renameio.WriteFile(n.paths.manifest(m.Version), raw, 0o600, renameio.WithTempDir(filepath.Dir(n.paths.manifest(m.Version)))); err != nil {
 		return nil, fmt.Errorf("node: keep manifest: %w", err)
 	}
 	defer func() {

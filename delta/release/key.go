@@ -83,7 +83,7 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(path, data, mode, renameio.WithStaticPermissions(mode)); err != nil {
+	if err := renameio.WriteFile(path, data, mode, renameio.WithStaticPermissions(mode), renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

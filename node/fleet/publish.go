@@ -271,7 +271,7 @@ func (f *Fleet) cleanMoved(names *bufio.Scanner) error {
 
 // writeFile replaces a file durably.
 func writeFile(name string, data []byte) error {
-	if err := renameio.WriteFile(name, data, 0o644, renameio.WithStaticPermissions(0o644)); err != nil {
+	if err := renameio.WriteFile(name, data, 0o644, renameio.WithStaticPermissions(0o644), renameio.WithTempDir(filepath.Dir(name))); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(name))

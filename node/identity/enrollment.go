@@ -161,7 +161,7 @@ func (e *Enrollment) Write(path string) error {
 
 // WriteSecret replaces path by data, mode 0600, synced.
 func WriteSecret(path string, data []byte) error {
-	if err := renameio.WriteFile(path, data, 0o600, renameio.WithStaticPermissions(0o600)); err != nil {
+	if err := renameio.WriteFile(path, data, 0o600, renameio.WithStaticPermissions(0o600), renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		return err
 	}
 	d, err := os.Open(filepath.Dir(path))
