@@ -10,6 +10,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
+
+	"updraft/delta/patch/internal/layer"
 )
 
 // DecodeOptions configure Decode. The zero value is usable.
@@ -25,21 +27,32 @@ type Info struct {
 	Profile           string
 	Memory            int64 // bytes that a decoder needs, about
 	Work              int64 // bytes that a decoder has to make from differences; dense ones count 16 times
-	HeaderBytes       int64 // header, table and index
+	HeaderBytes       int64 // header, table, recipe and index
+	RecipeBytes       int64 // of these, of the recipe; 0: nothing is seen through compression
+	Packed            int   // compressed streams that a decoder has to make
 	Segments          []SegmentInfo
 }
 
 // SegmentInfo describes one segment.
 type SegmentInfo struct {
 	Kind   string // copy, plain or dense
-	Offset int64  // of its output
+	Offset int64  // of its output; with a recipe, in the view of the output
 	Size   int64  // bytes of output
 	Bytes  int64  // in the patch
 }
 
-func (h *header) info(head int64) Info {
+// info describes a patch; r is its recipe, or nil.
+func (h *header) info(head int64, r *recipe) Info {
 	in := Info{BaseSize: h.baseSize, NewSize: h.newSize, BaseSum: h.baseSum, NewSum: h.newSum, Profile: Plain.String(), Memory: 1 << 20, HeaderBytes: head}
-	in.HeaderBytes += h.index
+	in.HeaderBytes += h.recipe + h.index
+	in.RecipeBytes = h.recipe
+	if r != nil {
+		in.Memory += r.memory()
+		in.Work += r.work()
+		for i := range r.layers {
+			in.Packed += r.layers[i].outputs
+		}
+	}
 	var off int64
 	if h.index > 0 {
 		in.Profile = Dense.String()
@@ -67,13 +80,51 @@ func (h *header) info(head int64) Info {
 // denseWork is how much more a byte of a dense segment costs than one of a plain one.
 const denseWork = 16
 
-// Inspect describes a patch from its header.
+// Inspect describes a patch from what is in front of its segments.
 func Inspect(p Source) (Info, error) {
-	h, head, err := readHeader(p, p.Size())
+	o, err := openPatch(p)
 	if err != nil {
 		return Info{}, err
 	}
-	return h.info(head), nil
+	defer o.z.Close()
+	return o.info, nil
+}
+
+// opened is a patch of which everything in front of the index is read.
+type opened struct {
+	*header
+	recipe *recipe // nil: none
+	info   Info
+	off    int64 // of what follows
+	z      *zstd.Decoder
+}
+
+func openPatch(p Source) (*opened, error) {
+	h, off, err := readHeader(p, p.Size())
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{header: h, off: off}
+	if o.z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true)); err != nil {
+		return nil, fmt.Errorf("patch: decoder: %w", err)
+	}
+	if h.recipe > 0 {
+		if o.recipe, err = readRecipe(p, off, h.recipe, o.z); err != nil {
+			o.z.Close()
+			return nil, err
+		}
+	}
+	o.info = h.info(off, o.recipe)
+	o.off += h.recipe
+	return o, nil
+}
+
+// readPatch reads all of b, which is a part of a patch.
+func readPatch(p io.ReaderAt, b []byte, off int64, part string) error {
+	if n, err := p.ReadAt(b, off); n < len(b) {
+		return fmt.Errorf("patch: read %s: %w", part, errors.Join(err, io.ErrUnexpectedEOF))
+	}
+	return nil
 }
 
 // copyPiece is how much of a copy segment is in memory at once.
@@ -84,38 +135,66 @@ const copyPiece = 256 << 10
 // wait for bytes to arrive. Errors wrap ErrBase when the base is at fault,
 // ErrCorrupt when the patch is.
 func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (Info, error) {
-	h, off, err := readHeader(p, p.Size())
+	h, err := openPatch(p)
 	if err != nil {
 		return Info{}, err
 	}
-	info := h.info(off)
+	defer h.z.Close()
 	if base.Size() != h.baseSize {
-		return info, fmt.Errorf("%w: it has %d bytes, not %d", ErrBase, base.Size(), h.baseSize)
+		return h.info, fmt.Errorf("%w: it has %d bytes, not %d", ErrBase, base.Size(), h.baseSize)
 	}
-	if o.Memory > 0 && info.Memory > o.Memory {
-		return info, fmt.Errorf("%w: the decoder needs %d bytes of memory, %d are allowed", ErrTooLarge, info.Memory, o.Memory)
+	if o.Memory > 0 && h.info.Memory > o.Memory {
+		return h.info, fmt.Errorf("%w: the decoder needs %d bytes of memory, %d are allowed", ErrTooLarge, h.info.Memory, o.Memory)
 	}
-	d := &decoder{base: base, baseSize: h.baseSize, w: w, whole: sha256.New()}
-	if d.z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true)); err != nil {
-		return info, fmt.Errorf("patch: decoder: %w", err)
+	d := &decoder{base: base, baseSize: h.baseView, z: h.z}
+	out := &sink{w: w, whole: sha256.New(), left: h.newSize}
+	d.w = out
+	end := func() error { return nil }
+	if h.recipe != nil {
+		if d.base, err = h.recipe.view(base); err != nil {
+			return h.info, err
+		}
+		if d.base.Size() != h.baseView {
+			return h.info, fmt.Errorf("%w: view of %d bytes, not %d", ErrCorrupt, d.base.Size(), h.baseView)
+		}
+		d.w, end = h.recipe.writers(out)
 	}
-	defer d.z.Close()
+	err = d.decode(ctx, p, h)
+	if err == nil {
+		err = end()
+	}
+	if err == nil && (out.left != 0 || !bytes.Equal(out.whole.Sum(nil), h.newSum[:])) {
+		err = fmt.Errorf("%w: output does not have its digest", ErrCorrupt)
+	}
+	if errors.Is(err, layer.ErrCorrupt) {
+		err = fmt.Errorf("%w: %s", ErrCorrupt, err.Error())
+	}
+	if err != nil {
+		return h.info, blame(ctx, h.header, base, err)
+	}
+	return h.info, nil
+}
+
+// decode makes what the segments say.
+func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
+	off := h.off
 	if h.index > 0 {
-		if err := d.readIndex(p, off, h); err != nil {
-			return info, err
+		if err := d.readIndex(p, off, h.header); err != nil {
+			return err
 		}
 		off += h.index
 	}
 	at := int64(0)
 	for i, s := range h.segs {
 		if err := ctx.Err(); err != nil {
-			return info, err
+			return err
 		}
 		d.payload = grow(d.payload, int(s.payload))
 		if n, err := p.ReadAt(d.payload, off); n < len(d.payload) {
-			return info, fmt.Errorf("patch: read segment %d: %w", i, errors.Join(err, ctx.Err()))
+			return fmt.Errorf("patch: read segment %d: %w", i, errors.Join(err, ctx.Err()))
 		}
 		off += s.payload
+		var err error
 		switch s.kind {
 		case kindCopy:
 			err = d.copy(ctx, s)
@@ -126,20 +205,35 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 		}
 		at += s.size
 		if err != nil {
-			return info, d.blame(ctx, h, fmt.Errorf("segment %d: %w", i, err))
+			return fmt.Errorf("segment %d: %w", i, err)
 		}
 	}
-	if sum := d.whole.Sum(nil); !bytes.Equal(sum, h.newSum[:]) {
-		return info, d.blame(ctx, h, fmt.Errorf("%w: output does not have its digest", ErrCorrupt))
+	return nil
+}
+
+// sink is where the output goes.
+type sink struct {
+	w     io.Writer
+	whole hash.Hash
+	left  int64 // bytes that are to come
+}
+
+func (s *sink) Write(b []byte) (int, error) {
+	if int64(len(b)) > s.left {
+		return 0, fmt.Errorf("%w: output is too long", ErrCorrupt)
 	}
-	return info, nil
+	s.left -= int64(len(b))
+	s.whole.Write(b)
+	if _, err := s.w.Write(b); err != nil {
+		return 0, fmt.Errorf("patch: write output: %w", err)
+	}
+	return len(b), nil
 }
 
 type decoder struct {
-	base     Source
+	base     Source // or its view
 	baseSize int64
-	w        io.Writer
-	whole    hash.Hash
+	w        io.Writer // for the output, or its view
 	z        *zstd.Decoder
 
 	moves *moves      // the index, if there is one
@@ -158,15 +252,15 @@ func grow(b []byte, n int) []byte {
 }
 
 // blame finds out whether the base is the cause of a wrong output.
-func (d *decoder) blame(ctx context.Context, h *header, cause error) error {
-	if !errors.Is(cause, ErrCorrupt) {
+func blame(ctx context.Context, h *header, base Source, cause error) error {
+	if !errors.Is(cause, ErrCorrupt) || errors.Is(cause, ErrBase) {
 		return cause
 	}
 	sum := sha256.New()
 	buf := make([]byte, copyPiece)
-	for off := int64(0); off < d.baseSize && ctx.Err() == nil; off += int64(len(buf)) {
-		b := buf[:min(int64(len(buf)), d.baseSize-off)]
-		if n, err := d.base.ReadAt(b, off); n < len(b) {
+	for off := int64(0); off < h.baseSize && ctx.Err() == nil; off += int64(len(buf)) {
+		b := buf[:min(int64(len(buf)), h.baseSize-off)]
+		if n, err := base.ReadAt(b, off); n < len(b) {
 			return fmt.Errorf("%w: read: %w", ErrBase, err)
 		}
 		sum.Write(b)
@@ -178,11 +272,8 @@ func (d *decoder) blame(ctx context.Context, h *header, cause error) error {
 }
 
 func (d *decoder) emit(b []byte) error {
-	d.whole.Write(b)
-	if _, err := d.w.Write(b); err != nil {
-		return fmt.Errorf("patch: write output: %w", err)
-	}
-	return nil
+	_, err := d.w.Write(b)
+	return err
 }
 
 func (d *decoder) readBase(b []byte, off int64) error { return readFull(d.base, b, off) }
@@ -190,11 +281,11 @@ func (d *decoder) readBase(b []byte, off int64) error { return readFull(d.base, 
 // readIndex reads the index at offset off of the patch.
 func (d *decoder) readIndex(p Source, off int64, h *header) error {
 	b := make([]byte, h.index)
-	if n, err := p.ReadAt(b, off); n < len(b) {
-		return fmt.Errorf("patch: read index: %w", errors.Join(err, io.ErrUnexpectedEOF))
+	if err := readPatch(p, b, off, "index"); err != nil {
+		return err
 	}
 	d.moves = new(moves)
-	return d.moves.code(newDecoder(b), h.baseSize, h.newSize)
+	return d.moves.code(newDecoder(b), h.baseView, h.newView)
 }
 
 // decodeDense decodes a dense segment, at offset at of the output, from d.payload.

@@ -13,6 +13,11 @@
 //	       from the index where the target of each reference went; a third to a half
 //	       smaller on code, ten to thirty times slower to decode
 //
+// What base and output hold in deflate streams (gzip, zlib, zip, squashfs; two layers
+// deep) is seen unpacked: a recipe in front says where they are in the base, and by
+// which decisions of zlib or gzip those of the output are made again, bit by bit.
+// Streams that are in both, or of other compressors, stay as they are.
+//
 // Covers are found in the manner of bsdiff (C. Percival, "Naive differences of
 // executable code", 2003): exact seeds, here from hash chains over the base,
 // extended in both directions while most bytes agree; what moved in code leaves

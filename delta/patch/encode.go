@@ -69,7 +69,7 @@ const minCopy = 64 << 10
 // Create writes the patch that makes new from old. It reads both into memory. It
 // stops when ctx ends.
 func Create(ctx context.Context, old, new Source, w io.Writer, o Options) (Stats, error) {
-	if old.Size() > 1<<32 || new.Size() > 1<<32 {
+	if old.Size() > maxCreate || new.Size() > maxCreate {
 		return Stats{}, fmt.Errorf("%w: base of %d, new of %d bytes; the limit is 4 GiB", ErrTooLarge, old.Size(), new.Size())
 	}
 	if o.SegmentSize <= 0 || o.SegmentSize > MaxSegment {
@@ -78,44 +78,143 @@ func Create(ctx context.Context, old, new Source, w io.Writer, o Options) (Stats
 	if o.Jobs <= 0 {
 		o.Jobs = runtime.GOMAXPROCS(0)
 	}
+	best, err := createSeen(ctx, old, new, o)
+	if err != nil {
+		return Stats{}, err
+	}
+	if best == nil || old.Size()+new.Size() <= smallPair {
+		p, err := create(ctx, old, new, nil, o)
+		if err != nil {
+			return Stats{}, err
+		}
+		if best == nil || p.size() <= best.size() {
+			best = p
+		}
+	}
+	for _, b := range append([][]byte{best.head}, best.payloads...) {
+		if _, err := w.Write(b); err != nil {
+			return Stats{}, fmt.Errorf("patch: write: %w", err)
+		}
+	}
+	if o.Progress != nil {
+		o.Progress(new.Size(), new.Size())
+	}
+	return best.Stats, nil
+}
+
+const (
+	maxCreate = int64(1) << 32
+	// smallPair: below this many bytes together the patch is made with and without
+	// seeing through compression.
+	smallPair = 4 << 20
+)
+
+// made is a patch in memory.
+type made struct {
+	Stats
+	head     []byte
+	payloads [][]byte
+}
+
+func (m *made) size() int {
+	n := len(m.head)
+	for _, b := range m.payloads {
+		n += len(b)
+	}
+	return n
+}
+
+// createSeen makes the patch of what is seen through compression; nil if there is
+// nothing to see, or too much of it.
+func createSeen(ctx context.Context, old, new Source, o Options) (*made, error) {
+	u, err := unpack(ctx, old, new, o)
+	if err != nil {
+		return nil, err
+	}
+	defer u.Close()
+	if len(u.recipe.layers) == 0 || u.old.Size() > maxCreate || u.new.Size() > maxCreate {
+		return nil, nil
+	}
+	return create(ctx, old, new, u, o)
+}
+
+// digest returns the digest of a stream.
+func digest(ctx context.Context, s Source) (sum [32]byte, err error) {
+	h := sha256.New()
+	b := make([]byte, 1<<20)
+	for off := int64(0); off < s.Size(); off += int64(len(b)) {
+		b = b[:min(int64(len(b)), s.Size()-off)]
+		if n, err := s.ReadAt(b, off); n < len(b) {
+			return sum, fmt.Errorf("patch: read: %w", errors.Join(err, io.ErrUnexpectedEOF))
+		}
+		if err := ctx.Err(); err != nil {
+			return sum, err
+		}
+		h.Write(b)
+	}
+	return [32]byte(h.Sum(nil)), nil
+}
+
+// create makes the patch, of the views if u is not nil.
+func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*made, error) {
+	h := &header{baseSize: old.Size(), newSize: new.Size()}
+	m := &made{}
+	var r *recipe
+	from, to := old, new
+	if u != nil {
+		var err error
+		if h.baseSum, err = digest(ctx, old); err != nil {
+			return nil, err
+		}
+		if h.newSum, err = digest(ctx, new); err != nil {
+			return nil, err
+		}
+		from, to, r = u.old, u.new, &u.recipe
+		plain := r.append(nil)
+		r.size = int64(len(plain))
+		m.payloads = append(m.payloads, appendStream(nil, plain))
+		h.recipe = int64(len(m.payloads[0]))
+		o.SegmentSize = min(o.SegmentSize, maxSeen)
+	}
+	h.baseView, h.newView = from.Size(), to.Size()
 	if o.Memory <= 0 {
-		o.Memory = min(6*old.Size()+1<<16, 2<<30)
+		o.Memory = min(6*h.baseView+1<<16, 2<<30)
 	}
-	a, err := readAll(ctx, old)
+	a, err := readAll(ctx, from)
 	if err != nil {
-		return Stats{}, fmt.Errorf("patch: read base: %w", err)
+		return nil, fmt.Errorf("patch: read base: %w", err)
 	}
-	b, err := readAll(ctx, new)
+	b, err := readAll(ctx, to)
 	if err != nil {
-		return Stats{}, fmt.Errorf("patch: read new: %w", err)
+		return nil, fmt.Errorf("patch: read new: %w", err)
+	}
+	if u == nil {
+		h.baseSum, h.newSum = sha256.Sum256(a), sha256.Sum256(b)
 	}
 	progress := func(done int64) {
 		if o.Progress != nil {
-			o.Progress(done, int64(len(b)))
+			o.Progress(int64(float64(done)/float64(max(len(b), 1))*float64(h.newSize)), h.newSize)
 		}
 	}
 	progress(0)
 	cs, err := covers(ctx, a, b, o.Memory, progress)
 	if err != nil {
-		return Stats{}, err
+		return nil, err
 	}
-	h := &header{baseSize: int64(len(a)), newSize: int64(len(b)), baseSum: sha256.Sum256(a), newSum: sha256.Sum256(b)}
+	if u != nil {
+		cs = near(cs)
+	}
 	payloads, err := encode(ctx, a, b, cs, h, o)
 	if err != nil {
-		return Stats{}, err
+		return nil, err
 	}
-	head := h.append(nil)
-	st := Stats{Info: h.info(int64(len(head))), Covers: len(cs)}
+	m.payloads = append(m.payloads, payloads...)
+	m.head = h.append(nil)
+	m.Stats = Stats{Info: h.info(int64(len(m.head)), r), Covers: len(cs)}
 	for _, c := range cs {
-		st.Covered += int64(c.l)
+		m.Covered += int64(c.l)
 	}
-	for _, p := range append([][]byte{head}, payloads...) {
-		if _, err := w.Write(p); err != nil {
-			return Stats{}, fmt.Errorf("patch: write: %w", err)
-		}
-	}
-	progress(int64(len(b)))
-	return st, nil
+	return m, nil
 }
 
 func readAll(ctx context.Context, s Source) ([]byte, error) {

@@ -17,3 +17,27 @@ func FixHeader(p []byte) []byte {
 	copy(p[12:headLen], sum[:8])
 	return p
 }
+
+// Recipe returns the recipe of p, unpacked, or nil.
+func Recipe(p []byte) []byte {
+	o, err := openPatch(bytes.NewReader(p))
+	if err != nil || o.recipe == nil {
+		return nil
+	}
+	defer o.z.Close()
+	d := &decoder{z: o.z}
+	return d.stream(&fields{b: p[o.off-o.header.recipe : o.off]}, nil, maxRecipe)
+}
+
+// WithRecipe returns p, which has a recipe, with another one.
+func WithRecipe(p, plain []byte) []byte {
+	o, err := openPatch(bytes.NewReader(p))
+	if err != nil {
+		return p
+	}
+	defer o.z.Close()
+	h := *o.header
+	r := appendStream(nil, plain)
+	h.recipe = int64(len(r))
+	return append(append(h.append(nil), r...), p[o.off:]...)
+}

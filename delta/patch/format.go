@@ -58,7 +58,9 @@ type segment struct {
 type header struct {
 	baseSize, newSize int64
 	baseSum, newSum   [32]byte
-	index             int64 // bytes of the index of dense segments, the first payload
+	recipe            int64 // bytes of the recipe, in front of the index; 0: none
+	baseView, newView int64 // sizes of what the recipe makes of base and output; without one the same
+	index             int64 // bytes of the index of dense segments
 	segs              []segment
 }
 
@@ -67,6 +69,8 @@ type header struct {
 //	magic 8 bytes; length of what follows (uint32, little endian); the first 8
 //	bytes of its sha2-256;
 //	base size, new size (uvarint); base digest, new digest (32 bytes each);
+//	length of the recipe (uvarint; 0: none), and if there is one, sizes of the
+//	views of base and new (uvarint);
 //	length of the index (uvarint; 0: none);
 //	number of segments (uvarint), and for each:
 //	kind (1 byte), size, payload (uvarint), digest (16 bytes; not for copy)
@@ -76,6 +80,11 @@ func (h *header) append(b []byte) []byte {
 	t = binary.AppendUvarint(t, uint64(h.newSize))
 	t = append(t, h.baseSum[:]...)
 	t = append(t, h.newSum[:]...)
+	t = binary.AppendUvarint(t, uint64(h.recipe))
+	if h.recipe > 0 {
+		t = binary.AppendUvarint(t, uint64(h.baseView))
+		t = binary.AppendUvarint(t, uint64(h.newView))
+	}
 	t = binary.AppendUvarint(t, uint64(h.index))
 	t = binary.AppendUvarint(t, uint64(len(h.segs)))
 	for _, s := range h.segs {
@@ -129,6 +138,13 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 	h := &header{baseSize: d.size(MaxSize), newSize: d.size(MaxSize)}
 	d.bytes(h.baseSum[:])
 	d.bytes(h.newSum[:])
+	h.baseView, h.newView = h.baseSize, h.newSize
+	longest := int64(MaxSegment)
+	if h.recipe = d.size(min(maxRecipe+payloadSlack, payloads)); h.recipe > 0 {
+		h.baseView, h.newView = d.size(MaxSize), d.size(MaxSize)
+		longest = maxSeen
+	}
+	payloads -= h.recipe
 	h.index = d.size(min(maxIndex, payloads))
 	n := d.size(min(maxSegs, int64(len(b))))
 	if d.err != nil {
@@ -140,16 +156,16 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 	for i := range h.segs {
 		s := &h.segs[i]
 		s.kind = d.byte()
-		s.size = d.size(h.newSize - out)
+		s.size = d.size(h.newView - out)
 		s.payload = d.size(payloads)
-		limit := h.newSize
+		limit := h.newView
 		switch s.kind {
 		case kindCopy:
-			limit = min(limit, h.baseSize)
+			limit = min(limit, h.baseView)
 		case kindPlain, kindDense:
 			d.bytes(s.sum[:])
-			limit = MaxSegment
-			if s.kind == kindDense && (h.index == 0 || h.baseSize > maxDense || h.newSize > maxDense) {
+			limit = longest
+			if s.kind == kindDense && (h.index == 0 || h.baseView > maxDense || h.newView > maxDense) {
 				d.fail("dense segment without an index")
 			}
 		default:
@@ -164,7 +180,7 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		out += s.size
 		payloads -= s.payload
 	}
-	if out != h.newSize || payloads != 0 || len(d.b) != 0 {
+	if out != h.newView || payloads != 0 || len(d.b) != 0 {
 		return nil, fmt.Errorf("%w: segments do not add up", ErrCorrupt)
 	}
 	return h, nil

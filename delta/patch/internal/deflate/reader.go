@@ -16,6 +16,8 @@ type Reader struct {
 	match token // what is left to copy
 	total int64 // plain bytes written to win
 	err   error
+
+	onBlock func()
 }
 
 // NewReader reads the stream that begins at off of src and ends at end at the latest.
@@ -67,6 +69,9 @@ func (r *Reader) decode() {
 	for room > 0 && r.err == nil {
 		switch {
 		case !r.in:
+			if r.onBlock != nil && r.total > 0 && !r.p.lastSeen {
+				r.onBlock()
+			}
 			var b block
 			b, r.err = r.p.next()
 			r.kind, r.left, r.in = b.kind, b.stored, true

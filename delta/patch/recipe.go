@@ -1,0 +1,291 @@
+package patch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+
+	"updraft/delta/patch/internal/deflate"
+	"updraft/delta/patch/internal/layer"
+)
+
+const (
+	maxRecipe  = 512 << 10 // bytes, unpacked
+	maxLayers  = 2
+	maxMembers = 1 << 14 // of the base, in all layers
+	maxOutputs = 1 << 15 // of the output, in all layers
+	maxClasses = 255
+	pointRoom  = 3 << 20 // bytes for points where long members can be begun
+	// maxSeen is the largest output of a plain or dense segment in a patch with a
+	// recipe: the rest of the memory is for members.
+	maxSeen = 1 << 20
+)
+
+// recipe tells which compressed streams the base and the output hold. All other
+// places of a patch are in their views, where those are unpacked.
+type recipe struct {
+	layers []recipeLayer // the first of the streams, the next of the first's views
+	size   int64         // bytes of the recipe, unpacked
+}
+
+// recipeLayer is one view.
+type recipeLayer struct {
+	base    []layer.Member
+	classes []layer.Class
+	outputs int
+	plain   int64 // bytes of outputs, unpacked
+	// One entry for each output, read when it is its turn.
+	gaps, sizes, picks, lengths []byte
+	corrections                 []byte
+}
+
+// next reads the next output.
+func (l *recipeLayer) next() (o layer.Output, ok bool) {
+	if l.outputs == 0 {
+		return o, false
+	}
+	l.outputs--
+	number := func(b *[]byte) int64 {
+		v, n := binary.Uvarint(*b) // parse has seen that it is one
+		*b = (*b)[n:]
+		return int64(v)
+	}
+	o.Gap, o.Plain = number(&l.gaps), number(&l.sizes)
+	o.Class = &l.classes[number(&l.picks)]
+	n := number(&l.lengths)
+	o.Corrections, l.corrections = l.corrections[:n], l.corrections[n:]
+	return o, true
+}
+
+// parseRecipe reads a recipe; FORMAT.md has its fields.
+func parseRecipe(b []byte) (*recipe, error) {
+	d := &fields{b: b}
+	r := &recipe{size: int64(len(b))}
+	n := d.size(maxLayers)
+	members, outputs := int64(maxMembers), int64(maxOutputs)
+	for range n {
+		var l recipeLayer
+		l.parseBase(d, d.size(members))
+		members -= int64(len(l.base))
+		l.parseClasses(d, d.size(maxClasses))
+		l.outputs = int(d.size(outputs))
+		outputs -= int64(l.outputs)
+		l.parseOutputs(d)
+		if d.err != nil {
+			return nil, d.err
+		}
+		r.layers = append(r.layers, l)
+	}
+	if d.err == nil && (n == 0 || len(d.b) > 0) {
+		d.fail("recipe of %d layers and %d bytes more", n, len(d.b))
+	}
+	return r, d.err
+}
+
+func (l *recipeLayer) parseBase(d *fields, n int64) {
+	l.base = make([]layer.Member, n)
+	column := func(set func(m *layer.Member, v int64), limit int64) {
+		for i := range l.base {
+			set(&l.base[i], d.size(limit))
+		}
+	}
+	column(func(m *layer.Member, v int64) { m.Off = v }, MaxSize)
+	column(func(m *layer.Member, v int64) { m.Packed = v }, MaxSize)
+	column(func(m *layer.Member, v int64) { m.Plain = v }, MaxSize)
+	column(func(m *layer.Member, v int64) { m.Wrap = layer.Wrap(v) }, int64(layer.Gzip))
+	at := int64(0)
+	for i := range l.base {
+		m := &l.base[i]
+		if m.Off > MaxSize-at || m.Packed > MaxSize-at-m.Off {
+			d.fail("member %d of the base", i)
+			return
+		}
+		m.Off += at
+		at = m.Off + m.Packed
+	}
+}
+
+func (l *recipeLayer) parseClasses(d *fields, n int64) {
+	for i := range n {
+		c := layer.Class{Wrap: layer.Wrap(d.size(int64(layer.Gzip)))}
+		if c.Wrap == layer.Zlib {
+			d.bytes(c.Head[:])
+		}
+		p, err := deflate.ParseParams(d.take(deflate.ParamsLen))
+		if err != nil {
+			d.fail("class %d: %s", i, err.Error())
+			return
+		}
+		c.Params = p
+		l.classes = append(l.classes, c)
+	}
+}
+
+func (l *recipeLayer) parseOutputs(d *fields) {
+	if l.outputs > 0 && len(l.classes) == 0 {
+		d.fail("outputs without a class")
+	}
+	total, fixes := int64(0), int64(0)
+	column := func(least, limit int64, sum *int64) []byte {
+		b := d.b
+		for range l.outputs {
+			v := d.size(limit)
+			if v < least {
+				d.fail("number below %d", least)
+			}
+			*sum += v
+			if *sum > MaxSize {
+				d.fail("sum above %d", MaxSize)
+			}
+		}
+		return b[:len(b)-len(d.b)]
+	}
+	var ignored int64
+	l.gaps = column(0, MaxSize, &total)
+	l.sizes = column(1, MaxSize, &l.plain)
+	l.picks = column(0, int64(len(l.classes))-1, &ignored)
+	l.lengths = column(0, maxRecipe, &fixes)
+	l.corrections = d.take(fixes)
+}
+
+// append encodes a recipe.
+func (r *recipe) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(r.layers)))
+	for i := range r.layers {
+		l := &r.layers[i]
+		b = binary.AppendUvarint(b, uint64(len(l.base)))
+		at := int64(0)
+		for _, m := range l.base {
+			b = binary.AppendUvarint(b, uint64(m.Off-at))
+			at = m.Off + m.Packed
+		}
+		for _, m := range l.base {
+			b = binary.AppendUvarint(b, uint64(m.Packed))
+		}
+		for _, m := range l.base {
+			b = binary.AppendUvarint(b, uint64(m.Plain))
+		}
+		for _, m := range l.base {
+			b = append(b, byte(m.Wrap))
+		}
+		b = binary.AppendUvarint(b, uint64(len(l.classes)))
+		for _, c := range l.classes {
+			b = append(b, byte(c.Wrap))
+			if c.Wrap == layer.Zlib {
+				b = append(b, c.Head[:]...)
+			}
+			b = c.Params.Append(b)
+		}
+		b = binary.AppendUvarint(b, uint64(l.outputs))
+		for _, column := range [][]byte{l.gaps, l.sizes, l.picks, l.lengths, l.corrections} {
+			b = append(b, column...)
+		}
+	}
+	return b
+}
+
+// add adds an output, made by the class c.
+func (l *recipeLayer) add(o layer.Output) bool {
+	pick := -1
+	for i, c := range l.classes {
+		if c == *o.Class {
+			pick = i
+		}
+	}
+	if pick < 0 {
+		if pick = len(l.classes); pick == maxClasses {
+			return false
+		}
+		l.classes = append(l.classes, *o.Class)
+	}
+	l.outputs++
+	l.plain += o.Plain
+	l.gaps = binary.AppendUvarint(l.gaps, uint64(o.Gap))
+	l.sizes = binary.AppendUvarint(l.sizes, uint64(o.Plain))
+	l.picks = binary.AppendUvarint(l.picks, uint64(pick))
+	l.lengths = binary.AppendUvarint(l.lengths, uint64(len(o.Corrections)))
+	l.corrections = append(l.corrections, o.Corrections...)
+	return true
+}
+
+// memory returns what a decoder needs for the recipe, in bytes.
+func (r *recipe) memory() int64 {
+	n := r.size + pointRoom
+	for i := range r.layers {
+		n += layer.ViewMemory + layer.WriterMemory + layer.MemberMemory*int64(len(r.layers[i].base))
+	}
+	return n
+}
+
+// work returns what it costs to unpack and pack, in bytes of plain segments: packing
+// counts repackWork times.
+func (r *recipe) work() int64 {
+	n := int64(0)
+	for i := range r.layers {
+		l := &r.layers[i]
+		for _, m := range l.base {
+			n += m.Plain
+		}
+		n += repackWork * l.plain
+	}
+	return n
+}
+
+// repackWork is how much more a byte costs that is packed than one of a plain segment.
+const repackWork = 8
+
+// view returns the view of the base.
+func (r *recipe) view(base Source) (Source, error) {
+	long := int64(1)
+	for i := range r.layers {
+		long += layer.Long(r.layers[i].base)
+	}
+	for i := range r.layers {
+		ms := r.layers[i].base
+		v, err := layer.NewView(base, ms, MaxSize, pointRoom*(layer.Long(ms)>>10)/(long>>10+1))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		base = v
+	}
+	return base, nil
+}
+
+// writers returns a writer for the view of the output, and what ends it.
+func (r *recipe) writers(w io.Writer) (io.Writer, func() error) {
+	var all []*layer.Writer
+	for i := range r.layers {
+		l := r.layers[i] // of which next takes away
+		z := layer.NewWriter(w, l.next)
+		all = append(all, z)
+		w = z
+	}
+	return w, func() error {
+		for i := len(all) - 1; i >= 0; i-- {
+			if err := all[i].Close(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// readRecipe reads the recipe of n bytes at off of the patch.
+func readRecipe(p io.ReaderAt, off, n int64, z *zstd.Decoder) (*recipe, error) {
+	b := make([]byte, n)
+	if err := readPatch(p, b, off, "recipe"); err != nil {
+		return nil, err
+	}
+	d := &decoder{z: z}
+	f := &fields{b: b}
+	plain := d.stream(f, nil, maxRecipe)
+	if f.err == nil && len(f.b) > 0 {
+		f.fail("%d bytes after the recipe", len(f.b))
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	return parseRecipe(plain)
+}
