@@ -24,6 +24,11 @@
 // else is found again by hashing, so nothing that had been verified is fetched
 // twice. An installed release is the seed: there is no second copy.
 //
+// Trust runs through all of it: what is signed is verified here whoever brought it; a
+// peer is admitted with a certificate of this fleet and site that is valid and not
+// revoked, and leaves when the list of revocations, which travels as metadata does,
+// comes to name it.
+//
 // Package node introduces delta, discovery and swarm to each other; none of them
 // knows another.
 package node

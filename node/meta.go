@@ -198,6 +198,9 @@ func (n *Node) sync(ctx context.Context, fetch release.Fetcher) error {
 	if err := n.trust.Refresh(ctx, fetch, time.Now()); err != nil {
 		return err
 	}
+	if err := n.syncRevocations(ctx, fetch); err != nil {
+		return err
+	}
 	m, raw, err := n.trust.Release(ctx, n.enr.Channel, n.enr.Type, fetch)
 	switch {
 	case errors.Is(err, release.ErrNoRelease):
@@ -258,6 +261,7 @@ func (n *Node) poll(ctx context.Context) error {
 	asked := make(map[peer.ID]claim)
 	for {
 		changed := n.sw.Changed()
+		n.expel()
 		asked = n.followMembers(ctx, asked)
 		select {
 		case <-ctx.Done():

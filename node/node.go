@@ -64,6 +64,8 @@ type Node struct {
 	uplink   int
 	told     int64              // metadata version announced last
 	refused  map[[32]byte]error // versions that failed to install, until a newer one
+	revoked  identity.Revocations
+	certs    map[peer.ID]*identity.Cert // of all peers admitted so far
 }
 
 // target is the release the channel names.
@@ -88,7 +90,7 @@ func New(cfg Config) (n *Node, err error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	n = &Node{cfg: cfg, log: log, enr: enr, paths: paths{cfg.Data}, start: time.Now(),
-		retarget: make(chan struct{}), refused: make(map[[32]byte]error)}
+		retarget: make(chan struct{}), refused: make(map[[32]byte]error), certs: make(map[peer.ID]*identity.Cert)}
 	n.status = newStatusBoard()
 	n.checker = &checker{n: n}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
@@ -102,6 +104,9 @@ func New(cfg Config) (n *Node, err error) {
 	}
 	if n.trust, err = release.OpenTrust(filepath.Join(cfg.Data, "trust"), enr.Root); err != nil {
 		return nil, fmt.Errorf("node: trust, which begins at the root in %s: %w", cfg.Enrollment, err)
+	}
+	if err = n.loadRevocations(); err != nil {
+		return nil, err
 	}
 	if n.dir, err = install.Open(cfg.Data); err != nil {
 		return nil, err
@@ -156,21 +161,6 @@ func (n *Node) openSwarm() error {
 		return errors.Join(err, h.Close())
 	}
 	return nil
-}
-
-// admit decides about a peer by its certificate.
-func (n *Node) admit(id peer.ID, credential []byte) (swarm.Identity, error) {
-	c, err := identity.Verify(credential, n.enr.CA, n.trust.Now(time.Now()))
-	if err != nil {
-		return swarm.Identity{}, err
-	}
-	if c.Peer != id {
-		return swarm.Identity{}, fmt.Errorf("%w: certificate of another peer", identity.ErrForeign)
-	}
-	if c.Site != n.enr.Site {
-		return swarm.Identity{}, fmt.Errorf("%w: device of site %q", identity.ErrForeign, c.Site)
-	}
-	return swarm.Identity{Name: c.Name, Type: c.Type, Roles: c.Roles}, nil
 }
 
 // Close releases what New opened. Run does so by itself.

@@ -10,6 +10,7 @@ import (
 
 	"updraft/delta/chunk"
 	"updraft/delta/release"
+	"updraft/node/identity"
 	"updraft/node/install"
 	"updraft/node/report"
 	"updraft/swarm/origin"
@@ -41,6 +42,9 @@ const (
 	problemMulticast = "multicast"
 	problemDHT       = "dht"
 	problemMetrics   = "metrics"
+
+	problemRefused     = "refused"     // a device of the fleet that is not admitted
+	problemCertificate = "certificate" // this device's own
 )
 
 // statusBoard is what the device has to say about itself. It is safe for
@@ -165,6 +169,9 @@ var hints = []struct {
 	{release.ErrExpired, "check the device's clock; if it is right, the publisher must run updraft refresh"},
 	{release.ErrSignature, "the origin or a neighbour serves metadata that this fleet did not sign: look who"},
 	{release.ErrRollback, "the origin serves older metadata than before: restore it from the publisher's directory"},
+	{identity.ErrRevoked, "enroll the device anew, or undo it: updraft revoke --undo"},
+	{identity.ErrExpired, "enroll the device anew: updraft enroll --replace"},
+	{errEnding, "enroll the device anew before that day: updraft enroll --replace"},
 	{origin.ErrUnreachable, "check the uplink and the origin's address; a neighbour that reaches it will do as well"},
 	{origin.ErrNotFound, "the origin lacks a file of the release: publish its directory as a whole"},
 	{origin.ErrChanged, "the origin has other bytes than were published: restore it from the publisher's directory"},

@@ -93,6 +93,7 @@ var kinds = []struct {
 	{fleet.ErrNotFleet, exitNotFound, "name the directory that updraft init made"},
 	{fleet.ErrNotEmpty, exitError, "name a directory that is empty or does not exist"},
 	{fleet.ErrBusy, exitError, "wait until the other publish has ended"},
+	{fleet.ErrUnknown, exitNotFound, "the names of devices are those of the files in the fleet's devices directory"},
 	{fleet.ErrExists, exitError, "choose another version or name; a certificate is renewed with --replace"},
 	{delta.ErrInput, exitUsage, "see updraft publish --help"},
 	{identity.ErrPermissions, exitError, "chmod 600 the file: who can read it is the device"},

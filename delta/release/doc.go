@@ -12,7 +12,7 @@
 // # Publisher
 //
 // A Repo writes manifests into an origin tree under TUF metadata (root, targets
-// with one delegation per channel, snapshot, timestamp; Ed25519; consistent
+// with one delegation per channel and one for revocations, snapshot, timestamp; Ed25519; consistent
 // snapshots). New files are written and synced first and timestamp.json is
 // replaced last, so a publish that is interrupted leaves the origin as it was.
 //
@@ -33,4 +33,6 @@
 //	metadata/<n>.targets.json            delegations to channels
 //	metadata/<n>.<channel>.json          current manifest for each device type; "/" of a channel is "~"
 //	targets/<channel>/<sha256>.<type>    manifests
+//	metadata/<n>.revoked.json            current list of revoked devices, once there is one
+//	targets/revoked/<sha256>.any         that list; package identity knows what it says
 package release

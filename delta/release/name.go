@@ -26,7 +26,7 @@ func TargetName(channel, typ string) string {
 
 // CheckChannel reports whether channel may name a channel: one to three parts
 // joined by "/", each of 1 to 64 bytes from a-z 0-9 . _ - that begins with a
-// letter or digit. The names of the TUF roles are reserved.
+// letter or digit. The names of the TUF roles are reserved, and "revoked".
 func CheckChannel(channel string) error {
 	parts := strings.Split(channel, "/")
 	if len(parts) > maxParts {
@@ -38,7 +38,7 @@ func CheckChannel(channel string) error {
 		}
 	}
 	switch channel {
-	case "root", "targets", "snapshot", "timestamp":
+	case "root", "targets", "snapshot", "timestamp", revokedRole:
 		return fmt.Errorf("%w: channel %q is reserved", ErrName, channel)
 	}
 	return nil

@@ -179,7 +179,9 @@ func (r *Repo) Version() int64 { return r.timestamp.Signed.Version }
 func (r *Repo) Channels() []string {
 	var names []string
 	for role := range r.channels {
-		names = append(names, channelOf(role))
+		if role != revokedRole {
+			names = append(names, channelOf(role))
+		}
 	}
 	slices.Sort(names)
 	return names
@@ -216,35 +218,44 @@ func (r *Repo) AddRelease(manifest []byte) error {
 	if err != nil {
 		return err
 	}
-	role := roleName(m.Channel)
-	next := metadata.Targets()
-	var c change
-	if old := r.channels[role]; old != nil {
-		for target, info := range old.Signed.Targets {
-			if s := sequenceOf(info); s >= m.Sequence {
-				return fmt.Errorf("%w: %d, %s has %d", ErrSequence, m.Sequence, target, s)
-			}
-			if len(m.Types) > 0 { // a release for any device replaces all
-				next.Signed.Targets[target] = info
-			}
-		}
-	} else if c.targets, err = r.delegate(m.Channel); err != nil {
-		return err
-	}
 	types := m.Types
 	if len(types) == 0 {
 		types = []string{AnyType}
 	}
-	raw, err := json.Marshal(custom{Sequence: m.Sequence})
+	// A release for any device replaces all.
+	return r.addTargets(m.Channel, types, m.Sequence, manifest, len(m.Types) > 0)
+}
+
+// addTargets publishes data as the target of a channel for each of types; what the
+// channel offers for other types stays if keep is set. The sequence must be above
+// those on offer there.
+func (r *Repo) addTargets(channel string, types []string, sequence uint64, data []byte, keep bool) error {
+	role := roleName(channel)
+	next := metadata.Targets()
+	var c change
+	var err error
+	if old := r.channels[role]; old != nil {
+		for target, info := range old.Signed.Targets {
+			if s := sequenceOf(info); s >= sequence {
+				return fmt.Errorf("%w: %d, %s has %d", ErrSequence, sequence, target, s)
+			}
+			if keep {
+				next.Signed.Targets[target] = info
+			}
+		}
+	} else if c.targets, err = r.delegate(channel); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(custom{Sequence: sequence})
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(manifest)
+	sum := sha256.Sum256(data)
 	for _, typ := range types {
-		target := TargetName(m.Channel, typ)
-		next.Signed.Targets[target] = &metadata.TargetFiles{Length: int64(len(manifest)), Custom: (*json.RawMessage)(&raw),
+		target := TargetName(channel, typ)
+		next.Signed.Targets[target] = &metadata.TargetFiles{Length: int64(len(data)), Custom: (*json.RawMessage)(&raw),
 			Hashes: metadata.Hashes{"sha256": sum[:]}}
-		c.files = append(c.files, file{manifestName(target, sum[:]), manifest})
+		c.files = append(c.files, file{manifestName(target, sum[:]), data})
 	}
 	c.channels = map[string]*targetsMeta{role: next}
 	return r.publish(c)

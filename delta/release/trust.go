@@ -313,11 +313,20 @@ func (t *Trust) Release(ctx context.Context, channel, typ string, fetch Fetcher)
 	}
 	t.busy.Lock()
 	defer t.busy.Unlock()
+	h, found, err := t.find(ctx, fetch, channel, typ)
+	if err != nil {
+		return nil, nil, err
+	}
+	return t.accept(ctx, fetch, h, channel, typ, found)
+}
+
+// find gets what a channel says it offers for a type.
+func (t *Trust) find(ctx context.Context, fetch Fetcher, channel, typ string) (*held, target, error) {
 	if t.held.timestamp == nil {
-		return nil, nil, fmt.Errorf("%w: no metadata yet", ErrNoRelease)
+		return nil, target{}, fmt.Errorf("%w: no metadata yet", ErrNoRelease)
 	}
 	if err := t.held.restore(t.dir); err != nil {
-		return nil, nil, fmt.Errorf("release: repairing the store: %w", err)
+		return nil, target{}, fmt.Errorf("release: repairing the store: %w", err)
 	}
 	at := t.at
 	if at.IsZero() {
@@ -325,29 +334,35 @@ func (t *Trust) Release(ctx context.Context, channel, typ string, fetch Fetcher)
 	}
 	if t.held.complete() {
 		if err := t.held.fresh(at, t.floor.signed()); err != nil {
-			return nil, nil, err
+			return nil, target{}, err
 		}
 	}
 	w := workflow{held: t.held, floor: t.floor, dir: t.dir, at: at, timestamp: t.held.raw[metadata.TIMESTAMP]}
-	h, found, err := w.target(ctx, fetch, channel, typ)
-	if err != nil {
-		return nil, nil, err
+	return w.target(ctx, fetch, channel, typ)
+}
+
+// payload gets the bytes of a target from the store or by fetch, and reports
+// whether they were in the store.
+func (t *Trust) payload(ctx context.Context, fetch Fetcher, found target) (b []byte, stored bool, err error) {
+	name := found.path()
+	if b, err = readManifest(t.dir, name); err == nil {
+		return b, true, nil
 	}
-	return t.accept(ctx, fetch, h, channel, typ, found)
+	if b, err = get(ctx, fetch, name, min(found.length, MaxManifest)); err != nil {
+		return nil, false, err
+	}
+	if err := found.check(b); err != nil {
+		return nil, false, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
+	}
+	return b, false, nil
 }
 
 // accept gets the manifest of a target, checks it and raises the floors.
 func (t *Trust) accept(ctx context.Context, fetch Fetcher, h *held, channel, typ string, found target) (*Manifest, []byte, error) {
-	name := manifestName(found.name, found.sum[:])
-	b, err := readManifest(t.dir, name)
-	stored := err == nil
-	if !stored {
-		if b, err = get(ctx, fetch, name, min(found.length, MaxManifest)); err != nil {
-			return nil, nil, err
-		}
-		if err := found.check(b); err != nil {
-			return nil, nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
-		}
+	name := found.path()
+	b, stored, err := t.payload(ctx, fetch, found)
+	if err != nil {
+		return nil, nil, err
 	}
 	m, err := Decode(b)
 	if err != nil {
@@ -366,28 +381,34 @@ func (t *Trust) accept(ctx context.Context, fetch Fetcher, h *held, channel, typ
 	case known && have.Keys == next.Keys && m.Sequence == have.Sequence && !sameManifest(name, have.Name):
 		return nil, nil, fmt.Errorf("%w: another manifest for sequence %d of %s", ErrRollback, m.Sequence, key)
 	}
+	return m, b, t.keep(h, roleName(channel), key, next, b, stored, time.Unix(m.Created, 0))
+}
+
+// keep stores an accepted payload and raises the floors: of the role, of the key
+// under which it was asked for, and of time.
+func (t *Trust) keep(h *held, role, key string, next targetFloor, b []byte, stored bool, signed time.Time) error {
 	if !stored {
-		if err := writeFile(filepath.Join(t.dir, filepath.FromSlash(name)), b, storedMode); err != nil {
-			return nil, nil, fmt.Errorf("release: keeping the manifest: %w", err)
+		if err := writeFile(filepath.Join(t.dir, filepath.FromSlash(next.Name)), b, storedMode); err != nil {
+			return fmt.Errorf("release: keeping %s: %w", next.Name, err)
 		}
 	}
+	have, known := t.floor.Releases[key]
 	f := t.floor.clone()
-	role := roleName(channel)
 	f.raise(role, next.Keys, h.versions[role])
-	f.advance(time.Unix(m.Created, 0))
+	f.advance(signed)
 	f.Releases[key] = next
 	if h == t.held && known && have == next && f.Signed == t.floor.Signed {
-		return m, b, nil // nothing new to keep
+		return nil // nothing new to keep
 	}
 	if err := t.store(h, f); err != nil {
-		return nil, nil, err
+		return err
 	}
 	inUse := map[string]bool{}
 	for _, r := range f.Releases {
 		inUse[r.Name] = true
 	}
 	pruneManifests(t.dir, inUse)
-	return m, b, nil
+	return nil
 }
 
 func sameManifest(a, b string) bool {

@@ -64,7 +64,12 @@ func splitMeta(name string) (role string, v int64, ok bool) {
 	number, role, dot := strings.Cut(name, ".")
 	v, err := strconv.ParseInt(number, 10, 64)
 	ok = found && tail && dot && err == nil && v > 0 && strconv.FormatInt(v, 10) == number
-	return role, v, ok && CheckChannel(channelOf(role)) == nil || ok && isTop(role)
+	return role, v, ok && (isTop(role) || isDelegated(role))
+}
+
+// isDelegated reports whether a role signs releases, or the revocations.
+func isDelegated(role string) bool {
+	return role == revokedRole || CheckChannel(channelOf(role)) == nil
 }
 
 func isTop(role string) bool {
@@ -86,7 +91,7 @@ func splitManifest(name string) (sum [32]byte, ok bool) {
 	if !found || !dot || err != nil || len(raw) != len(sum) || strings.ToLower(text) != text {
 		return sum, false
 	}
-	if CheckChannel(strings.TrimSuffix(dir, "/")) != nil || typ != AnyType && CheckType(typ) != nil {
+	if !isDelegated(roleName(strings.TrimSuffix(dir, "/"))) || typ != AnyType && CheckType(typ) != nil {
 		return sum, false
 	}
 	return [32]byte(raw), true

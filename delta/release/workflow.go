@@ -141,7 +141,7 @@ func (w *workflow) refresh(ctx context.Context, fetch Fetcher) (*held, floors, e
 // compares with the last snapshot, which may have been lost.
 func (w *workflow) channelsKept(h *held, f floors) error {
 	for role := range f.Roles {
-		if info := h.snapshot.Signed.Meta[role+".json"]; info != nil && CheckChannel(channelOf(role)) == nil {
+		if info := h.snapshot.Signed.Meta[role+".json"]; info != nil && isDelegated(role) {
 			if err := f.allow(role, keysOf(h.root, h.targets.Signed.Delegations, role), info.Version); err != nil {
 				return err
 			}
@@ -183,6 +183,9 @@ type target struct {
 	sequence uint64
 	check    func(b []byte) error // length and hashes
 }
+
+// path is where the target lies at the origin.
+func (t *target) path() string { return manifestName(t.name, t.sum[:]) }
 
 // target finds the newest target for a channel and type.
 func (w *workflow) target(ctx context.Context, fetch Fetcher, channel, typ string) (*held, target, error) {

@@ -6,6 +6,7 @@
 //	  root.key targets.key        keep offline; needed to rotate keys and open channels
 //	  snapshot.key timestamp.key  sign every release
 //	  channel-<channel>.key       one for each channel
+//	  channel-revoked.key         signs the list of revoked devices, once there is one
 //	  ca.key                      signs device certificates
 //	  site.secret                 site keys are derived from it
 //	origin/                       what a web server serves: see package release
@@ -33,6 +34,8 @@ var (
 	ErrExists = errors.New("fleet: exists already")
 	// ErrStaged reports a build that does not hold what its manifest names.
 	ErrStaged = errors.New("fleet: the build does not match its manifest")
+	// ErrUnknown reports a device that was never enrolled.
+	ErrUnknown = errors.New("fleet: no such device")
 	// ErrOptions reports options that cannot be used.
 	ErrOptions = errors.New("fleet: unusable options")
 )

@@ -138,7 +138,18 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 	if _, err := rand.Read(serial[:]); err != nil {
 		return nil, err
 	}
+	repo, err := f.Repo()
+	if err != nil {
+		return nil, err
+	}
 	now := f.now()
+	revoked, err := revocations(repo)
+	if err != nil {
+		return nil, err
+	}
+	if r, ok := revoked.Find(o.Name); ok && now.Unix() <= r.At { // this certificate is a new one
+		now = time.Unix(r.At+1, 0)
+	}
 	c := identity.Cert{Serial: binary.LittleEndian.Uint64(serial[:]), Peer: id, Name: o.Name, Type: o.Type, Site: o.Site,
 		Roles: roles(o), NotBefore: now.Unix(), NotAfter: now.Add(o.TTL).Unix()}
 	cert, err := c.Sign(ca)
@@ -146,10 +157,6 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 		return nil, err
 	}
 	public, err := f.Authority()
-	if err != nil {
-		return nil, err
-	}
-	repo, err := f.Repo()
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,8 @@ var (
 	ErrForeign = errors.New("identity: signed by another fleet")
 	// ErrExpired reports a certificate past its validity.
 	ErrExpired = errors.New("identity: certificate has expired")
+	// ErrRevoked reports a certificate that the fleet has taken back.
+	ErrRevoked = errors.New("identity: certificate is revoked")
 	// ErrKey reports a private key that the certificate is not for.
 	ErrKey = errors.New("identity: key and certificate do not belong together")
 	// ErrPermissions reports a secret file that others can read.

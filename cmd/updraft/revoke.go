@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"updraft/node/fleet"
+	"updraft/node/identity"
+)
+
+func newRevoke(u *ui) *cobra.Command {
+	var dir, reason string
+	var undo bool
+	c := &cobra.Command{
+		Use:   "revoke --fleet DIR [NAME...]",
+		Short: "Take devices out of the fleet",
+		Long: `Take back the certificates of devices and publish the signed list of all that are
+revoked. The list travels like the rest of the metadata: each device that learns of it,
+from the origin or from a neighbour, closes its connections with those on it and admits
+them no more. A device that is enrolled anew (updraft enroll --replace) is admitted again.
+
+Without names it prints the list. The first revocation of a fleet needs the targets key.
+What was published stays readable to whoever reaches the origin.`,
+		Example: `  updraft revoke --fleet fleet till-7 --reason stolen
+  updraft revoke --fleet fleet till-7 --undo
+  updraft revoke --fleet fleet`,
+		RunE: func(_ *cobra.Command, names []string) error {
+			if len(names) == 0 && (undo || reason != "") {
+				return usagef("no device is named")
+			}
+			f, err := fleet.Open(dir, fleet.Options{})
+			if err != nil {
+				return err
+			}
+			var list identity.Revocations
+			switch {
+			case len(names) == 0:
+				list, err = f.Revocations()
+			case undo:
+				list, err = f.Restore(names...)
+			default:
+				list, err = f.Revoke(reason, names...)
+			}
+			if err != nil {
+				return err
+			}
+			return revoked(u, list)
+		},
+	}
+	c.Flags().StringVar(&dir, "fleet", "", "directory of the fleet (required)")
+	c.Flags().StringVar(&reason, "reason", "", "why, for those who read status; at most 256 bytes")
+	c.Flags().BoolVar(&undo, "undo", false, "take the devices back in with the certificates they have")
+	required(c, "fleet")
+	return c
+}
+
+func revoked(u *ui, list identity.Revocations) error {
+	type row struct {
+		Name   string    `json:"name"`
+		At     time.Time `json:"at"`
+		Reason string    `json:"reason,omitempty"`
+	}
+	rows := []row{}
+	text := [][]string{{"DEVICE", "REVOKED", "REASON"}}
+	for _, r := range list {
+		at := time.Unix(r.At, 0).UTC()
+		rows = append(rows, row{r.Name, at, r.Reason})
+		text = append(text, []string{r.Name, at.Format(time.RFC3339), r.Reason})
+	}
+	return u.result(map[string]any{"revoked": rows}, func(w io.Writer) {
+		if len(rows) == 0 {
+			fmt.Fprintln(w, "No device is revoked.")
+			return
+		}
+		table(w, text)
+	})
+}

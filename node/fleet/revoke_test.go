@@ -1,0 +1,70 @@
+package fleet_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"updraft/node/fleet"
+	"updraft/node/identity"
+)
+
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "fleet")
+	now := time.Now()
+	f, err := fleet.Init(dir, fleet.Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	enroll := func(o fleet.EnrollOptions) *identity.Cert {
+		t.Helper()
+		e, err := f.Enroll(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := identity.Verify(e.Cert, e.CA, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	a, b := enroll(fleet.EnrollOptions{Name: "a"}), enroll(fleet.EnrollOptions{Name: "b"})
+	if l, err := f.Revocations(); err != nil || len(l) != 0 {
+		t.Fatal(l, err)
+	}
+	if _, err := f.Revoke("", "nobody"); !errors.Is(err, fleet.ErrUnknown) {
+		t.Errorf("unknown device: %v", err)
+	}
+	if _, err := f.Revoke(strings.Repeat("x", 300), "a"); !errors.Is(err, fleet.ErrOptions) {
+		t.Errorf("long reason: %v", err)
+	}
+	l, err := f.Revoke("stolen", "a")
+	if err != nil || !errors.Is(l.Check(a), identity.ErrRevoked) || l.Check(b) != nil {
+		t.Fatal(l, err)
+	}
+	// Within the same second: the new certificate is good, the old one is not.
+	again := enroll(fleet.EnrollOptions{Name: "a", Replace: true})
+	if l, err = f.Revocations(); err != nil || l.Check(again) != nil || l.Check(a) == nil {
+		t.Error(l, err)
+	}
+	if _, err := f.Restore("b"); !errors.Is(err, fleet.ErrUnknown) {
+		t.Errorf("restore what is not revoked: %v", err)
+	}
+	if l, err = f.Restore("a"); err != nil || l.Check(a) != nil || len(l) != 0 {
+		t.Error(l, err)
+	}
+	// The targets key is needed for the first list only.
+	if err := os.Remove(filepath.Join(dir, "keys", "targets.key")); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = f.Revoke("", "b"); err != nil || l.Check(b) == nil {
+		t.Error(l, err)
+	}
+	if list, err := f.Channels(); err != nil || len(list) != 0 {
+		t.Errorf("channels %v, %v", list, err)
+	}
+}

@@ -1,0 +1,129 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"updraft/delta/release"
+	"updraft/node/identity"
+	"updraft/swarm"
+)
+
+// expiryNotice is how long before its end a certificate is a problem.
+const expiryNotice = 30 * 24 * time.Hour
+
+// errEnding reports a certificate that is valid no longer than expiryNotice.
+var errEnding = errors.New("node: certificate will expire")
+
+// admit decides whether a peer is a device of this site. What keeps a device of the
+// fleet out is shown as a problem under its name; strangers are not.
+func (n *Node) admit(id peer.ID, credential []byte) (swarm.Identity, error) {
+	c, err := identity.Verify(credential, n.enr.CA, n.trust.Now(time.Now()))
+	if c == nil {
+		return swarm.Identity{}, err
+	}
+	if c.Peer != id {
+		return swarm.Identity{}, fmt.Errorf("%w: certificate of another peer", identity.ErrForeign)
+	}
+	if c.Site != n.enr.Site {
+		return swarm.Identity{}, fmt.Errorf("%w: device of site %q", identity.ErrForeign, c.Site)
+	}
+	n.mu.Lock()
+	if err == nil {
+		err = n.revoked.Check(c)
+	}
+	if err == nil {
+		n.certs[id] = c
+	}
+	n.mu.Unlock()
+	n.problem(problemRefused, c.Name, err)
+	if err != nil {
+		return swarm.Identity{}, err
+	}
+	return swarm.Identity{Name: c.Name, Type: c.Type, Roles: c.Roles}, nil
+}
+
+// loadRevocations takes over the list that was learnt before.
+func (n *Node) loadRevocations() error {
+	b, err := n.trust.KnownRevocations()
+	if errors.Is(err, release.ErrNotFound) {
+		n.log.Warn("list of revoked devices lost", "err", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return n.revoke(b)
+}
+
+// syncRevocations brings the list up to date; trustMu is held.
+func (n *Node) syncRevocations(ctx context.Context, fetch release.Fetcher) error {
+	b, err := n.trust.Revocations(ctx, fetch)
+	if err != nil {
+		return err
+	}
+	return n.revoke(b)
+}
+
+// revoke makes b the list of revoked devices, closes the connections with those on
+// it, and judges this device's own certificate.
+func (n *Node) revoke(b []byte) error {
+	var list identity.Revocations
+	if b != nil {
+		var err error
+		if list, err = identity.ParseRevocations(b); err != nil {
+			return err
+		}
+	}
+	n.mu.Lock()
+	before := n.revoked
+	n.revoked = list
+	n.mu.Unlock()
+	for _, r := range before {
+		if _, still := list.Find(r.Name); !still {
+			n.problem(problemRefused, r.Name, nil)
+		}
+	}
+	n.expel()
+	n.judgeSelf(list)
+	return nil
+}
+
+// expel closes the connections with devices that are revoked. It runs when the list
+// changes and when members do: one may have been admitted just before.
+func (n *Node) expel() {
+	if n.sw == nil {
+		return // New has not got as far
+	}
+	for _, m := range n.sw.Members() {
+		n.mu.Lock()
+		c, list := n.certs[m.ID], n.revoked
+		n.mu.Unlock()
+		if c == nil {
+			continue
+		}
+		if err := list.Check(c); err != nil {
+			n.problem(problemRefused, c.Name, err)
+			n.sw.Evict(m.ID, 0)
+		}
+	}
+}
+
+// judgeSelf shows what is wrong with this device's own certificate.
+func (n *Node) judgeSelf(list identity.Revocations) {
+	now := n.trust.Now(time.Now())
+	c, err := identity.Verify(n.enr.Cert, n.enr.CA, now)
+	switch {
+	case c == nil:
+		return // checked when the enrollment was read
+	case err == nil && list.Check(c) != nil:
+		err = list.Check(c)
+	case err == nil && now.Add(expiryNotice).After(time.Unix(c.NotAfter, 0)):
+		err = fmt.Errorf("%w: on %s", errEnding, time.Unix(c.NotAfter, 0).UTC().Format(time.DateOnly))
+	}
+	n.problem(problemCertificate, "this device", err)
+}

@@ -1,0 +1,125 @@
+package node_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"updraft/node"
+	"updraft/node/fleet"
+	"updraft/node/identity"
+	"updraft/node/report"
+)
+
+// refuses waits until status says that a device is not admitted.
+func (a *agent) refuses(name string) {
+	a.t.Helper()
+	a.await("refusing "+name, func(st report.Status) bool {
+		for _, p := range st.Problems {
+			if p.Code == "refused" && p.Subject == name && strings.Contains(p.Text, "revoked") {
+				return st.Peers == 1
+			}
+		}
+		return false
+	})
+}
+
+// checkAnew has a look that the last one does not answer for.
+func checkAnew(a *agent) {
+	a.t.Helper()
+	time.Sleep(1100 * time.Millisecond)
+	if err := check(a); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// TestRevoked takes a device out while it is connected: the others close their
+// connections, also one that heard of it from its neighbour, and let it in no more,
+// not even after a restart.
+func TestRevoked(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	v1 := noise(1, 1<<20)
+	s.publish("1.0.0", s.write("v1/app.bin", v1))
+	thief := s.start(s.enroll(nil))
+	a, b := s.start(s.enroll(nil)), s.start(s.enroll(func(c *node.Config) { c.Origins = []string{"http://127.0.0.1:1"} }))
+	for _, x := range []*agent{thief, a, b} {
+		x.awaitPeers(2)
+	}
+	a.look("1.0.0")
+	for _, x := range []*agent{thief, a, b} {
+		x.awaitVersion("1.0.0")
+	}
+	if _, err := s.fleet.Revoke("stolen", "dev1"); err != nil {
+		t.Fatal(err)
+	}
+	checkAnew(a)
+	a.refuses("dev1")
+	b.refuses("dev1")
+	thief.await("alone", func(st report.Status) bool { return st.Peers == 0 })
+	checkAnew(thief)
+	if p := thief.problem("certificate"); !strings.Contains(p.Text, "stolen") || p.Hint == "" {
+		t.Errorf("the device itself says %+v", p)
+	}
+
+	b.end()
+	b = s.start(b.cfg) // dials all who were there before, dev1 too
+	b.refuses("dev1")
+
+	// The others go on, and the thief is let in again once it is restored.
+	v2 := edited(v1)
+	s.publish("1.1.0", s.write("v2/app.bin", v2))
+	a.look("1.1.0")
+	b.awaitVersion("1.1.0")
+	if _, err := s.fleet.Restore("dev1"); err != nil {
+		t.Fatal(err)
+	}
+	checkAnew(a)
+	b.await("without problems", func(st report.Status) bool { return len(st.Problems) == 0 })
+	thief.end()
+	thief = s.start(thief.cfg)
+	thief.awaitPeers(2)
+	a.await("without problems", func(st report.Status) bool { return len(st.Problems) == 0 })
+}
+
+// TestCertificateEnds: a device says so in time, and one whose certificate has
+// ended is refused by name.
+func TestCertificateEnds(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	cfg := s.enroll(nil)
+	short := func(ttl time.Duration) {
+		t.Helper()
+		e, err := s.fleet.Enroll(fleet.EnrollOptions{Name: "dev1", Type: "lab", Site: "lab", Origins: []string{s.url}, TTL: ttl, Replace: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Write(cfg.Enrollment); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short(10 * 24 * time.Hour)
+	a := s.start(cfg)
+	if err := check(a); err != nil {
+		t.Fatal(err)
+	}
+	if p := a.problem("certificate"); !strings.Contains(p.Text, "will expire") || p.Hint == "" {
+		t.Errorf("%+v", p)
+	}
+	a.end()
+	short(time.Second)
+	time.Sleep(2100 * time.Millisecond)
+	a, b := s.start(cfg), s.start(s.enroll(nil))
+	b.await("refusing dev1", func(st report.Status) bool {
+		for _, p := range st.Problems {
+			if p.Code == "refused" && p.Subject == "dev1" && strings.Contains(p.Text, identity.ErrExpired.Error()) {
+				return true
+			}
+		}
+		return false
+	})
+	a.awaitPeers(0)
+	b.look("1.0.0")
+	b.awaitVersion("1.0.0")
+}
