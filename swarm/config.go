@@ -130,6 +130,7 @@ type Counters struct {
 	Redelegated       int64 // blobs given to another relay, since the first did not acknowledge
 	Pulled            int64 // blobs asked for
 	Shunned           int64 // members dropped for what they sent
+	MessagesIn        int64 // control frames received
 	ControlIn         int64 // bytes of control frames
 	ControlOut        int64
 }

@@ -75,6 +75,10 @@ func (s *Swarm) appendControlLocked(m *member, b []byte) []byte {
 		b = wire.AppendLease(b, l)
 	}
 	m.leases = m.leases[:0]
+	for _, r := range m.rumors {
+		b = wire.AppendRumor(b, r)
+	}
+	m.rumors = m.rumors[:0]
 	return b
 }
 

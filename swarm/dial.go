@@ -103,7 +103,7 @@ func (s *Swarm) dialLocked(ctx context.Context, now time.Duration) time.Duration
 			next = min(next, t.next)
 			continue
 		}
-		if busy >= dialers || len(s.members) >= s.cfg.MaxPeers || s.gate.Shunned(id) {
+		if busy >= dialers || !s.wantsMoreLocked() || s.gate.Shunned(id) {
 			continue
 		}
 		busy++
@@ -111,6 +111,18 @@ func (s *Swarm) dialLocked(ctx context.Context, now time.Duration) time.Duration
 		s.wg.Go(func() { s.dial(ctx, t) })
 	}
 	return next
+}
+
+// partialLocked reports whether the site has more devices than there is room for.
+func (s *Swarm) partialLocked() bool { return len(s.targets) > s.cfg.MaxPeers }
+
+// wantsMoreLocked reports whether to dial. On a site with more devices than there is room for, half of the places are
+// left to those who dial later: a graph in which everybody has dialled that many hangs together.
+func (s *Swarm) wantsMoreLocked() bool {
+	if s.partialLocked() {
+		return len(s.members) < s.cfg.MaxPeers/2
+	}
+	return len(s.members) < s.cfg.MaxPeers
 }
 
 // dial makes one attempt; on success it stays until the member is gone.

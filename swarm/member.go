@@ -49,6 +49,7 @@ type member struct {
 	outbox     []*share // shares of which it is to be told something
 	retracts   [][32]byte
 	leases     []wire.Lease
+	rumors     []wire.Rumor
 	profileDue bool
 	pingDue    bool
 	pongDue    bool
@@ -178,6 +179,7 @@ func (s *Swarm) control(m *member, typ wire.Type, body []byte, idx []uint32) ([]
 	if m.dropped {
 		return idx, errors.New("dropped")
 	}
+	s.count.MessagesIn++
 	s.count.ControlIn += int64(len(body)) + 2
 	m.heard, m.pinged, m.mute = s.now(), 0, false
 	switch typ {
@@ -213,6 +215,12 @@ func (s *Swarm) control(m *member, typ wire.Type, body []byte, idx []uint32) ([]
 			return idx, err
 		}
 		s.runLocked(s.lease.Recv(s.now(), string(m.id), lease.Message{Kind: lease.Kind(l.Kind), Epoch: l.Epoch, Rank: rankFrom(l.Rank), Holder: l.Holder}))
+	case wire.TypeRumor:
+		r, err := wire.ParseRumor(body)
+		if err != nil {
+			return idx, err
+		}
+		s.rumorLocked(m, r)
 	case wire.TypePing:
 		m.pongDue = true
 		m.wakeControl()

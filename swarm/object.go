@@ -16,9 +16,10 @@ type object struct {
 	blobs   Blobs
 	opt     OpenOptions
 	have    bitmap
-	n       int      // blobs in have
-	log     []uint32 // blobs in the order in which they came since the last full announcement
-	behind  bool     // the log has entries that some member was not told
+	n       int             // blobs in have
+	log     []uint32        // blobs in the order in which they came since the last full announcement
+	kept    map[uint32]bool // blobs that are here and not told of yet; they are not in log
+	behind  bool            // the log has entries that some member was not told
 	busy    map[uint32]time.Duration
 	storing map[uint32]bool // in Put
 	avail   []uint16        // members that have the blob
@@ -90,7 +91,7 @@ func (s *Swarm) Open(o Object, b Blobs, opt OpenOptions) error {
 	obj := &object{
 		Object: o, blobs: b, opt: opt, have: newBitmap(n), busy: map[uint32]time.Duration{}, storing: map[uint32]bool{},
 		avail: make([]uint16, n), ready: make([]uint32, n), asked: map[uint32]*ask{}, inject: newBitmap(n),
-		pending: map[uint32]*delegation{}, done: make(chan struct{}),
+		pending: map[uint32]*delegation{}, done: make(chan struct{}), kept: map[uint32]bool{},
 	}
 	for i := range n {
 		if b.Has(i) {
@@ -207,18 +208,32 @@ func (s *Swarm) flushLocked(now time.Duration) {
 	}
 }
 
-// hadLocked records a blob that this device has from now on.
-func (s *Swarm) hadLocked(obj *object, i int) {
+// hadLocked records a blob that this device has from now on. With keep, nobody is told until tellLocked.
+func (s *Swarm) hadLocked(obj *object, i int, keep bool) {
 	if !obj.have.set(i) {
 		return
 	}
 	obj.n++
 	s.worked = s.now()
-	obj.log = append(obj.log, uint32(i))
-	obj.behind = true
 	s.touchLocked()
 	if obj.n == len(obj.Sums) {
 		close(obj.done)
+	}
+	obj.kept[uint32(i)] = true
+	if !keep {
+		s.tellLocked(obj, uint32(i))
+	}
+}
+
+// tellLocked has members told of a blob, if they were not.
+func (s *Swarm) tellLocked(obj *object, i uint32) {
+	if !obj.kept[i] {
+		return
+	}
+	delete(obj.kept, i)
+	obj.log = append(obj.log, i)
+	obj.behind = true
+	if obj.n == len(obj.Sums) && len(obj.kept) == 0 {
 		s.stale = true
 		s.flushLocked(s.now())
 		return
@@ -312,6 +327,7 @@ func (s *Swarm) dropBlobLocked(obj *object, i int) {
 		obj.done = make(chan struct{})
 	}
 	obj.n--
+	delete(obj.kept, uint32(i))
 	obj.log, obj.delta, obj.deltaFrom, obj.deltaTo = nil, nil, 0, 0
 	if obj.inject.clear(i) {
 		obj.injectN--

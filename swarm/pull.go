@@ -29,8 +29,14 @@ type candidate struct {
 	tie   uint16
 }
 
-// patienceLocked is how long a push has before a blob is asked for.
-func (s *Swarm) patienceLocked() time.Duration { return max(pullPatience, 3*s.tickLocked()) }
+// patienceLocked is how long a push has before a blob is asked for. Who is not connected with everybody gets many blobs
+// by asking only, and waits less.
+func (s *Swarm) patienceLocked() time.Duration {
+	if s.partialLocked() {
+		return max(pullPatience, s.tickLocked())
+	}
+	return max(pullPatience, 3*s.tickLocked())
+}
 
 // pullRoomLocked reports whether it is worth looking for more to ask for.
 func (s *Swarm) pullRoomLocked() bool {

@@ -246,7 +246,7 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 		asked = true
 		s.unaskLocked(obj, h.Index, a, a.from.m != m || a.also != nil)
 	}
-	s.hadLocked(obj, i)
+	s.hadLocked(obj, i, false)
 	if h.Flags&wire.BlobRelay != 0 {
 		s.cache.add(blobKey{obj.ID, h.Index}, f)
 		s.relayLocked(obj, i, m)

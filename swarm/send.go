@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,7 +117,15 @@ func (s *Swarm) sendBlob(ctx context.Context, st network.Stream, w *bufio.Writer
 	if d := j.obj.pending[j.i]; d != nil && d.to == j.h {
 		d.written = s.now()
 	}
+	if !j.obj.owed(j.i) {
+		s.cache.drop(blobKey{j.obj.ID, j.i})
+	}
 	return nil
+}
+
+// owed reports whether the blob waits to be sent to anybody.
+func (obj *object) owed(i uint32) bool {
+	return slices.ContainsFunc(obj.shares, func(h *share) bool { return h.owed.has(int(i)) })
 }
 
 // load returns the checked bytes of a blob, compressed if that pays.

@@ -39,11 +39,14 @@ func (s *Swarm) inject(id [32]byte, i int, data []byte, packed bool) {
 	if obj == nil || i < 0 || i >= len(obj.Sums) || obj.have.has(i) {
 		return
 	}
-	s.hadLocked(obj, i)
+	// Where not everybody is connected with a relay, who hears of the blob asks for it. It should ask those who got it
+	// from the relay: the injector's link is for relays.
+	s.hadLocked(obj, i, s.partialLocked())
 	if a := obj.asked[uint32(i)]; a != nil {
 		s.unaskLocked(obj, uint32(i), a, true)
 	}
 	if obj.opt.Produce && !s.chosenLocked(obj, i) {
+		s.tellLocked(obj, uint32(i))
 		return
 	}
 	wanted := false
@@ -51,6 +54,7 @@ func (s *Swarm) inject(id [32]byte, i int, data []byte, packed bool) {
 		wanted = wanted || h.lacks(i)
 	}
 	if !wanted {
+		s.tellLocked(obj, uint32(i))
 		return
 	}
 	if size := int(obj.Sizes[i]); len(data) == size && !packed || packed && len(data) > 0 && len(data) < size {
@@ -145,6 +149,8 @@ func (s *Swarm) assignBlobLocked(obj *object, i int, direct bool) bool {
 		obj.pending[uint32(i)] = &delegation{to: best, size: size, given: now}
 		s.oweLocked(best, i, lacking > 1)
 		s.soonLocked(now + relayTimeout/2)
+	} else {
+		s.tellLocked(obj, uint32(i))
 	}
 	obj.inject.clear(i)
 	obj.injectN--
@@ -240,6 +246,7 @@ func (s *Swarm) ackLocked(h *share, i uint32, now time.Duration) {
 	if d := h.obj.pending[i]; d != nil && d.to == h {
 		h.m.lastAck = now
 		s.undelegateLocked(h.obj, i, d)
+		s.tellLocked(h.obj, i)
 	}
 }
 

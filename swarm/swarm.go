@@ -69,7 +69,9 @@ type Swarm struct {
 	turn      int // rotates among relays of equal load
 	lease     *lease.Machine
 	tenure    *Tenure
-	acquiring bool          // Acquire waits
+	acquiring bool   // Acquire waits
+	rumor     uint32 // number of the last rumor that this device began
+	rumors    map[string]heard
 	rankBase  time.Duration // when the profile's rank was announced
 }
 
@@ -103,7 +105,7 @@ func New(cfg Config) (*Swarm, error) {
 		cfg: cfg, self: cfg.Host.ID(), instance: binary.LittleEndian.Uint64(r[:]), log: cfg.Log, start: time.Now(), gate: cfg.Gate,
 		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes),
 		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]time.Time{},
-		objects: map[[32]byte]*object{}, changed: make(chan struct{}),
+		objects: map[[32]byte]*object{}, changed: make(chan struct{}), rumors: map[string]heard{},
 	}
 	s.lease = lease.New(string(s.self), max(cfg.Settle, 0))
 	return s, nil

@@ -123,6 +123,7 @@ func (s *Swarm) runLocked(effects []lease.Effect) {
 		switch e.Do {
 		case lease.Send:
 			if e.To == "" {
+				s.startRumorLocked(e.Msg)
 				for _, m := range s.members {
 					s.sendLeaseLocked(m, e.Msg)
 				}
@@ -139,7 +140,13 @@ func (s *Swarm) runLocked(effects []lease.Effect) {
 		case lease.Flush:
 			if m := s.members[peer.ID(e.To)]; m != nil {
 				for _, h := range m.shares {
-					if h.obj != nil && h.told < len(h.obj.log) {
+					if h.obj == nil {
+						continue
+					}
+					for i := range h.obj.kept {
+						s.tellLocked(h.obj, i)
+					}
+					if h.told < len(h.obj.log) {
 						s.queueLocked(h)
 					}
 				}

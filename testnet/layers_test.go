@@ -39,6 +39,8 @@ var mayImport = map[string][]string{
 	"testnet/fixture":            {"delta/release"},
 	"testnet/netns":              {},
 	"testnet":                    {"node/...", "delta/...", "discovery", "swarm/origin", "swarm/limit", "testnet/..."},
+	"testnet/scale":              {"swarm", "swarm/lease", "testnet/simhost"},
+	"cmd/scale":                  {"testnet/scale"},
 	"cmd/updraft":                {"node/...", "delta/...", "discovery", "swarm/origin", "swarm/limit", "testnet", "testnet/fixture"},
 }
 

@@ -263,6 +263,22 @@ func (m *Machine) Recv(now time.Duration, from string, msg Message) []Effect {
 	return m.finish(now)
 }
 
+// Hear tells what a holder that need not be connected said: a Heartbeat or a Yield, passed on by others. On a site that
+// is too large for everybody to be connected with everybody, it is what two candidates far apart know of each other.
+func (m *Machine) Hear(now time.Duration, holder string, msg Message) []Effect {
+	m.begin(now)
+	if holder != m.self {
+		m.see(msg.Epoch)
+		switch {
+		case msg.Kind == Heartbeat:
+			m.heartbeat(now, holder, msg)
+		case msg.Kind == Yield && m.holder == holder && msg.Epoch >= m.holderEpoch:
+			m.vacate(now, 0)
+		}
+	}
+	return m.finish(now)
+}
+
 // Next returns when Tick must be called if nothing else happens before; ok is false when never.
 func (m *Machine) Next() (at time.Duration, ok bool) {
 	switch m.state {

@@ -158,3 +158,41 @@ func TestConsentShortensTheClaim(t *testing.T) {
 		t.Errorf("not granted: %+v", eff)
 	}
 }
+
+// TestHear lets two holders that are not connected learn of each other.
+func TestHear(t *testing.T) {
+	m := lease.New("b", 0)
+	m.Acquire(0)
+	m.Tick(200 * time.Millisecond)
+	if m.State() != lease.Holding {
+		t.Fatalf("state %d", m.State())
+	}
+	now := 300 * time.Millisecond
+	m.Hear(now, "c", lease.Message{Kind: lease.Heartbeat, Epoch: 1})
+	if m.State() != lease.Holding {
+		t.Error("lost to a lower rank")
+	}
+	lost := false
+	for _, e := range m.Hear(now, "a", lease.Message{Kind: lease.Heartbeat, Epoch: 1}) {
+		lost = lost || e.Do == lease.Lost
+	}
+	if id, ok := m.Holder(now); !lost || m.State() != lease.Idle || !ok || id != "a" {
+		t.Errorf("state %d, holder %q", m.State(), id)
+	}
+	m.Hear(now, "c", lease.Message{Kind: lease.Yield, Epoch: 1})
+	if id, _ := m.Holder(now); id != "a" {
+		t.Error("another's yield counts")
+	}
+	m.Hear(now, "a", lease.Message{Kind: lease.Yield, Epoch: 1})
+	if _, ok := m.Holder(now); ok {
+		t.Error("a yield does not count")
+	}
+	m.Hear(now, "b", lease.Message{Kind: lease.Heartbeat, Epoch: 7})
+	if _, ok := m.Holder(now); ok {
+		t.Error("believes what is said of itself")
+	}
+	m.Hear(now, "a", lease.Message{Kind: lease.Heartbeat, Epoch: 2})
+	if _, ok := m.Holder(now + lease.Expiry); ok {
+		t.Error("a holder that fell silent counts")
+	}
+}

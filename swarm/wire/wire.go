@@ -60,6 +60,7 @@ const (
 	TypeLease    Type = 10
 	TypePing     Type = 11 // no body: say something
 	TypePong     Type = 12 // no body: the answer
+	TypeRumor    Type = 13 // Rumor
 )
 
 // ErrMalformed says that bytes are not a message of this protocol.
@@ -277,4 +278,44 @@ func ParseLease(body []byte) (Lease, error) {
 		return Lease{}, err
 	}
 	return Lease{Kind: k, Epoch: binary.LittleEndian.Uint64(body[1:]), Rank: r, Holder: string(body[9+rankLen:])}, nil
+}
+
+// Rumor is what a holder of the lease said, on its way through members that are not all connected with it.
+//
+//	kind (1: heartbeat or yield) | epoch uint64 LE | rank (6) | number uint32 LE | holder (1 to 64 bytes)
+type Rumor struct {
+	Kind   LeaseKind
+	Epoch  uint64
+	Rank   Rank
+	Number uint32 // grows with each that the holder sends
+	Holder string
+}
+
+const rumorLen = 9 + rankLen + 4
+
+// AppendRumor appends a rumor frame.
+func AppendRumor(b []byte, m Rumor) []byte {
+	body := make([]byte, 0, rumorLen+len(m.Holder))
+	body = append(body, byte(m.Kind))
+	body = binary.LittleEndian.AppendUint64(body, m.Epoch)
+	body = appendRank(body, m.Rank)
+	body = binary.LittleEndian.AppendUint32(body, m.Number)
+	return AppendFrame(b, TypeRumor, append(body, m.Holder...))
+}
+
+// ParseRumor parses the body of a rumor.
+func ParseRumor(body []byte) (Rumor, error) {
+	if len(body) <= rumorLen || len(body) > rumorLen+maxHolder {
+		return Rumor{}, malformed("rumor")
+	}
+	k := LeaseKind(body[0])
+	if k != LeaseHeartbeat && k != LeaseYield {
+		return Rumor{}, malformed("rumor kind")
+	}
+	r, err := parseRank(body[9:])
+	if err != nil {
+		return Rumor{}, err
+	}
+	return Rumor{Kind: k, Epoch: binary.LittleEndian.Uint64(body[1:]), Rank: r,
+		Number: binary.LittleEndian.Uint32(body[9+rankLen:]), Holder: string(body[rumorLen:])}, nil
 }

@@ -36,6 +36,7 @@ func vectors() map[string][]byte {
 		"lease":        wire.AppendLease(nil, wire.Lease{Kind: wire.LeaseObject, Epoch: 9, Rank: rank, Holder: "peer"}),
 		"blob-header":  wire.AppendBlobHeader(nil, wire.BlobHeader{ID: id(5), Index: 3, Len: 1 << 20, Flags: wire.BlobRelay}),
 		"blob-packed":  wire.AppendBlobHeader(nil, wire.BlobHeader{ID: id(5), Index: 3, Len: 1 << 20, Flags: wire.BlobAsked, Packed: 77}),
+		"rumor":        wire.AppendRumor(nil, wire.Rumor{Kind: wire.LeaseHeartbeat, Epoch: 9, Rank: rank, Number: 4, Holder: "peer"}),
 		"request":      wire.AppendRequest(nil, "name", []byte("arg")),
 		"answer":       wire.AppendAnswer(nil, wire.StatusError, []byte("text")),
 	}
@@ -109,6 +110,10 @@ func TestRoundTrips(t *testing.T) {
 	if m, err := wire.ParseLease(b); err != nil || m.Epoch != 9 || m.Holder != "peer" || m.Kind != wire.LeaseObject {
 		t.Error(m, err)
 	}
+	_, b = body(t, v["rumor"])
+	if m, err := wire.ParseRumor(b); err != nil || m.Epoch != 9 || m.Holder != "peer" || m.Kind != wire.LeaseHeartbeat || m.Number != 4 || m.Rank != (wire.Rank{Gateway: true, Link: 1, Up: 77}) {
+		t.Error(m, err)
+	}
 	if h, n, err := wire.ParseBlobHeader(v["blob-header"]); err != nil || n != 41 || h.Len != 1<<20 || h.Index != 3 || h.Flags != wire.BlobRelay || h.Follows() != 1<<20 {
 		t.Error(h, err)
 	}
@@ -161,6 +166,7 @@ func TestRefusals(t *testing.T) {
 		"indexes":  func(b []byte) error { _, _, err := wire.ParseIndexes(b, nil); return err },
 		"lease":    func(b []byte) error { _, err := wire.ParseLease(b); return err },
 		"header":   func(b []byte) error { _, _, err := wire.ParseBlobHeader(b); return err },
+		"rumor":    func(b []byte) error { _, err := wire.ParseRumor(b); return err },
 		"request":  func(b []byte) error { _, _, err := wire.ReadRequest(bytes.NewReader(b)); return err },
 		"answer":   func(b []byte) error { _, _, err := wire.ReadAnswer(bytes.NewReader(b), 10); return err },
 	}
@@ -187,6 +193,9 @@ func TestRefusals(t *testing.T) {
 		{"lease", "short", head(14)},
 		{"lease", "unknown kind", append([]byte{8}, make([]byte, 14)...)},
 		{"lease", "long holder", append([]byte{1}, make([]byte, 14+65)...)},
+		{"rumor", "no holder", append([]byte{4}, make([]byte, 18)...)},
+		{"rumor", "of a claim", append([]byte{3}, make([]byte, 19)...)},
+		{"rumor", "long holder", append([]byte{4}, make([]byte, 18+65)...)},
 		{"header", "short", head(40)},
 		{"header", "empty blob", head(41)},
 		{"header", "unknown flag", append(make([]byte, 36), 1, 0, 0, 0, 8)},
@@ -251,6 +260,10 @@ func reencode(typ wire.Type, p []byte) []byte {
 	case wire.TypeHave, wire.TypeGet, wire.TypeCancel, wire.TypeNack:
 		if id, l, err := wire.ParseIndexes(p, nil); err == nil {
 			return wire.AppendIndexes(nil, typ, id, l)
+		}
+	case wire.TypeRumor:
+		if m, err := wire.ParseRumor(p); err == nil {
+			return wire.AppendRumor(nil, m)
 		}
 	case wire.TypeLease:
 		if m, err := wire.ParseLease(p); err == nil {

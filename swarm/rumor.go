@@ -1,0 +1,66 @@
+package swarm
+
+import (
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"updraft/swarm/lease"
+	"updraft/swarm/wire"
+)
+
+// On a site with more devices than one has members, what the holder of the lease says goes from member to member: each
+// passes on what is new to it to a few others, drawn anew each time. Of a site of any size all but one in fifty hear
+// each heartbeat, and nobody misses four in a row for long.
+const (
+	rumorFirst   = 8  // members to which the holder says it
+	rumorFurther = 4  // to which everybody else passes it on
+	rumorMost    = 16 // holders of whom the latest is remembered
+)
+
+// heard is the latest rumor of a holder.
+type heard struct {
+	epoch  uint64
+	number uint32
+}
+
+// startRumorLocked has members pass on what this device says as the holder.
+func (s *Swarm) startRumorLocked(msg lease.Message) {
+	if !s.partialLocked() || msg.Kind != lease.Heartbeat && msg.Kind != lease.Yield {
+		return
+	}
+	s.rumor++
+	s.spreadRumorLocked(wire.Rumor{Kind: wire.LeaseKind(msg.Kind), Epoch: msg.Epoch, Rank: rankTo(msg.Rank), Number: s.rumor, Holder: string(s.self)}, nil, rumorFirst)
+}
+
+// rumorLocked takes up what a member passed on.
+func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
+	last, known := s.rumors[r.Holder]
+	if r.Holder == string(s.self) || known && (r.Epoch < last.epoch || r.Epoch == last.epoch && r.Number <= last.number) {
+		return
+	}
+	if !known && len(s.rumors) >= rumorMost {
+		for id := range s.rumors {
+			delete(s.rumors, id)
+			break
+		}
+	}
+	s.rumors[r.Holder] = heard{r.Epoch, r.Number}
+	s.runLocked(s.lease.Hear(s.now(), r.Holder, lease.Message{Kind: lease.Kind(r.Kind), Epoch: r.Epoch, Rank: rankFrom(r.Rank)}))
+	if s.partialLocked() {
+		s.spreadRumorLocked(r, from, rumorFurther)
+	}
+}
+
+// spreadRumorLocked queues a rumor for n members, but not for the one it came from nor the one it is about.
+func (s *Swarm) spreadRumorLocked(r wire.Rumor, from *member, n int) {
+	for _, m := range s.members { // in random order
+		if n == 0 {
+			return
+		}
+		if m == from || m.id == peer.ID(r.Holder) {
+			continue
+		}
+		n--
+		m.rumors = append(m.rumors[max(0, len(m.rumors)-rumorMost+1):], r)
+		m.wakeControl()
+	}
+}
