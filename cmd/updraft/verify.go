@@ -232,6 +232,13 @@ func verifyOrigin(ctx context.Context, u *ui, dir, enrollment string) error {
 	if err := trust.Refresh(ctx, fetch, time.Now()); err != nil {
 		return err
 	}
+	if revoked, err := trust.Revocations(ctx, fetch); err != nil {
+		return err
+	} else if revoked != nil {
+		if _, err := identity.ParseRevocations(revoked); err != nil {
+			return err
+		}
+	}
 	offers, err := offers(origin)
 	if err != nil {
 		return err
@@ -317,7 +324,7 @@ func offers(origin string) ([][2]string, error) {
 			return err
 		}
 		name := d.Name()
-		if len(name) < 66 || name[64] != '.' {
+		if len(name) < 66 || name[64] != '.' || release.CheckChannel(filepath.ToSlash(channel)) != nil {
 			return nil // not a manifest
 		}
 		o := [2]string{filepath.ToSlash(channel), name[65:]}
