@@ -90,6 +90,56 @@ func elfHeader(b []byte, mach uint16, text int) {
 	}
 }
 
+// kernel makes an arm64 kernel's image of the same functions; its pointers are to where
+// kernels are mapped.
+func kernel(skip map[int]bool) []byte {
+	b := program(183, skip)
+	le := binary.LittleEndian
+	text := int(le.Uint64(b[96:]))
+	for i := text; i < len(b); i += 8 {
+		le.PutUint64(b[i:], le.Uint64(b[i:])-0x10000+0xffff800008000000)
+	}
+	clear(b[:1024])
+	copy(b, "MZ")
+	le.PutUint64(b[16:], uint64(len(b)+4096))
+	copy(b[56:], "ARM\x64")
+	le.PutUint32(b[60:], 64)
+	copy(b[64:], "PE\x00\x00")
+	le.PutUint16(b[70:], 2)
+	le.PutUint16(b[84:], 160)
+	for i, l := range [][2]uint32{{4096, uint32(text) - 4096}, {uint32(text), uint32(len(b) - text)}} {
+		le.PutUint32(b[64+24+160+40*i+16:], l[1])
+		le.PutUint32(b[64+24+160+40*i+20:], l[0])
+	}
+	return b
+}
+
+// TestKernel moves functions of a kernel that stands between other things.
+func TestKernel(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	front := text(rand.New(rand.NewPCG(33, 33)), 5003)
+	stream := func(skip map[int]bool) []byte {
+		return append(append(append([]byte("ARM\x64MZ"), front...), kernel(skip)...), program(183, skip)...)
+	}
+	old, fresh := stream(nil), stream(map[int]bool{7: true, 90: true, 201: true, 202: true, 333: true})
+	plain := create(t, old, fresh, patch.Options{Profile: patch.Plain})
+	dense := create(t, old, fresh, patch.Options{Profile: patch.Dense})
+	if len(dense)*4 > len(plain) {
+		t.Errorf("dense %d bytes, plain %d", len(dense), len(plain))
+	}
+	r := rand.New(rand.NewPCG(34, 34))
+	for range 20 { // headers that lie cost bytes
+		o, n := kernel(nil)[:40000], kernel(map[int]bool{9: true})[:40000]
+		for range 1 + r.IntN(12) {
+			o[r.IntN(400)] = byte(r.Uint32())
+			n[r.IntN(400)] = byte(r.Uint32())
+		}
+		create(t, o, n, patch.Options{Profile: patch.Dense})
+	}
+}
+
 // TestPrograms moves functions: references to them must cost next to nothing, alone
 // and inside of a stream of other things.
 func TestPrograms(t *testing.T) {

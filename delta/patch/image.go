@@ -78,17 +78,25 @@ func findImage(ims []image, off int64) *image {
 // findImages looks for programs in b.
 func findImages(b []byte) []image {
 	var out []image
+	kernel := kernelAt(b, 0)
 	for at := 0; len(out) < maxImages; {
-		i := bytes.Index(b[at:], []byte("\x7fELF"))
+		i, parse := bytes.Index(b[at:], []byte("\x7fELF")), parseImage
+		if i >= 0 {
+			i += at
+		}
+		if kernel >= 0 && kernel < at {
+			kernel = kernelAt(b, at)
+		}
+		if kernel >= 0 && (i < 0 || kernel < i) {
+			i, parse = kernel, parseKernel
+		}
 		if i < 0 {
 			break
 		}
-		at += i
-		if im, ok := parseImage(b[at:], int64(at), int64(len(b))); ok {
+		at = i + 4
+		if im, ok := parse(b[i:], int64(i), int64(len(b))); ok {
 			out = append(out, im)
 			at = int(im.end)
-		} else {
-			at += 4
 		}
 	}
 	return out
@@ -132,7 +140,7 @@ func parseImage(b []byte, off, limit int64) (image, bool) {
 }
 
 // valid reports whether l lies in a stream of limit bytes, behind off, and its
-// addresses are sensible.
+// addresses are sensible: of at most 52 bits, and the sign.
 func (l *load) valid(off, limit int64) bool {
-	return l.off >= off && l.n > 0 && l.n <= limit && l.off <= limit-l.n && l.v < 1<<47 && l.mem < 1<<40 && l.mem >= uint64(l.n)
+	return l.off >= off && l.n > 0 && l.n <= limit && l.off <= limit-l.n && l.mem < 1<<40 && l.v+1<<52 < 1<<53 && l.v+l.mem >= l.v && l.mem >= uint64(l.n)
 }

@@ -274,7 +274,7 @@ func (n *numbers) bit(c *coder, b int, k uint32) int {
 	return s.code(c, b, 60)
 }
 
-// code codes v, below 1<<48, under context id.
+// code codes v, below 1<<56, under context id.
 func (n *numbers) code(c *coder, v uint64, id uint32) uint64 {
 	v++
 	l := 0
@@ -285,7 +285,7 @@ func (n *numbers) code(c *coder, v uint64, id uint32) uint64 {
 		}
 		n.bit(c, 0, id<<16|uint32(l))
 	} else {
-		for l < 48 && n.bit(c, 0, id<<16|uint32(l)) == 1 {
+		for l < 56 && n.bit(c, 0, id<<16|uint32(l)) == 1 {
 			l++
 		}
 	}

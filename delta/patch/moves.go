@@ -122,7 +122,8 @@ func codeImages(c *coder, n *numbers, ims *[]image, limit int64) error {
 			l := &im.loads[k]
 			l.off = im.off + int64(n.code(c, uint64(l.off-im.off), 9)&(1<<41-1))
 			l.n = int64(n.code(c, uint64(l.n), 10))
-			l.v = n.code(c, l.v, 11)
+			v := n.code(c, l.v<<1^-(l.v>>63), 11)
+			l.v = v>>1 ^ -(v & 1)
 			l.mem = n.code(c, l.mem, 12)
 			x := uint64(0)
 			if l.exec {

@@ -38,6 +38,14 @@ func (im *image) refs(out []ref, b []byte, lo, hi int, v uint64, exec bool) []re
 	switch {
 	case exec && im.mach == machARM64:
 		for i := lo + int(-v&3); i < hi; i += 4 {
+			if pc := v + uint64(i-lo); im.lo>>63 == 1 && pc&7 == 0 {
+				// A kernel's code and data are not apart; its pointers are not instructions.
+				if t := binary.LittleEndian.Uint64(b[i:]); t >= im.lo && t < im.hi {
+					out = append(out, ref{i, t, refAbs64, 0})
+					i += 4
+					continue
+				}
+			}
 			out = arm64Ref(out, b, i, v+uint64(i-lo))
 		}
 	case exec && im.mach == machX86:
