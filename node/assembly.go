@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -33,6 +32,7 @@ type assembly struct {
 	wake    chan struct{} // something has come
 	planned chan struct{} // the site's plan has changed
 	opened  atomic.Bool   // contents go to their files: not a tree, or its listing is there
+	hashed  *prefix       // of the stream; used by the one who awaits it
 
 	swapMu sync.RWMutex // guards st against being swapped while it is read
 	st     stream
@@ -382,26 +382,6 @@ func (a *assembly) snapshot() []*page {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.pages
-}
-
-// digest reads the whole stream and checks it against the manifest.
-func (a *assembly) digest(ctx context.Context) error {
-	h := sha256.New()
-	buf := make([]byte, 256<<10)
-	for off := int64(0); off < a.art.Size; off += int64(len(buf)) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b := buf[:min(int64(len(buf)), a.art.Size-off)]
-		if _, err := a.readAt(b, off); err != nil {
-			return fmt.Errorf("node: read %s: %w", a.art.Name, err)
-		}
-		h.Write(b)
-	}
-	if [32]byte(h.Sum(nil)) != a.art.Sum {
-		return fmt.Errorf("%w: %s", errDigest, a.art.Name)
-	}
-	return nil
 }
 
 // reverify hashes every chunk anew and takes back those that are wrong.

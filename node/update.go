@@ -41,6 +41,9 @@ type update struct {
 	rebuilt int64                   // bytes rebuilt, for the others to see that it works
 	working int                     // artifacts being rebuilt
 	active  map[[32]byte]rebuildJob // by artifact
+	notes   map[[32]byte]string     // by artifact, for status
+	yielded map[[32]byte]bool       // artifacts whose rebuild was given up once for one complete elsewhere
+	read    counter                 // bytes of bases read; grows while a rebuild works
 	stalls  int                     // waits in vain since something came here; of obtain's goroutine only
 	had     int64                   // bytes here when stalls was reset; of obtain's goroutine only
 }
@@ -51,6 +54,9 @@ type rebuildJob struct {
 	stop  context.CancelCauseFunc
 }
 
+// errYield ends a rebuild when another device has the artifact complete.
+var errYield = errors.New("node: another device has it complete")
+
 // errOtherPlan ends a rebuild when the site's plan has another way.
 var errOtherPlan = errors.New("node: the site brings it another way")
 
@@ -58,7 +64,8 @@ var errOtherPlan = errors.New("node: the site brings it another way")
 // earlier run is taken up again.
 func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *update, err error) {
 	u = &update{n: n, m: m, raw: raw, digest: digest, patches: make(map[[32]byte]*patchFile), wanted: make(map[[32]byte]bool),
-		failed: make(map[[32]byte]bool), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int)}
+		failed: make(map[[32]byte]bool), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int),
+		notes: make(map[[32]byte]string), yielded: make(map[[32]byte]bool)}
 	if u.staging, err = n.dir.Staging(m.Version); err != nil {
 		return nil, err
 	}
@@ -197,6 +204,8 @@ func (u *update) await(ctx context.Context, a *assembly) error {
 				return err
 			}
 			u.n.progressed(u)
+			// What cannot be read is found at the end.
+			_ = a.hash(ctx, a.there())
 		}
 		err := a.digest(ctx)
 		if err == nil {

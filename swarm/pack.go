@@ -25,25 +25,37 @@ const (
 // errPacked says that a frame is not the blob that it should be.
 var errPacked = errors.New("swarm: compressed blob cannot be decoded")
 
-// packers are idle encoders. One needs about 1 MiB: there are no more than blobs being compressed at one moment.
-var packers = sync.Pool{New: func() any {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(packWindow), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	return z
-}}
+// codec compresses and decodes blobs, each by one goroutine at a time: it needs about 1 MiB for either, once it is used.
+// The zero value is ready.
+type codec struct {
+	encoder, decoder sync.Once
+	z                *zstd.Encoder
+	d                *zstd.Decoder
+}
 
-// unpacker decodes frames of a declared size. It is safe for concurrent use, and lets one call after the other through.
-var unpacker = sync.OnceValue(func() *zstd.Decoder {
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(wire.MaxBlob), zstd.WithDecoderMaxWindow(wire.MaxBlob), zstd.WithDecodeAllCapLimit(true))
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	return z
-})
+func (c *codec) enc() *zstd.Encoder {
+	c.encoder.Do(func() {
+		var err error
+		c.z, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+			zstd.WithWindowSize(packWindow), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+	})
+	return c.z
+}
+
+func (c *codec) dec() *zstd.Decoder {
+	c.decoder.Do(func() {
+		var err error
+		c.d, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxMemory(wire.MaxBlob), zstd.WithDecoderMaxWindow(wire.MaxBlob), zstd.WithDecodeAllCapLimit(true))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+	})
+	return c.d
+}
 
 // packing is what sending the blobs of one object has taught. Guarded by Swarm.mu.
 type packing struct {
@@ -92,11 +104,9 @@ func noise(b []byte) bool {
 }
 
 // pack returns the zstd frame of b, or nil when it is not worth it.
-func pack(b []byte) *buffer {
-	z := packers.Get().(*zstd.Encoder)
-	defer packers.Put(z)
+func (c *codec) pack(b []byte) *buffer {
 	f := newBuffer(len(b))
-	out := z.EncodeAll(b, f.b[:0])
+	out := c.enc().EncodeAll(b, f.b[:0])
 	if len(out) > len(b)-len(b)/packGain || &out[:1][0] != &f.b[:1][0] {
 		f.release()
 		return nil
@@ -107,9 +117,9 @@ func pack(b []byte) *buffer {
 }
 
 // unpack returns the n bytes that a frame holds, when their digest is sum.
-func unpack(frame []byte, n int, sum [32]byte) (*buffer, error) {
+func (c *codec) unpack(frame []byte, n int, sum [32]byte) (*buffer, error) {
 	f := newBuffer(n)
-	out, err := unpacker().DecodeAll(frame, f.b[:0:n])
+	out, err := c.dec().DecodeAll(frame, f.b[:0:n])
 	switch {
 	case err != nil:
 		err = fmt.Errorf("%w: %w", errPacked, err)

@@ -29,28 +29,30 @@ func text(n int) []byte {
 }
 
 func TestPackRoundTrip(t *testing.T) {
+	var c codec
 	for _, n := range []int{packLeast, 5000, 64 << 10, 200_001, wire.MaxBlob} {
 		b := text(n)
-		f := pack(b)
+		f := c.pack(b)
 		if f == nil {
 			t.Fatalf("%d bytes of text do not shrink", n)
 		}
 		if f.size() != n || len(f.b) >= n-n/packGain {
 			t.Errorf("%d bytes became %d for %d", n, len(f.b), f.size())
 		}
-		plain, err := unpack(f.b, n, sha256.Sum256(b))
+		plain, err := c.unpack(f.b, n, sha256.Sum256(b))
 		if err != nil || !bytes.Equal(plain.b, b) || plain.size() != n {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 		f.release()
 		plain.release()
 	}
-	if f := pack(random(1, 64<<10)); f != nil {
+	if f := c.pack(random(1, 64<<10)); f != nil {
 		t.Error("noise shrank")
 	}
 }
 
 func TestNoise(t *testing.T) {
+	var c codec
 	exe, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Skip(err)
@@ -62,7 +64,7 @@ func TestNoise(t *testing.T) {
 	const n = 64 << 10
 	for k := range 40 {
 		code := exe[len(exe)/2/40*k:][:n]
-		if f := pack(code); (f == nil) != noise(code) && f != nil && len(f.b) < n/2 {
+		if f := c.pack(code); (f == nil) != noise(code) && f != nil && len(f.b) < n/2 {
 			t.Errorf("piece %d of a program shrinks to %d bytes and is taken for noise", k, len(f.b))
 		}
 		if !noise(random(uint64(k), n)) {
@@ -101,6 +103,7 @@ func TestPackingGivesUp(t *testing.T) {
 
 // TestUnpackIsBounded gives the decoder frames that want more than they may have.
 func TestUnpackIsBounded(t *testing.T) {
+	var c codec
 	z, err := zstd.NewWriter(nil, zstd.WithWindowSize(8<<20))
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +129,7 @@ func TestUnpackIsBounded(t *testing.T) {
 	} {
 		var m0, m1 runtime.MemStats
 		runtime.ReadMemStats(&m0)
-		if f, err := unpack(frame, 5000, sum); f != nil || !errors.Is(err, errPacked) {
+		if f, err := c.unpack(frame, 5000, sum); f != nil || !errors.Is(err, errPacked) {
 			t.Errorf("%s: %v", name, err)
 		}
 		runtime.ReadMemStats(&m1)
@@ -134,7 +137,7 @@ func TestUnpackIsBounded(t *testing.T) {
 			t.Errorf("%s: takes %d bytes of memory", name, n)
 		}
 	}
-	if f, err := unpack(good, 5000, sha256.Sum256(text(5000))); err != nil {
+	if f, err := c.unpack(good, 5000, sha256.Sum256(text(5000))); err != nil {
 		t.Error(err)
 	} else {
 		f.release()
@@ -142,6 +145,7 @@ func TestUnpackIsBounded(t *testing.T) {
 }
 
 func FuzzUnpack(f *testing.F) {
+	var c codec
 	z, err := zstd.NewWriter(nil)
 	if err != nil {
 		f.Fatal(err)
@@ -155,7 +159,7 @@ func FuzzUnpack(f *testing.F) {
 		if n < 1 || n > wire.MaxBlob {
 			return
 		}
-		p, err := unpack(frame, n, sum)
+		p, err := c.unpack(frame, n, sum)
 		if err == nil {
 			if !bytes.Equal(p.b, b) {
 				t.Fatal("other bytes are taken")

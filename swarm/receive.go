@@ -172,7 +172,7 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 		s.unexpect(obj, h.Index)
 		return err
 	}
-	plain, err := open(f, h, obj.Sums[h.Index])
+	plain, err := s.codec.open(f, h, obj.Sums[h.Index])
 	if err != nil {
 		s.unexpect(obj, h.Index)
 		s.blame(m, h)
@@ -200,10 +200,10 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 }
 
 // open returns the blob that came as f, when its digest is sum; f itself if it is not compressed.
-func open(f *buffer, h wire.BlobHeader, sum [32]byte) (*buffer, error) {
+func (c *codec) open(f *buffer, h wire.BlobHeader, sum [32]byte) (*buffer, error) {
 	if h.Packed > 0 {
 		f.plain = int(h.Len)
-		return unpack(f.b, f.plain, sum)
+		return c.unpack(f.b, f.plain, sum)
 	}
 	if sha256.Sum256(f.b) != sum {
 		return nil, errors.New("peer sent a wrong blob")

@@ -147,7 +147,7 @@ func (s *Swarm) load(j job) (*buffer, error) {
 		copy(f.b, b)
 	}
 	if j.pack && !noise(f.b) {
-		p := pack(f.b)
+		p := s.codec.pack(f.b)
 		s.mu.Lock()
 		j.obj.packing.learnLocked(p != nil)
 		s.mu.Unlock()

@@ -46,6 +46,7 @@ type Swarm struct {
 	gate     *Gate
 	kick     chan struct{} // wakes the loop
 	budget   *semaphore.Weighted
+	codec    codec
 	wg       sync.WaitGroup // everything that Run waits for
 
 	mu        sync.Mutex // guards what follows, and the fields of members, shares and objects

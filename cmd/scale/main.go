@@ -21,13 +21,19 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "scale:", err)
-		os.Exit(1)
-	}
+	args := os.Args[1:]
+	os.Args = os.Args[:1] // package testing has no business with them
+	testing.Main(func(_, _ string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "scale", F: func(t *testing.T) {
+		if err := run(t, args, os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, "scale:", err)
+			os.Exit(1)
+		}
+		os.Exit(0) // or package testing would have the last word
+	}}}, nil, nil)
 }
 
-func run(args []string, stdout, stderr io.Writer) error {
+// run does what args say. Sites are played in bubbles of virtual time, for which t is needed.
+func run(t *testing.T, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("scale", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	devices := f.String("devices", "8,24,50,100,200", "how many devices the sites have")
@@ -46,7 +52,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("%q devices", s)
 		}
 		fmt.Fprintln(stderr, "Playing", n, "devices.")
-		p, err := play(scale.Site{Devices: n, Blobs: *blobs, Peers: *peers, Kill: *kill})
+		p, err := play(t, scale.Site{Devices: n, Blobs: *blobs, Peers: *peers, Kill: *kill})
 		if err != nil {
 			return err
 		}
@@ -65,13 +71,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	return e.Encode(points)
 }
 
-// play plays a site in a bubble of virtual time.
-func play(s scale.Site) (p scale.Point, err error) {
-	err = errors.New("the site was not played to its end")
-	testing.Init()
-	testing.RunTests(func(_, _ string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "site", F: func(t *testing.T) {
-		synctest.Test(t, func(*testing.T) { p, err = scale.Play(s) })
-	}}})
+func play(t *testing.T, s scale.Site) (p scale.Point, err error) {
+	synctest.Test(t, func(*testing.T) { p, err = scale.Play(s) })
 	if err == nil && p.Done != p.Devices-p.Killed {
 		err = fmt.Errorf("%d of %d devices have the release", p.Done, p.Devices-p.Killed)
 	}

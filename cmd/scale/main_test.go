@@ -14,7 +14,7 @@ import (
 func TestScale(t *testing.T) {
 	var out strings.Builder
 	svg := filepath.Join(t.TempDir(), "scale.svg")
-	if err := run([]string{"--devices", "3, 6", "--blobs", "16", "--svg", svg, "--json"}, &out, io.Discard); err != nil {
+	if err := run(t, []string{"--devices", "3, 6", "--blobs", "16", "--svg", svg, "--json"}, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	var points []scale.Point
@@ -25,7 +25,7 @@ func TestScale(t *testing.T) {
 		t.Errorf("%v: %.40s", err, b)
 	}
 	for _, args := range [][]string{{"--devices", "x"}, {"--devices", "1"}, {"--nothing"}} {
-		if err := run(args, io.Discard, io.Discard); err == nil {
+		if err := run(t, args, io.Discard, io.Discard); err == nil {
 			t.Errorf("%v: accepted", args)
 		}
 	}

@@ -169,7 +169,7 @@ func (m *Machine) Acquire(now time.Duration) []Effect {
 	m.begin(now)
 	if m.state == Idle {
 		m.state = Waiting
-		if m.holder == "" && now-m.free > m.patience {
+		if m.holder == "" && now-m.free > m.patience+Settle {
 			// Nobody wanted the lease until now: let others that want it at the same moment speak up.
 			m.free, m.patience = now, Settle
 		}
