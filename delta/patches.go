@@ -106,6 +106,9 @@ func (b *builder) patch(ctx context.Context, i int, m *release.Manifest, base *r
 	stats := PatchStats{BaseVersion: m.Version, Size: w.size, Chunks: cost}
 	stats.Kept = w.size < cost*keepNum/keepDen
 	if stats.Kept {
+		if err := b.check(ctx, old, w); err != nil {
+			return err
+		}
 		if err := b.keep(i, m, base, w); err != nil {
 			return err
 		}
@@ -205,6 +208,13 @@ func (b *builder) encode(ctx context.Context, i int, m *release.Manifest, base *
 		return fmt.Errorf("delta: %w", err)
 	}
 	return nil
+}
+
+// check decodes the patch as a device does; the decoder compares the digest of what
+// comes out with the one in the patch, and keep that with the artifact's.
+func (b *builder) check(ctx context.Context, old *fileStream, w *objectWriter) error {
+	_, err := patch.Decode(ctx, fileStream{w.f, w.size}, old, io.Discard, patch.DecodeOptions{Scratch: b.scratch})
+	return err
 }
 
 // keep describes the patch in the manifest and publishes it.

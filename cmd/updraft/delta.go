@@ -236,6 +236,7 @@ func infoJSON(p *patchFile, i patch.Info, segments bool) map[string]any {
 		"base_bytes": i.BaseSize, "base_sha256": hex.EncodeToString(i.BaseSum[:]),
 		"new_bytes": i.NewSize, "new_sha256": hex.EncodeToString(i.NewSum[:]),
 		"profile": i.Profile, "decoder_memory": i.Memory, "decoder_work": i.Work, "segments": len(i.Segments),
+		"recipe_bytes": i.RecipeBytes, "packed_streams": i.Packed,
 	}
 	if segments {
 		list := []map[string]any{}
@@ -265,6 +266,9 @@ func printInfo(w io.Writer, p *patchFile, i patch.Info, segments bool) {
 		{"profile", i.Profile},
 		{"decoder", fmt.Sprintf("%s of memory, %s to work out", size(i.Memory), size(i.Work))},
 		{"header", size(i.HeaderBytes)},
+	}
+	if i.RecipeBytes > 0 {
+		rows = append(rows, []string{"recipe", fmt.Sprintf("%s of the header, to make %d compressed streams; segments are of what is in them", size(i.RecipeBytes), i.Packed)})
 	}
 	for kind, x := range by {
 		rows = append(rows, []string{kind, fmt.Sprintf("%d segments give %s and take %s", x[0], size(x[1]), size(x[2]))})
