@@ -21,8 +21,7 @@ func newDelta(u *ui) *cobra.Command {
 		Use:   "delta",
 		Short: "Make, apply and look into patches of files and directory trees",
 		Long: `Make, apply and look into patches of files and directory trees, without a fleet.
-A patch of trees restores names, contents, modes, links and times; of the old tree only
-names and contents count, so that any copy of it will do.`,
+A patch of trees restores names, contents, modes, links and times.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -32,10 +31,14 @@ names and contents count, so that any copy of it will do.`,
 
 func newDeltaCreate(u *ui) *cobra.Command {
 	var o patch.Options
-	var force bool
+	var force, anyCopy bool
+	var profile string
 	c := &cobra.Command{
-		Use:     "create OLD NEW PATCH",
-		Short:   "Write the patch that makes NEW from OLD",
+		Use:   "create OLD NEW PATCH",
+		Short: "Write the patch that makes NEW from OLD",
+		Long: `Write the patch that makes NEW from OLD, which are two files or two directory trees.
+The patch of a tree applies to an OLD with the same modes, owners and times, such as one
+that apply has made; with --any-copy they do not count, and the patch carries all of NEW's.`,
 		Example: "  updraft delta create app-1.0 app-1.1 app.patch\n  updraft delta create rootfs-1/ rootfs-2/ rootfs.patch",
 		Args:    usageArgs(cobra.ExactArgs(3)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,13 +47,29 @@ func newDeltaCreate(u *ui) *cobra.Command {
 					return err
 				}
 			}
-			return deltaCreate(cmd.Context(), u, args[0], args[1], args[2], o)
+			var err error
+			if o.Profile, err = parseProfile(profile); err != nil {
+				return err
+			}
+			return deltaCreate(cmd.Context(), u, args[0], args[1], args[2], anyCopy, o)
 		},
 	}
+	c.Flags().StringVar(&profile, "profile", "auto", "auto, plain (decodes fast) or dense (smallest)")
 	c.Flags().IntVar(&o.Jobs, "jobs", 0, "goroutines at work (default: one for each CPU)")
 	c.Flags().StringVar(&o.Scratch, "scratch", "", "directory for temporary files (default: the system's)")
+	c.Flags().BoolVar(&anyCopy, "any-copy", false, "let the patch of a tree apply to copies with other modes, owners and times")
 	c.Flags().BoolVarP(&force, "force", "f", false, "replace PATCH if it exists")
 	return c
+}
+
+// parseProfile reads the value of --profile.
+func parseProfile(s string) (patch.Profile, error) {
+	for _, p := range []patch.Profile{patch.Auto, patch.Plain, patch.Dense} {
+		if s == p.String() {
+			return p, nil
+		}
+	}
+	return 0, usagef("profile %q: it is auto, plain or dense", s)
 }
 
 // created is what delta create prints.
@@ -64,8 +83,8 @@ type created struct {
 	Seconds  float64 `json:"seconds"`
 }
 
-func deltaCreate(ctx context.Context, u *ui, oldPath, newPath, out string, o patch.Options) (err error) {
-	old, fresh, err := openPair(oldPath, newPath)
+func deltaCreate(ctx context.Context, u *ui, oldPath, newPath, out string, anyCopy bool, o patch.Options) (err error) {
+	old, fresh, err := openPair(oldPath, newPath, anyCopy)
 	if err != nil {
 		return err
 	}
@@ -78,7 +97,7 @@ func deltaCreate(ctx context.Context, u *ui, oldPath, newPath, out string, o pat
 	var stats patch.Stats
 	n, err := writeFile(out, func(w io.Writer) error {
 		if fresh.tree {
-			if _, err := w.Write(treeHeader(fresh.listing)); err != nil {
+			if _, err := w.Write(treeHeader(fresh.listing, anyCopy)); err != nil {
 				return err
 			}
 		}
@@ -121,7 +140,7 @@ func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch str
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	old, err := openStream(oldPath, asBase)
+	old, err := openStream(oldPath, p.bare)
 	if err != nil {
 		return err
 	}
@@ -148,6 +167,9 @@ func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch str
 		err = writeTree(out, p.listing, decode)
 	} else {
 		_, err = writeFile(out, decode)
+	}
+	if p.tree && !p.bare && errors.Is(err, patch.ErrBase) {
+		err = fmt.Errorf("%w; names, contents, modes, owners and times have to be those of the old tree (delta create --any-copy needs names and contents only)", err)
 	}
 	if err != nil {
 		return err

@@ -17,18 +17,24 @@ import (
 // behind 16 bytes:
 //
 //	magic         8 bytes  "UDTREE1\n"
-//	listing       8 bytes  little-endian: bytes of the new stream that are its listing
+//	listing       8 bytes  little-endian: bytes of the new stream that are its
+//	                       listing; the highest bit: the old one's listing is bare
 //
-// The new stream is listing and contents as delta/tree has them. So is the old one,
-// with modes, owners and times set to 0 in its listing, so that a patch applies to
-// any copy of the tree.
+// Old and new stream are listing and contents as delta/tree has them. In a bare
+// listing, modes, owners and times are 0, so that a patch applies to any copy of the
+// old tree.
 const (
 	treeMagic      = "UDTREE1\n"
 	treeHeaderSize = 16
+	treeBare       = 1 << 63
 )
 
-func treeHeader(listing int64) []byte {
-	return binary.LittleEndian.AppendUint64([]byte(treeMagic), uint64(listing))
+func treeHeader(listing int64, bare bool) []byte {
+	n := uint64(listing)
+	if bare {
+		n |= treeBare
+	}
+	return binary.LittleEndian.AppendUint64([]byte(treeMagic), n)
 }
 
 // stream is a file or a directory as one stream of bytes.
@@ -39,13 +45,8 @@ type stream struct {
 	listing int64 // bytes at which a tree's contents begin
 }
 
-// Whether a stream is read as the base of a patch or as what it makes.
-const (
-	asBase = true
-	asNew  = false
-)
-
-func openStream(path string, base bool) (*stream, error) {
+// openStream opens path; bare: the listing of a tree is to be so.
+func openStream(path string, bare bool) (*stream, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -64,7 +65,7 @@ func openStream(path string, base bool) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if base {
+	if bare {
 		for i := range l.Entries {
 			e := &l.Entries[i]
 			e.Mode, e.UID, e.GID, e.MTime = 0, 0, 0, 0
@@ -78,11 +79,11 @@ func openStream(path string, base bool) (*stream, error) {
 }
 
 // openPair opens what a patch is made of: two files or two directories.
-func openPair(oldPath, newPath string) (old, fresh *stream, err error) {
-	if old, err = openStream(oldPath, asBase); err != nil {
+func openPair(oldPath, newPath string, bare bool) (old, fresh *stream, err error) {
+	if old, err = openStream(oldPath, bare); err != nil {
 		return nil, nil, err
 	}
-	if fresh, err = openStream(newPath, asNew); err != nil {
+	if fresh, err = openStream(newPath, false); err != nil {
 		return nil, nil, errors.Join(err, old.Close())
 	}
 	if old.tree != fresh.tree {
@@ -96,6 +97,7 @@ type patchFile struct {
 	*io.SectionReader
 	io.Closer
 	tree    bool
+	bare    bool // the base's listing is to be so
 	listing int64
 }
 
@@ -115,6 +117,7 @@ func openPatch(path string) (*patchFile, error) {
 	}
 	p.tree = true
 	n := binary.LittleEndian.Uint64(head[len(treeMagic):])
+	p.bare, n = n&treeBare != 0, n&^treeBare
 	if n == 0 || n > tree.MaxListing {
 		return nil, errors.Join(fmt.Errorf("%w: a listing of %d bytes", patch.ErrCorrupt, n), f.Close())
 	}
