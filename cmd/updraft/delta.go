@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,6 +92,9 @@ func deltaCreate(ctx context.Context, u *ui, oldPath, newPath, out string, anyCo
 	defer func() { err = errors.Join(err, old.Close(), fresh.Close()) }()
 	meter := u.meter(filepath.Base(out))
 	defer meter.end("")
+	// Most of the heap is old, new and an index, which live long: garbage must not be let
+	// grow to their size.
+	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	o.OldListing, o.NewListing = old.listing, fresh.listing
 	o.Progress = func(done, total int64) { meter.set(done, total, "") }
 	start := time.Now()

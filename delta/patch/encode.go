@@ -47,7 +47,7 @@ func (p Profile) String() string {
 type Options struct {
 	Profile     Profile
 	Jobs        int    // goroutines that compress; 0: one for each CPU
-	Memory      int64  // bytes for the index of the base; 0: six times the base, at most 2 GiB
+	Memory      int64  // bytes for the index of the base; 0: three and a half times the base, at most 768 MiB
 	SegmentSize int    // bytes of output in a plain segment, at most MaxSegment; 0: 4 MiB
 	Scratch     string // directory for temporary files; empty: the system's
 	// OldListing and NewListing are the offsets at which the contents of a tree
@@ -178,7 +178,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	}
 	h.baseView, h.newView = from.Size(), to.Size()
 	if o.Memory <= 0 {
-		o.Memory = min(6*h.baseView+1<<16, 2<<30)
+		o.Memory = indexMemory(h.baseView)
 	}
 	a, err := readAll(ctx, from)
 	if err != nil {
@@ -204,6 +204,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if u != nil {
 		cs = near(cs)
 	}
+	runtime.GC() // the index was the largest part of the heap; what follows fits into its place
 	payloads, err := encode(ctx, a, b, cs, h, o)
 	if err != nil {
 		return nil, err
@@ -219,18 +220,27 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 
 func readAll(ctx context.Context, s Source) ([]byte, error) {
 	b := make([]byte, s.Size())
-	const piece = 4 << 20
-	for off := 0; off < len(b); off += piece {
+	piece := make([]byte, min(1<<20, len(b)))
+	for off := 0; off < len(b); off += len(piece) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		p := b[off:min(off+piece, len(b))]
+		p := piece[:min(len(piece), len(b)-off)]
 		if n, err := s.ReadAt(p, int64(off)); n < len(p) {
 			return nil, errors.Join(err, io.ErrUnexpectedEOF)
+		}
+		// Pages of zeros are never touched, so that they take no memory: images have many.
+		for i := 0; i < len(p); i += len(zeros) {
+			if page := p[i:min(i+len(zeros), len(p))]; !bytes.Equal(page, zeros[:len(page)]) {
+				copy(b[off+i:], page)
+			}
 		}
 	}
 	return b, nil
 }
+
+// zeros is a page of them.
+var zeros [4096]byte
 
 // piece is the output of one segment.
 type piece struct {

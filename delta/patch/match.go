@@ -25,14 +25,21 @@ type index struct {
 	bits uint
 }
 
+// indexMemory returns what the index of a base of n bytes may take by default: that of
+// every other string, which costs a hundredth of the patch at most.
+func indexMemory(n int64) int64 { return min(n/2*indexCost+1<<16, 768<<20) }
+
+// indexCost is what a string takes in the index, in bytes, about.
+const indexCost = 7
+
 // newIndex indexes old in about memory bytes.
 func newIndex(old []byte, memory int64) *index {
 	x := &index{old: old, step: 1}
-	for int64(len(old)/x.step)*6 > memory && x.step < 64 {
+	for int64(len(old)/x.step)*indexCost > memory && x.step < 64 {
 		x.step *= 2
 	}
 	n := len(old) / x.step
-	x.bits = uint(max(12, min(26, bits.Len(uint(n)))))
+	x.bits = uint(max(12, min(26, bits.Len(uint(n))-1)))
 	x.head = make([]uint32, 1<<x.bits)
 	x.prev = make([]uint32, n+1)
 	run := 0 // equal words before this one
