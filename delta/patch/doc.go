@@ -15,7 +15,7 @@
 //
 // What base and output hold in deflate streams (gzip, zlib, zip, squashfs; two layers
 // deep) is seen unpacked: a recipe in front says where they are in the base, and by
-// which decisions of zlib or gzip those of the output are made again, bit by bit.
+// which decisions of zlib, gzip or Go those of the output are made again, bit by bit.
 // Streams that are in both, or of other compressors, stay as they are.
 //
 // Covers are found in the manner of bsdiff (C. Percival, "Naive differences of

@@ -102,6 +102,13 @@ var containers = map[string]func(files ...[]byte) []byte{
 	"squashfs": func(f ...[]byte) []byte { return blocks(16<<10, bytes.Join(f, nil)) },
 	"members":  func(f ...[]byte) []byte { return tarred(gz(level(6), f[0]), gz(level(1), f[1]), gz(level(9), f[2])) },
 	"nested":   func(f ...[]byte) []byte { return gz(level(6), tarred(f[0], gz(level(9), f[1]), zipped(f[2]))) },
+	"layer": func(f ...[]byte) []byte {
+		var out bytes.Buffer
+		w := gzip.NewWriter(&out)
+		w.Write(tarred(f...))
+		w.Close()
+		return out.Bytes()
+	},
 	"blocks of gzip": func(f ...[]byte) []byte {
 		return blocks(16<<10, bytes.Join([][]byte{f[0], gz(level(9), f[1]), f[2]}, nil))
 	},
@@ -151,7 +158,7 @@ func TestUnpackStays(t *testing.T) {
 	plain := text(r, 50<<10)
 	strange := func(b []byte) []byte {
 		var out bytes.Buffer
-		w := gzip.NewWriter(&out)
+		w, _ := gzip.NewWriterLevel(&out, gzip.BestSpeed)
 		w.Write(b)
 		w.Close()
 		return out.Bytes()

@@ -319,13 +319,12 @@ func (a *analysis) explicit() bool { return a.early || !a.fired && !a.m.done() }
 // endBlock notes what of the block differs from what the compressor would write.
 func (a *analysis) endBlock(b block) {
 	var f blockFix
-	ends := a.m.done() && !a.fired
+	ends := a.c.final(a.m.done(), a.fired && !a.explicit())
 	if a.explicit() {
 		f.flags, f.count = flagTokens, len(a.c.tokens)
 		if b.kind == kindStored {
 			f.flags, f.count = flagBytes, b.stored
 		}
-		ends = a.m.done()
 	}
 	if kind := a.c.plan(a.m.block < 0); kind != b.kind {
 		f.flags |= flagKind | byte(b.kind)<<kindShift

@@ -11,6 +11,7 @@ type composer struct {
 	raw        []byte // the block's plain bytes, the first maxStored
 	size       int64  // plain bytes in the block
 	tree       tree
+	merge      merger    // Go: instead of tree
 	header     bitWriter // of the dynamic block that plan would write, behind its kind
 	headerBits int
 	litLens    [litCodes]uint8
@@ -71,6 +72,9 @@ func (c *composer) pays(place int) bool {
 // plan returns the kind of block that the compressor would write, and leaves the
 // dynamic header in c.header. lost: the plain bytes have left its window.
 func (c *composer) plan(lost bool) int {
+	if c.p.Family == Golang {
+		return c.planGo(lost)
+	}
 	lens, lastLit := c.tree.build(c.lit[:], 15)
 	copy(c.litLens[:], lens)
 	lens, lastDist := c.tree.build(c.dist[:], 15)
@@ -103,16 +107,38 @@ func (c *composer) plan(lost bool) int {
 	return kindDynamic
 }
 
+// final reports whether the compressor would make the block its last: done tells that
+// all bytes are in blocks, full that it ended the block for other reasons than that.
+func (c *composer) final(done, full bool) bool {
+	if c.p.Family == Golang {
+		return done && len(c.tokens) == 0
+	}
+	return done && !full
+}
+
 // makeHeader writes the header of a dynamic block to c.header and returns its bits.
 func (c *composer) makeHeader(nlit, ndist int) int {
 	var runs [litCodes + distCodes]uint16 // symbol | extra<<8
-	n := runLengths(c.litLens[:nlit], runs[:0])
-	all := runLengths(c.distLens[:ndist], n)
+	var all []uint16
+	if c.p.Family == Golang {
+		var lens [litCodes + distCodes]uint8
+		all = goRuns(append(append(lens[:0], c.litLens[:nlit]...), c.distLens[:ndist]...), runs[:0])
+	} else {
+		all = runLengths(c.litLens[:nlit], runs[:0])
+		all = runLengths(c.distLens[:ndist], all)
+	}
 	var freq [lenCodes]uint32
 	for _, r := range all {
 		freq[r&0xff]++
 	}
-	lens, _ := c.tree.build(freq[:], 7)
+	var lens []uint8
+	if c.p.Family == Golang {
+		var of [lenCodes]uint8
+		lens = of[:]
+		c.merge.build(freq[:], 7, lens)
+	} else {
+		lens, _ = c.tree.build(freq[:], 7)
+	}
 	nlen := lenCodes
 	for nlen > 4 && lens[lenOrder[nlen-1]] == 0 {
 		nlen--

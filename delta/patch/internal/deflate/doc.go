@@ -3,7 +3,7 @@
 //
 // A stream is the work of some compressor: of which matches it looked for, where it
 // ended blocks and how it built its codes. Analyze finds the settings under which our
-// own compressor, which decides as zlib, GNU gzip and Info-ZIP do, makes the same
+// own compressor, which decides as zlib, GNU gzip, Info-ZIP and Go do, makes the same
 // decisions, and notes those that come out otherwise:
 //
 //	Analyze   stream -> Params, corrections          (publisher)

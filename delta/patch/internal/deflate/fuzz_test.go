@@ -92,6 +92,10 @@ func FuzzWriter(f *testing.F) {
 	f.Add(p.Append(nil), []byte{}, small(2000))
 	f.Add(p.Append(nil), []byte{2, 3, 0, 1, 1, 100}, small(500))
 	f.Add(p.Append(nil), []byte{0, 0, 1<<2 | 1<<5}, small(500))
+	for level := range uint8(10) {
+		p = deflate.Params{Family: deflate.Golang, Level: level, Memory: 8, Window: 15}
+		f.Add(p.Append(nil), []byte{2, 3, 0, 1, 1, 100}, small(2000))
+	}
 	f.Fuzz(func(t *testing.T, params, corrections, plain []byte) {
 		p, err := deflate.ParseParams(params)
 		if err != nil || len(plain) > 1<<16 {

@@ -25,12 +25,14 @@ const tooFar = 4096
 type matcher struct {
 	effort
 	slow     bool
+	golang   bool
 	strategy Strategy
 	win      *[2*maxWindow + winSlack]byte
-	head     *[maxHash]uint16   // by hash: the last position with it
-	prev     *[maxWindow]uint16 // by position within half the window: the one before it
-	size     int                // of half the window
-	mask     int                // size-1
+	head     *[maxHash]uint16         // by hash: the last position with it
+	wide     *[1 << goHashBits]uint16 // Go: as head, but position+1, as is prev
+	prev     *[maxWindow]uint16       // by position within half the window: the one before it
+	size     int                      // of half the window
+	mask     int                      // size-1
 	maxDist  int
 	shift    uint
 	hashMask uint32
@@ -56,11 +58,18 @@ type match struct{ length, start int }
 // reset makes m start anew with p, and keeps its memory where it fits.
 func (m *matcher) reset(p Params) {
 	size, bits := 1<<p.Window, uint(p.Memory)+7
-	*m = matcher{effort: efforts[p.Level], slow: p.Level >= lazyFrom, strategy: p.Strategy, win: m.win, head: m.head, prev: m.prev}
+	*m = matcher{effort: efforts[p.Level], slow: p.Level >= lazyFrom, strategy: p.Strategy, win: m.win, head: m.head, wide: m.wide, prev: m.prev}
 	m.size, m.mask, m.maxDist = size, size-1, size-minLookahead
 	m.shift, m.hashMask = (bits+minMatch-1)/minMatch, 1<<bits-1
 	if m.win == nil {
-		m.win, m.head, m.prev = new([2*maxWindow + winSlack]byte), new([maxHash]uint16), new([maxWindow]uint16)
+		m.win, m.prev = new([2*maxWindow + winSlack]byte), new([maxWindow]uint16)
+	}
+	if m.golang = p.Family == Golang; m.golang {
+		m.resetGo(p.Level)
+		return
+	}
+	if m.head == nil {
+		m.head, m.wide = new([maxHash]uint16), nil
 	}
 	clear(m.head[:1<<bits])
 }
@@ -115,7 +124,11 @@ func (m *matcher) slide() {
 	m.end -= m.size
 	m.block -= m.size
 	m.found.start -= m.size
-	lower(m.head[:m.hashMask+1], m.size)
+	if m.golang {
+		lower(m.wide[:], m.size)
+	} else {
+		lower(m.head[:m.hashMask+1], m.size)
+	}
 	lower(m.prev[:m.size], m.size)
 	if m.eof {
 		clear(m.win[m.end : m.end+minLookahead])
@@ -148,6 +161,8 @@ func (m *matcher) predict() (token, bool) {
 	switch {
 	case !m.ready(0):
 		return 0, false
+	case m.golang:
+		return m.predictGo()
 	case m.strategy == HuffmanOnly:
 		return token(m.win[m.p]), true
 	case m.strategy == RunLength:
@@ -225,6 +240,10 @@ func (m *matcher) run() token {
 
 // commit goes on behind t, which begins at p and may be another than predicted.
 func (m *matcher) commit(t token) {
+	if m.golang {
+		m.commitGo(t)
+		return
+	}
 	n := t.size()
 	switch {
 	case m.strategy == HuffmanOnly || m.strategy == RunLength:

@@ -18,10 +18,12 @@ type Family uint8
 
 // Families. Zlib ends a block when its buffer of symbols is full; Gzip (GNU gzip,
 // Info-ZIP zip) has a buffer of its own size and ends a block early where it
-// compresses well.
+// compresses well; Golang is Go's compress/flate, levels 2 to 9, which builds codes in
+// another way and ends with an empty block.
 const (
-	Zlib Family = 1
-	Gzip Family = 2
+	Zlib   Family = 1
+	Gzip   Family = 2
+	Golang Family = 3
 )
 
 // Strategy is zlib's, with zlib's numbers.
@@ -40,7 +42,7 @@ const (
 type Params struct {
 	Family   Family
 	Level    uint8 // 1..9
-	Memory   uint8 // zlib's memLevel, 1..9: hash of Memory+7 bits, blocks of 1<<(Memory+6) symbols; Gzip: 8
+	Memory   uint8 // zlib's memLevel, 1..9: hash of Memory+7 bits, blocks of 1<<(Memory+6) symbols; others: 8
 	Window   uint8 // bits of the window, 9..15
 	Strategy Strategy
 }
@@ -64,8 +66,11 @@ func ParseParams(b []byte) (Params, error) {
 
 // String names p as command lines would.
 func (p Params) String() string {
-	if p.Family == Gzip {
+	switch p.Family {
+	case Gzip:
 		return fmt.Sprintf("gzip -%d", p.Level)
+	case Golang:
+		return fmt.Sprintf("compress/flate level %d", p.Level)
 	}
 	return fmt.Sprintf("zlib level %d memory %d window %d strategy %d", p.Level, p.Memory, p.Window, p.Strategy)
 }
@@ -74,8 +79,8 @@ func (p Params) check() error {
 	ok := p.Level >= 1 && p.Level <= 9 && p.Memory >= 1 && p.Memory <= 9 && p.Window >= 9 && p.Window <= 15 && p.Strategy <= Fixed
 	switch p.Family {
 	case Zlib:
-	case Gzip:
-		ok = ok && p.Memory == 8 && p.Window == 15 && p.Strategy == Default
+	case Gzip, Golang:
+		ok = ok && (p.Family == Gzip || p.Level > 1) && p.Memory == 8 && p.Window == 15 && p.Strategy == Default
 	default:
 		ok = false
 	}
@@ -87,8 +92,11 @@ func (p Params) check() error {
 
 // symbols returns how many symbols a block may have.
 func (p Params) symbols() int {
-	if p.Family == Gzip {
+	switch p.Family {
+	case Gzip:
 		return 1<<15 - 1
+	case Golang:
+		return goSymbols
 	}
 	return 1<<(p.Memory+6) - 1
 }

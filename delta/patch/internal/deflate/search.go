@@ -70,12 +70,18 @@ func (a *analysis) candidates(o Options) ([]Params, error) {
 		window = 15
 	}
 	kinds := []Params{{Family: Zlib, Memory: 8}, {Family: Gzip, Memory: 8}, {Family: Zlib, Memory: 9}}
+	golang := Params{Family: Golang, Memory: 8}
+	if !whole || n == 0 {
+		kinds = append(kinds, golang)
+	}
 	if !whole {
 		switch {
 		case n == 1<<15-1:
 			kinds = []Params{{Family: Gzip, Memory: 8}, {Family: Zlib, Memory: 9}}
 		case n == 1<<14-1:
 			kinds = kinds[:1]
+		case n == goSymbols:
+			kinds = []Params{golang, kinds[1]}
 		case n > 0 && n&0xfff == 0:
 			kinds = kinds[1:2]
 		case n > 0 && (n+1)&n == 0 && n >= 127:

@@ -131,7 +131,7 @@ func (z *Writer) endBlock() error {
 	if z.block.flags&flagKind != 0 {
 		kind = int(z.block.flags >> kindShift)
 	}
-	final := z.m.done() && (!z.fired || z.block.flags&(flagTokens|flagBytes) != 0)
+	final := z.c.final(z.m.done(), z.fired && z.block.flags&(flagTokens|flagBytes) == 0)
 	if z.block.flags&flagFinal != 0 {
 		final = !final
 	}
