@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -382,6 +383,23 @@ func (a *assembly) snapshot() []*page {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.pages
+}
+
+// run reports whether the chunk at off is there, and of how many of most bytes from
+// off on that is true.
+func (a *assembly) run(off, most int64) (n int64, there bool) {
+	pages := a.snapshot()
+	k := sort.Search(len(pages), func(i int) bool { return pages[i].off > off }) - 1
+	if k < 0 {
+		return most, false
+	}
+	p := pages[k]
+	i := sort.Search(len(p.offs), func(i int) bool { return p.offs[i] > off }) - 1
+	end := p.offs[i] + int64(p.chunks[i].Len)
+	if off >= end {
+		return most, false // beyond the pages that are known
+	}
+	return min(most, end-off), p.Has(i)
 }
 
 // reverify hashes every chunk anew and takes back those that are wrong.

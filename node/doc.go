@@ -14,7 +14,10 @@
 //	          as it arrives
 //	assemble  a device with the patch's base rebuilds the artifact and injects the
 //	          chunks; all others receive chunks; both write straight into the
-//	          release's staging directory
+//	          release's staging directory. Where a patch is slow to apply, of the
+//	          devices with its base only the first do so (those at work already,
+//	          then the fast ones, then by a hash of patch and device); the others
+//	          take over, one after the other, when nothing comes from those
 //	install   whole digest, stage, commit, health check; the old release stays in
 //	          service until then and comes back if it fails
 //	seed      what is installed is served from where it lies, by chunk

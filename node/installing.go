@@ -37,7 +37,6 @@ func (u *update) install(ctx context.Context) error {
 		if err := a.index.Sync(); err != nil {
 			return fmt.Errorf("node: sync chunk index: %w", err)
 		}
-		n.status.add(a)
 	}
 	if err := n.awaitHold(ctx); err != nil {
 		return err

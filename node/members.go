@@ -61,7 +61,7 @@ func (n *Node) announce() {
 	n.mu.Lock()
 	t, u, up := n.target, n.upd, n.uplink
 	n.mu.Unlock()
-	p := profile{Meta: n.trust.Version(), Bases: n.lib.bases(), State: n.status.state(), Uplink: up}
+	p := profile{Meta: n.trust.Version(), Bases: n.lib.bases(), State: n.status.state(), Uplink: up, Speed: n.speed(), Memory: n.cfg.Memory}
 	p.Version, _ = n.dir.Current()
 	if t != nil {
 		p.Target = t.digest
@@ -98,6 +98,11 @@ func (u *update) fill(p *profile) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	p.Plan, p.Epoch, p.Rebuilt, p.Working = u.plans, u.epoch, u.rebuilt, u.working > 0
+	for sum := range u.failed {
+		if len(p.Failed) < maxFailed {
+			p.Failed = append(p.Failed, sum)
+		}
+	}
 	if total > 0 {
 		p.Progress = int(have * 999 / total)
 	}

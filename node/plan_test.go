@@ -15,14 +15,16 @@ func TestChoosePlan(t *testing.T) {
 		{Base: base(3), BaseVersion: "3.0", Size: 100},
 	}
 	for _, c := range []struct {
-		name   string
-		held   []byte          // bases on the site
-		failed string          // versions whose patch is unusable
-		left   map[byte]int64  // bytes of patches still missing, where not all
-		chunks int64           // bytes by chunks
-		want   string          // version of the patch, "" for chunks
-		bytes  int64           // over the uplink
-		others map[string]bool // part of each other way's reason
+		name     string
+		held     []byte          // bases on the site
+		complete string          // device that has it all
+		working  string          // version whose patch is being applied
+		failed   string          // versions whose patch is unusable
+		left     map[byte]int64  // bytes of patches still missing, where not all
+		chunks   int64           // bytes by chunks
+		want     string          // version of the patch, "" for chunks
+		bytes    int64           // over the uplink
+		others   map[string]bool // part of each other way's reason
 	}{
 		{name: "no base", chunks: 1000, bytes: 1000,
 			others: map[string]bool{"1.0 (500 bytes) not possible: no device": true, "2.0 (300": true, "3.0 (100": true}},
@@ -36,17 +38,31 @@ func TestChoosePlan(t *testing.T) {
 		{name: "a whole patch is there", held: []byte{1, 2, 3}, left: map[byte]int64{2: 0}, chunks: 1000, want: "2.0", bytes: 0},
 		{name: "the cheapest failed", held: []byte{1, 2, 3}, failed: "3.0", chunks: 1000, want: "2.0", bytes: 300, others: map[string]bool{"3.0 (100 bytes) not possible: it failed here": true}},
 		{name: "all failed", held: []byte{1, 2, 3}, failed: "1.0 2.0 3.0", chunks: 1000, bytes: 1000},
+		{name: "being applied, and chunks would cost less by now", held: []byte{1, 3}, working: "1.0", left: map[byte]int64{1: 20}, chunks: 5, want: "1.0", bytes: 20,
+			others: map[string]bool{"patch from 1.0, which till-3 is applying, 20 bytes": true}},
+		{name: "one that failed here is not waited for", held: []byte{1}, working: "1.0", failed: "1.0", chunks: 5, bytes: 5},
+		{name: "complete on the site", held: []byte{1, 2, 3}, working: "1.0", complete: "till-9", chunks: 1000, others: map[string]bool{"nothing to bring, till-9 has it": true}},
 	} {
 		art := &release.Artifact{Name: "app", Patches: patches}
-		best, others := choosePlan(art,
-			func(b [32]byte) bool { return strings.IndexByte(string(c.held), b[0]) >= 0 },
-			func(p *release.Patch) bool { return !strings.Contains(c.failed, p.BaseVersion) },
-			func(p *release.Patch) int64 {
+		best, others := choosePlan(art, siteView{
+			complete: c.complete,
+			held:     func(p *release.Patch) bool { return strings.IndexByte(string(c.held), p.Base[0]) >= 0 },
+			usable:   func(p *release.Patch) bool { return !strings.Contains(c.failed, p.BaseVersion) },
+			rebuilding: func(p *release.Patch) string {
+				if p.BaseVersion == c.working {
+					return "till-3"
+				}
+				return ""
+			},
+			patchBytes: func(p *release.Patch) int64 {
 				if n, ok := c.left[p.Base[0]]; ok {
 					return n
 				}
 				return p.Size
-			}, c.chunks)
+			}, chunkBytes: c.chunks})
+		if best.none != (c.complete != "") {
+			t.Errorf("%s: nothing to bring: %v", c.name, best.none)
+		}
 		got := ""
 		if best.patch != nil {
 			got = best.patch.BaseVersion
@@ -54,7 +70,7 @@ func TestChoosePlan(t *testing.T) {
 		if got != c.want || best.bytes != c.bytes {
 			t.Errorf("%s: patch from %q, %d bytes; want %q, %d", c.name, got, best.bytes, c.want, c.bytes)
 		}
-		if len(others) != len(patches) {
+		if want := len(patches); len(others) != want && c.complete == "" || c.complete != "" && len(others) != want+1 {
 			t.Errorf("%s: %d other ways", c.name, len(others))
 		}
 		var why []string
@@ -73,8 +89,7 @@ func TestChoosePlan(t *testing.T) {
 }
 
 func TestPlanWithoutPatches(t *testing.T) {
-	none := func([32]byte) bool { return false }
-	best, others := choosePlan(&release.Artifact{Name: "app"}, none, nil, nil, 7)
+	best, others := choosePlan(&release.Artifact{Name: "app"}, siteView{chunkBytes: 7})
 	if best.patch != nil || best.bytes != 7 || len(others) != 0 {
 		t.Errorf("%+v, %+v", best, others)
 	}

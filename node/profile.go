@@ -12,6 +12,7 @@ const (
 	profileVersion = 1
 	maxBases       = 256
 	maxPlan        = 256
+	maxFailed      = 64
 	maxShort       = 256      // bytes of a text
 	maxProfile     = 15 << 10 // bytes of the whole; the swarm takes 16 KiB
 )
@@ -38,6 +39,9 @@ type profile struct {
 	Working  bool        `cbor:"10,keyasint,omitempty"`
 	Uplink   int         `cbor:"11,keyasint,omitempty"`
 	Progress int         `cbor:"12,keyasint,omitempty"` // per mille of Target
+	Speed    int         `cbor:"13,keyasint,omitempty"` // class as one that rebuilds; one more is twice as fast
+	Memory   int64       `cbor:"14,keyasint,omitempty"` // bytes that a patch decoder may take; 0: any
+	Failed   [][32]byte  `cbor:"15,keyasint,omitempty"` // patches to Target that failed here
 }
 
 // planEntry says how an artifact is brought to the site.
@@ -88,7 +92,7 @@ func decodeProfile(b []byte) (*profile, error) {
 	if err := cborDec.Unmarshal(b, p); err != nil {
 		return nil, fmt.Errorf("%w: %w", errProfile, err)
 	}
-	if p.V < 1 || len(p.Bases) > maxBases || len(p.Plan) > maxPlan || len(p.Version) > maxShort || len(p.State) > maxShort {
+	if p.V < 1 || len(p.Bases) > maxBases || len(p.Plan) > maxPlan || len(p.Failed) > maxFailed || len(p.Version) > maxShort || len(p.State) > maxShort {
 		return nil, fmt.Errorf("%w: outside its limits", errProfile)
 	}
 	return p, nil

@@ -13,7 +13,7 @@ import (
 
 func sampleProfile() *profile {
 	return &profile{Meta: 7, Target: [32]byte{1}, Bases: [][32]byte{{2}, {3}}, Plan: []planEntry{{Artifact: [32]byte{4}, Patch: [32]byte{5}}},
-		Epoch: 6, Version: "1.2.3", State: stateRebuilding, Rebuilt: 8, Working: true, Uplink: uplinkOK, Progress: 999}
+		Epoch: 6, Version: "1.2.3", State: stateRebuilding, Rebuilt: 8, Working: true, Uplink: uplinkOK, Progress: 999, Speed: 9, Memory: 32 << 20, Failed: [][32]byte{{7}}}
 }
 
 func TestProfile(t *testing.T) {
@@ -49,6 +49,7 @@ func TestProfileLimits(t *testing.T) {
 	for name, change := range map[string]func(*profile){
 		"bases":   func(p *profile) { p.Bases = make([][32]byte, maxBases+1) },
 		"plan":    func(p *profile) { p.Plan = make([]planEntry, maxPlan+1) },
+		"failed":  func(p *profile) { p.Failed = make([][32]byte, maxFailed+1) },
 		"version": func(p *profile) { p.Version = strings.Repeat("v", maxShort+1) },
 		"state":   func(p *profile) { p.State = strings.Repeat("s", maxShort+1) },
 	} {

@@ -69,12 +69,11 @@ func (r *rebuilder) take(b []byte) error {
 	if r.off+int64(len(b)) > r.a.art.Size {
 		return fmt.Errorf("%w: more bytes than %d", errDigest, r.a.art.Size)
 	}
-	if _, err := r.a.st.WriteAt(b, r.off); err != nil {
+	if err := r.write(b, r.off); err != nil {
 		err = fmt.Errorf("node: write rebuilt bytes: %w", err)
 		r.a.fail(err)
 		return err
 	}
-	r.a.written.Add(int64(len(b)))
 	r.off += int64(len(b))
 	if _, err := r.cut.Write(b); err != nil {
 		return err
@@ -84,6 +83,21 @@ func (r *rebuilder) take(b []byte) error {
 			return err
 		}
 		return r.listed()
+	}
+	return nil
+}
+
+// write puts b to its place at off, but for the chunks that are there.
+func (r *rebuilder) write(b []byte, off int64) error {
+	for len(b) > 0 {
+		n, there := r.a.run(off, int64(len(b)))
+		if !there {
+			if _, err := r.a.st.WriteAt(b[:n], off); err != nil {
+				return err
+			}
+			r.a.written.Add(n)
+		}
+		b, off = b[n:], off+n
 	}
 	return nil
 }

@@ -54,6 +54,12 @@ func (u *update) rebuildWhenPossible(ctx context.Context, a *assembly) error {
 			u.n.problem(problemBase, a.art.Name, err)
 		}
 		if p, base := u.myPatch(a.art); p != nil {
+			if !u.awaitTurn(ctx, a, p) {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				continue
+			}
 			if err := u.rebuildFrom(ctx, a, p, base); err != nil {
 				return err
 			}
@@ -83,7 +89,7 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, p *release.Patch,
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, errOtherPlan) {
+	if errors.Is(err, errOtherPlan) || errors.Is(err, errYield) {
 		return nil
 	}
 	if e := a.err(); e != nil {
@@ -114,7 +120,7 @@ func (u *update) myPatch(art *release.Artifact) (*release.Patch, *assembly) {
 		return nil, nil
 	}
 	for i := range art.Patches {
-		if p := &art.Patches[i]; p.Sum == sum {
+		if p := &art.Patches[i]; p.Sum == sum && (u.n.cfg.Memory == 0 || p.Memory <= u.n.cfg.Memory) {
 			if base := u.n.lib.find(p.Base); base != nil {
 				return p, base
 			}
@@ -130,7 +136,7 @@ func (u *update) rebuild(ctx context.Context, a *assembly, pf *patchFile, base *
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
-	wg.Go(func() { u.reportRebuild(ctx, a) })
+	wg.Go(func() { u.reportRebuild(ctx, a, pf) })
 	job := rebuildJob{stop: cancel}
 	if pf != nil {
 		job.patch = pf.p.Sum
@@ -143,7 +149,11 @@ func (u *update) rebuild(ctx context.Context, a *assembly, pf *patchFile, base *
 		delete(u.active, a.art.Sum)
 		u.mu.Unlock()
 	}()
-	src := source{readerAt(base.readAt), base.art.Size}
+	src := source{readerAt(func(b []byte, off int64) (int, error) {
+		n, err := base.readAt(b, off)
+		u.read.Add(int64(n))
+		return n, err
+	}), base.art.Size}
 	if pf == nil {
 		return a.rebuild(ctx, nil, src, u.n.paths.scratch(), u.n.cfg.Memory)
 	}
@@ -154,12 +164,36 @@ type readerAt func(b []byte, off int64) (int, error)
 
 func (f readerAt) ReadAt(b []byte, off int64) (int, error) { return f(b, off) }
 
-// reportRebuild tells the site now and then how far the rebuild is.
-func (u *update) reportRebuild(ctx context.Context, a *assembly) {
+// reportRebuild tells the site now and then how far the rebuild is, and gives a slow
+// one up when another device has come to its end before.
+func (u *update) reportRebuild(ctx context.Context, a *assembly, pf *patchFile) {
 	for sleep(ctx, 2*time.Second) {
-		if n := a.written.Load(); n != u.setRebuilt(n) {
+		if n := u.worked(); n != u.setRebuilt(n) {
 			u.n.announce()
 		}
+		if pf != nil && isSlow(a.art, pf.p) && u.completeAt(a.art) != "" {
+			u.yield(a.art)
+		}
+	}
+}
+
+// worked is a number that grows while this device rebuilds something.
+func (u *update) worked() int64 {
+	n := u.read.Load()
+	for _, a := range u.arts {
+		n += a.written.Load()
+	}
+	return n
+}
+
+// yield ends the rebuild of art, but not a second time: then the other device does
+// not give it away.
+func (u *update) yield(art *release.Artifact) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if j, ok := u.active[art.Sum]; ok && !u.yielded[art.Sum] {
+		u.yielded[art.Sum] = true
+		j.stop(errYield)
 	}
 }
 

@@ -62,10 +62,15 @@ func newSite(t *testing.T, rate int64) *site {
 // publish makes a release of the inputs and returns its manifest.
 func (s *site) publish(version string, in ...delta.Input) *release.Manifest {
 	s.t.Helper()
+	return s.publishAs(patch.Plain, version, in...)
+}
+
+func (s *site) publishAs(profile patch.Profile, version string, in ...delta.Input) *release.Manifest {
+	s.t.Helper()
 	m, err := s.fleet.Publish(context.Background(), fleet.PublishOptions{Channel: "stable", Version: version}, func(ctx context.Context, j fleet.Job) (*release.Manifest, error) {
 		m, _, err := delta.Build(ctx, in, delta.BuildOptions{Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version,
 			Types: j.Types, Sequence: j.Sequence, Created: j.Created, Previous: j.Previous, Deltas: 3, Scratch: j.Scratch,
-			Patch: patch.Options{Profile: patch.Plain}})
+			Patch: patch.Options{Profile: profile}})
 		return m, err
 	})
 	if err != nil {

@@ -207,20 +207,34 @@ func (n *Node) Status() report.Status {
 	if n.origin != nil {
 		st.Bytes.Uplink, _ = n.origin.Counters()
 	}
+	n.countBytes(&st.Bytes)
 	s.mu.Lock()
 	st.Why, st.LastCheck = s.why, s.lastCheck
-	st.Bytes.Reused, st.Bytes.Written = s.reused, s.written
 	s.mu.Unlock()
 	if u != nil {
 		have, total := u.progress()
 		st.Progress = &report.Progress{Have: have, Total: total}
-		for _, a := range u.arts {
-			st.Bytes.Reused += a.reused.Load()
-			st.Bytes.Written += a.written.Load()
-		}
+		st.Why = append(st.Why[:len(st.Why):len(st.Why)], u.explained()...)
 	}
 	st.Releases = n.releases(st.Current)
 	return st
+}
+
+// countBytes fills in what updates have reused and written.
+func (n *Node) countBytes(b *report.Bytes) {
+	n.mu.Lock() // an update ends and its bytes are added in one step
+	defer n.mu.Unlock()
+	s := n.status
+	s.mu.Lock()
+	b.Reused, b.Written = s.reused, s.written
+	s.mu.Unlock()
+	if n.upd == nil {
+		return
+	}
+	for _, a := range n.upd.arts {
+		b.Reused += a.reused.Load()
+		b.Written += a.written.Load()
+	}
 }
 
 func (n *Node) releases(current string) []report.ReleaseStatus {

@@ -151,6 +151,9 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 		}
 		n.mu.Lock()
 		n.upd = nil
+		for _, a := range u.arts {
+			n.status.add(a)
+		}
 		n.mu.Unlock()
 		if err != nil {
 			err = errors.Join(err, u.abandon())

@@ -17,10 +17,12 @@ import (
 
 // Patience of the uplink work.
 const (
-	stallAlone   = 3 * time.Second // nobody rebuilds and nothing comes: bring it by chunks
-	stallWorking = time.Minute     // somebody says it rebuilds, and nothing comes
-	windowLook   = 5 * time.Second // how often an open window is looked at
-	replanBytes  = 512 << 10       // so much was brought by others: fetch only what is still missing
+	stallAlone   = 3 * time.Second  // nobody rebuilds and nothing comes: bring it by chunks
+	stallAble    = 3 * turnPatience // somebody could rebuild, and nothing comes
+	stallWorking = time.Minute      // somebody says it rebuilds, and nothing comes
+	lackPatience = time.Second      // something is missing on the site: others may be about to tell that they have it
+	windowLook   = 5 * time.Second  // how often an open window is looked at
+	replanBytes  = 512 << 10        // so much was brought by others: fetch only what is still missing
 )
 
 // obtain works the uplink until everything of the update is here, whenever this
@@ -95,9 +97,15 @@ func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err 
 // watch waits until the update is complete or stalls.
 func (u *update) watch(ctx context.Context) bool {
 	last, since := u.mark(), time.Now()
+	lacks := time.Now() // since when nothing lacks
 	for !u.complete() {
 		if !sleep(ctx, 100*time.Millisecond) {
 			return false
+		}
+		if !u.lacking() {
+			lacks = time.Now()
+		} else if time.Since(lacks) > lackPatience {
+			return true // not in vain: what a device had has gone with it
 		}
 		if m := u.mark(); m != last {
 			last, since = m, time.Now()
@@ -106,6 +114,8 @@ func (u *update) watch(ctx context.Context) bool {
 		patience := stallAlone
 		if u.somebodyWorks() {
 			patience = stallWorking
+		} else if u.somebodyCould() {
+			patience = stallAble
 		}
 		if time.Since(since) > patience {
 			u.stalls++
@@ -115,11 +125,46 @@ func (u *update) watch(ctx context.Context) bool {
 	return true
 }
 
+// lacking reports whether the site has not all that the plan needs: a device that
+// had something has gone.
+func (u *update) lacking() bool {
+	u.mu.Lock()
+	plans := u.plans
+	u.mu.Unlock()
+	for _, a := range u.arts {
+		if a.complete() || u.completeAt(a.art) != "" {
+			continue
+		}
+		for _, e := range plans {
+			if e.Artifact == a.art.Sum && u.lacks(a, e.Patch) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lacks is lacking for one artifact; patch is zero where it comes by chunks.
+func (u *update) lacks(a *assembly, patch [32]byte) bool {
+	if patch != [32]byte{} {
+		return len(u.n.sw.Missing(patch)) > 0
+	}
+	if len(u.n.sw.Missing(indexID(a.art))) > 0 {
+		return true
+	}
+	for _, p := range a.snapshot() {
+		if p.missing() > 0 && len(u.n.sw.Missing(p.id)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // mark is a number that changes as long as something moves here or elsewhere.
 func (u *update) mark() int64 {
-	var sum int64
+	sum := u.worked()
 	for _, a := range u.arts {
-		sum += a.progress() + a.written.Load()
+		sum += a.progress()
 		have, _ := u.n.sw.Progress(indexID(a.art))
 		sum += int64(have)
 	}
@@ -129,6 +174,26 @@ func (u *update) mark() int64 {
 		}
 	}
 	return sum
+}
+
+// somebodyCould reports whether a device could apply a patch of the site's plan.
+func (u *update) somebodyCould() bool {
+	u.mu.Lock()
+	plans := u.plans
+	u.mu.Unlock()
+	for _, e := range plans {
+		for _, a := range u.arts {
+			if a.art.Sum != e.Artifact || a.complete() {
+				continue
+			}
+			for i := range a.art.Patches {
+				if p := &a.art.Patches[i]; p.Sum == e.Patch && isSlow(a.art, p) && len(u.candidates(a.art, p)) > 0 {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 func (u *update) somebodyWorks() bool {
@@ -154,9 +219,11 @@ func (u *update) bring(ctx context.Context, epoch uint64) error {
 		again := false
 		for i, a := range u.arts {
 			var more bool
-			if p := plan[i].patch; p != nil {
-				more, err = u.bringPatch(ctx, p)
-			} else {
+			switch c := plan[i]; {
+			case c.none:
+			case c.patch != nil:
+				more, err = u.bringPatch(ctx, c.patch)
+			default:
 				more, err = u.bringChunks(ctx, a)
 			}
 			if err != nil {
@@ -172,38 +239,20 @@ func (u *update) bring(ctx context.Context, epoch uint64) error {
 
 // plan chooses for each artifact.
 func (u *update) plan(ctx context.Context) ([]choice, error) {
-	bases := make(map[[32]byte]bool)
-	for _, b := range u.n.lib.bases() {
-		bases[b] = true
-	}
-	for _, m := range u.n.members() {
-		// A device that wants another release will not rebuild this one; one with
-		// older metadata has yet to learn of it.
-		if m.profile.Target != u.digest && m.profile.Meta >= u.n.trust.Version() {
-			continue
-		}
-		for _, b := range m.profile.Bases {
-			bases[b] = true
-		}
-	}
 	have, _ := u.progress()
 	if have > u.had {
 		u.had, u.stalls = have, 0
 	}
-	stalls := u.stalls
 	out := make([]choice, len(u.arts))
 	var why []string
 	for i, a := range u.arts {
-		usable := func(p *release.Patch) bool {
-			return !u.patchFailed(p) && (stalls == 0 || stalls == 1 && u.somebodyWorks())
-		}
-		left, err := u.chunkBytes(a)
+		view, err := u.view(a, u.stalls)
 		if err != nil {
 			return nil, err
 		}
-		best, others := choosePlan(a.art, func(b [32]byte) bool { return bases[b] }, usable, u.patchBytes, left)
+		best, others := choosePlan(a.art, view)
 		if a.complete() {
-			best = choice{why: a.art.Name + ": complete here"}
+			best = choice{none: true, why: a.art.Name + ": complete here"}
 		}
 		out[i] = best
 		why = append(why, best.why)
@@ -213,6 +262,46 @@ func (u *update) plan(ctx context.Context) ([]choice, error) {
 	}
 	u.n.setWhy(why)
 	return out, ctx.Err()
+}
+
+// view tells what a plan for a has to know. After waits in vain less is believed:
+// first nothing of who is not seen to work, then nothing at all.
+func (u *update) view(a *assembly, stalls int) (siteView, error) {
+	left, err := u.chunkBytes(a)
+	if err != nil {
+		return siteView{}, err
+	}
+	trusted := stalls == 0 || stalls == 1 && u.somebodyWorks()
+	v := siteView{chunkBytes: left, held: u.held, patchBytes: u.patchBytes,
+		usable:     func(p *release.Patch) bool { return trusted && !u.patchFailed(p) },
+		rebuilding: func(p *release.Patch) string { return u.applying(a.art, p) }}
+	if stalls == 0 {
+		v.complete = u.completeAt(a.art)
+	}
+	for i := range a.art.Patches {
+		// What the members have of a patch is known once it is open.
+		if p := &a.art.Patches[i]; v.usable(p) && u.held(p) {
+			if _, err := u.openPatch(p, false); err != nil {
+				return siteView{}, err
+			}
+		}
+	}
+	return v, nil
+}
+
+// held reports whether some device of the site could apply p.
+func (u *update) held(p *release.Patch) bool {
+	if u.n.lib.find(p.Base) != nil && (u.n.cfg.Memory == 0 || p.Memory <= u.n.cfg.Memory) {
+		return true
+	}
+	for _, m := range u.n.members() {
+		// A device that wants another release will not rebuild this one; one with
+		// older metadata has yet to learn of it.
+		if (m.profile.Target == u.digest || m.profile.Meta < u.n.trust.Version()) && m.profile.able(p) {
+			return true
+		}
+	}
+	return false
 }
 
 // patchBytes returns how many bytes of p are still missing on the site.
@@ -270,6 +359,13 @@ func (u *update) plainSize() int64 {
 	return n
 }
 
+// fetching shows that something comes, unless more than that goes on.
+func (u *update) fetching() {
+	if !u.rebuilding() {
+		u.n.setState(stateFetching)
+	}
+}
+
 // bringPatch fetches the blocks of p that no member has. It never asks for more.
 func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, err error) {
 	pf, err := u.openPatch(p, false)
@@ -284,7 +380,7 @@ func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, 
 	for k, i := range list {
 		rs[k] = origin.Range{Off: int64(i) * int64(p.BlockSize), Len: int64(pf.size(i))}
 	}
-	u.n.setState(stateFetching)
+	u.fetching()
 	err = u.n.origin.Ranges(ctx, delta.ObjectName(delta.PatchDir, p.Sum), p.Size, rs, func(k int, b []byte) error {
 		i := list[k]
 		if sha256.Sum256(b) != pf.sum(i) {
@@ -322,7 +418,7 @@ func (u *update) bringChunks(ctx context.Context, a *assembly) (again bool, err 
 	if a.complete() {
 		return false, nil
 	}
-	u.n.setState(stateFetching)
+	u.fetching()
 	if err := u.bringIndex(ctx, a); err != nil {
 		return false, err
 	}

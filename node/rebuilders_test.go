@@ -1,0 +1,133 @@
+package node_test
+
+import (
+	"context"
+	"encoding/binary"
+	"strings"
+	"testing"
+
+	"updraft/delta/patch"
+	"updraft/delta/release"
+	"updraft/node/report"
+)
+
+// drifted is a table of numbers that follow each other, which moved by little all
+// over: something for a dense patch.
+func drifted(n int, by uint32) []byte {
+	b := make([]byte, 0, n)
+	x := uint32(1)
+	for i := range n / 16 {
+		x = x*1664525 + 1013904223
+		b = binary.LittleEndian.AppendUint32(b, uint32(i)*0x30+by*uint32(i/997))
+		b = binary.LittleEndian.AppendUint32(b, x>>20)
+		y := x
+		if i%16 == int(by) {
+			y = x*x>>3 ^ by<<9
+		}
+		b = binary.LittleEndian.AppendUint32(b, y)
+		b = binary.LittleEndian.AppendUint32(b, 0xe0000000|x>>13&0xff+by)
+	}
+	return b
+}
+
+// slowSite is four devices with version 1.0.0, and the manifest of a release that
+// has a dense patch from it.
+func slowSite(t *testing.T) (*site, []*agent, *release.Manifest, []byte) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("dense patches take seconds")
+	}
+	s := newSite(t, 10<<20)
+	s.publish("1.0.0", s.write("v1/app.bin", drifted(8<<20, 0)))
+	var as []*agent
+	for range 4 {
+		as = append(as, s.start(s.enroll(nil)))
+	}
+	for _, a := range as {
+		a.awaitPeers(3)
+	}
+	for _, a := range as {
+		go func() { _, _ = a.node.Check(context.Background()) }()
+	}
+	for _, a := range as {
+		a.awaitVersion("1.0.0")
+	}
+	v2 := drifted(8<<20, 1)
+	m := s.publishAs(patch.Dense, "1.1.0", s.write("v2/app.bin", v2))
+	if ps := m.Artifacts[0].Patches; len(ps) != 1 || ps[0].Work < 4*m.Artifacts[0].Size {
+		t.Fatalf("no slow patch: %+v", ps)
+	}
+	return s, as, m, v2
+}
+
+// TestFewRebuild: of four devices that could apply a slow patch one does; the
+// others take the result over the LAN and say so.
+func TestFewRebuild(t *testing.T) {
+	s, as, m, v2 := slowSite(t)
+	before := s.link.Out.Load()
+	reused := make([]int64, len(as))
+	for i, a := range as {
+		reused[i] = a.node.Status().Bytes.Reused
+		go func() { _, _ = a.node.Check(context.Background()) }()
+	}
+	said := 0
+	for _, a := range as {
+		a.await("on its way", func(st report.Status) bool {
+			if strings.Contains(strings.Join(st.Why, "\n"), "rebuilds it for the site") {
+				said++
+				return true
+			}
+			return st.State == "rebuilding" || st.Current == "1.1.0"
+		})
+	}
+	rebuilt := 0
+	for i, a := range as {
+		st := a.awaitVersion("1.1.0")
+		a.sees(v2)
+		if w := st.Bytes.Written; w != 2*m.Artifacts[0].Size {
+			t.Errorf("%s wrote %d bytes for two releases of %d", st.Name, w, m.Artifacts[0].Size)
+		}
+		if st.Bytes.Reused-reused[i] > m.Artifacts[0].Size/2 {
+			rebuilt++
+		}
+	}
+	if rebuilt < 1 || rebuilt > 2 || said == 0 {
+		t.Errorf("%d devices rebuilt; %d said that they wait for it", rebuilt, said)
+	}
+	p := m.Artifacts[0].Patches[0].Size
+	if out := s.link.Out.Load() - before; out > p+p/20+8<<10 {
+		t.Errorf("uplink carried %d bytes for a patch of %d", out, p)
+	}
+}
+
+// TestRebuilderLost: the device that rebuilds for the others goes; another begins,
+// and the uplink carries no chunks.
+func TestRebuilderLost(t *testing.T) {
+	s, as, m, v2 := slowSite(t)
+	before := s.link.Out.Load()
+	for _, a := range as {
+		go func() { _, _ = a.node.Check(context.Background()) }()
+	}
+	lost := -1
+	as[0].await("rebuilt by somebody", func(report.Status) bool {
+		for i, a := range as {
+			if st := a.node.Status(); st.State == "rebuilding" {
+				lost = i
+				return true
+			}
+		}
+		return false
+	})
+	as[lost].end()
+	for i, a := range as {
+		if i != lost {
+			a.awaitVersion("1.1.0")
+			a.sees(v2)
+		}
+	}
+	// The others had the patch as well.
+	p := m.Artifacts[0].Patches[0].Size
+	if out := s.link.Out.Load() - before; out > p+p/20+64<<10 {
+		t.Errorf("uplink carried %d bytes for a patch of %d", out, p)
+	}
+}
