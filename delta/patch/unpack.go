@@ -18,8 +18,9 @@ type unpacking struct {
 	o        Options
 	old, new Source // or their views so far
 	recipe   recipe
-	room     int // bytes that the recipe may yet take
-	base     int // members it may yet have
+	views    int64 // bytes that a view may have
+	room     int   // bytes that the recipe may yet take
+	base     int   // members it may yet have
 	outputs  int
 	hints    []deflate.Params // what made streams so far
 	spools   []*layer.Spool
@@ -28,6 +29,10 @@ type unpacking struct {
 const (
 	// recipeCost is what a member takes in a recipe, about, apart from corrections.
 	recipeCost = 16
+	// viewRatio is how many times as large as its stream a view may be, beyond
+	// viewFree bytes: both are read into memory.
+	viewRatio = 4
+	viewFree  = 256 << 20
 	// giveUp is how many streams in a row of unknown compressors are enough.
 	giveUp = 48
 	// batch is how many streams are analysed with the same hints.
@@ -37,7 +42,7 @@ const (
 // unpack looks for compressed streams in old and new that differ and can be made
 // again. Close must be called.
 func unpack(ctx context.Context, old, new Source, o Options) (*unpacking, error) {
-	u := &unpacking{o: o, old: old, new: new, room: maxRecipe - 1<<10, base: maxMembers, outputs: maxOutputs}
+	u := &unpacking{o: o, old: old, new: new, views: min(maxCreate, viewFree+viewRatio*max(old.Size(), new.Size())), room: maxRecipe - 1<<10, base: maxMembers, outputs: maxOutputs}
 	var oldKnown, newKnown []layer.Member
 	for range maxLayers {
 		var err error
@@ -92,7 +97,7 @@ func (u *unpacking) layer(ctx context.Context, oldKnown, newKnown []layer.Member
 		f.spool = layer.NewSpool(u.o.Scratch)
 		u.spools = append(u.spools, f.spool)
 		g.Go(func() (err error) {
-			f.ms, err = layer.Find(gctx, f.src, [][]layer.Member{oldKnown, newKnown}[i], f.spool, maxOutputs)
+			f.ms, err = layer.Find(gctx, f.src, [][]layer.Member{oldKnown, newKnown}[i], f.spool, maxOutputs, u.views-f.src.Size())
 			f.open = make([]bool, len(f.ms))
 			return err
 		})

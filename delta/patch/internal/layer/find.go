@@ -28,12 +28,12 @@ const (
 )
 
 // Find returns the members of src in order, at most limit, and appends their plain
-// bytes to spool. Of those known, where it shall not look, it takes only places: a
+// bytes to spool, which may grow to most bytes. Of those known, where it shall not look, it takes only places: a
 // caller knows what is in them. What looks like a member and is none costs time, of
 // which there is an end: a stream full of such is not searched any further.
-func Find(ctx context.Context, src Source, known []Member, spool *Spool, limit int) ([]Found, error) {
+func Find(ctx context.Context, src Source, known []Member, spool *Spool, limit int, most int64) ([]Found, error) {
 	f := &finder{stopped: ctx.Err, src: src, size: src.Size(), spool: spool, buf: make([]byte, scanPiece+headRoom),
-		copy: make([]byte, 64<<10), waste: 64<<20 + 2*src.Size()}
+		copy: make([]byte, 64<<10), waste: 64<<20 + 2*src.Size(), most: most}
 	for off := int64(0); off < f.size && len(f.out) < limit && f.waste > 0; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -75,6 +75,7 @@ type finder struct {
 	buf     []byte
 	copy    []byte
 	taken   int64 // where the next known member is, or the end
+	most    int64 // bytes of spool
 	waste   int64 // plain bytes that may yet be inflated in vain
 }
 
@@ -186,7 +187,7 @@ func (f *finder) try(c candidate) (int64, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if errors.Is(err, deflate.ErrFormat) {
+		if errors.Is(err, deflate.ErrFormat) || f.spool.Len() > f.most {
 			return 0, f.drop(start, plain)
 		}
 		if err == nil {

@@ -110,7 +110,7 @@ func find(t testing.TB, b []byte, known []layer.Member) ([]layer.Found, *layer.S
 	t.Helper()
 	spool := layer.NewSpool(t.TempDir())
 	t.Cleanup(func() { spool.Close() })
-	ms, err := layer.Find(t.Context(), bytes.NewReader(b), known, spool, 1000)
+	ms, err := layer.Find(t.Context(), bytes.NewReader(b), known, spool, 1000, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,14 +194,25 @@ func TestFindGivesUp(t *testing.T) {
 	one[len(one)-1] ^= 1
 	spool := layer.NewSpool(t.TempDir())
 	defer spool.Close()
-	ms, err := layer.Find(t.Context(), bytes.NewReader(bytes.Repeat(one, 200)), nil, spool, 1000)
+	ms, err := layer.Find(t.Context(), bytes.NewReader(bytes.Repeat(one, 200)), nil, spool, 1000, 1<<30)
 	if err != nil || len(ms) != 0 || spool.Len() != 0 {
 		t.Errorf("found %d, %d bytes in the spool: %v", len(ms), spool.Len(), err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := layer.Find(ctx, bytes.NewReader(one), nil, spool, 1000); !errors.Is(err, context.Canceled) {
+	if _, err := layer.Find(ctx, bytes.NewReader(one), nil, spool, 1000, 1<<30); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestFindLittleRoom: what inflates to more than there is room for stays packed.
+func TestFindLittleRoom(t *testing.T) {
+	s := newSample(t, 1<<20)
+	spool := layer.NewSpool(t.TempDir())
+	defer spool.Close()
+	ms, err := layer.Find(t.Context(), bytes.NewReader(s.stream), nil, spool, 1000, 200<<10)
+	if err != nil || len(ms) != 3 || spool.Len() > 200<<10 {
+		t.Errorf("found %d, %d bytes in the spool: %v", len(ms), spool.Len(), err)
 	}
 }
 
