@@ -26,7 +26,7 @@ A patch of trees restores names, contents, modes, links and times.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(newDeltaCreate(u), newDeltaApply(u), newDeltaInfo(u))
+	c.AddCommand(newDeltaCreate(u), newDeltaApply(u), newDeltaInfo(u), newDeltaBench(u))
 	return c
 }
 

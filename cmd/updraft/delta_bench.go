@@ -1,0 +1,331 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func newDeltaBench(u *ui) *cobra.Command {
+	var b bench
+	c := &cobra.Command{
+		Use:   "bench DIR...",
+		Short: "Compare patches and their cost with those of other tools",
+		Long: `Patch every pair below DIR (files or directory trees named old and new, beside each other)
+with updraft and with those of bsdiff, xdelta3, zstd --patch-from and hdiffz that are
+installed, apply each patch and compare the result. A directory tree is a tar for the
+other tools. Each step is a process of its own, whose CPU time and peak memory count (a peak below about 24 MB cannot be told);
+speeds are bytes of the new side. At the end stands the geometric mean of updraft's
+patches over the smallest of the other tools', patches below 4 kB counting as 4 kB.`,
+		Example: "  updraft delta bench corpus/\n  updraft delta bench corpus/app corpus/rootfs --tools auto,plain,hdiffz --json",
+		Args:    usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return b.run(cmd.Context(), u, args)
+		},
+	}
+	c.Flags().StringSliceVar(&b.tools, "tools", nil, "what to measure: auto, plain, dense, bsdiff, xdelta3, zstd, hdiffz (default: auto, plain and the others that are installed)")
+	c.Flags().StringVar(&b.scratch, "scratch", "", "directory for patches and results (default: the system's)")
+	return c
+}
+
+// benchTool makes a patch and applies it: command lines in which OLD, NEW, PATCH and
+// OUT stand for paths.
+type benchTool struct {
+	name          string
+	create, apply []string
+	ours          bool
+}
+
+// anchors are the other tools, as small as they go.
+var anchors = []benchTool{
+	{name: "bsdiff", create: []string{"bsdiff", "OLD", "NEW", "PATCH"}, apply: []string{"bspatch", "OLD", "OUT", "PATCH"}},
+	{name: "xdelta3", create: []string{"xdelta3", "-e", "-9", "-S", "lzma", "-D", "-B", "536870912", "-s", "OLD", "NEW", "PATCH"},
+		apply: []string{"xdelta3", "-d", "-D", "-B", "536870912", "-s", "OLD", "PATCH", "OUT"}},
+	{name: "zstd", create: []string{"zstd", "-q", "-19", "--long=31", "--patch-from=OLD", "NEW", "-o", "PATCH"},
+		apply: []string{"zstd", "-q", "-d", "--long=31", "--patch-from=OLD", "PATCH", "-o", "OUT"}},
+	{name: "hdiffz", create: []string{"hdiffz", "-m-6", "-SD", "-d", "-c-zstd-21-24", "OLD", "NEW", "PATCH"}, apply: []string{"hpatchz", "OLD", "PATCH", "OUT"}},
+}
+
+// bench is what is measured, and where.
+type bench struct {
+	tools   []string
+	scratch string
+	self    string
+}
+
+// benchRow is what one tool did with one pair.
+type benchRow struct {
+	Case   string    `json:"case"`
+	Tool   string    `json:"tool"`
+	New    int64     `json:"new_bytes"`
+	Patch  int64     `json:"patch_bytes"` // 0: it failed
+	Create benchCost `json:"create"`
+	Apply  benchCost `json:"apply"`
+	Error  string    `json:"error,omitempty"`
+}
+
+// benchCost is what a process took.
+type benchCost struct {
+	CPU float64 `json:"cpu_seconds"`
+	RSS int64   `json:"peak_rss_bytes"`
+}
+
+func (b *bench) run(ctx context.Context, u *ui, dirs []string) (err error) {
+	tools, err := b.choose()
+	if err != nil {
+		return err
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	var pairs []string
+	for _, d := range dirs {
+		p, err := findPairs(d)
+		if err != nil {
+			return err
+		}
+		pairs = append(pairs, p...)
+	}
+	if len(pairs) == 0 {
+		return usagef("no pair of old and new below %s", strings.Join(dirs, ", "))
+	}
+	dir, err := os.MkdirTemp(b.scratch, "updraft-bench-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	rows := []benchRow{}
+	for _, p := range pairs {
+		u.note("%s", p)
+		r, err := b.pair(ctx, dir, p, tools)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, r...)
+	}
+	means := benchMeans(rows)
+	return u.result(map[string]any{"rows": rows, "means": means}, func(w io.Writer) { printBench(w, rows, means) })
+}
+
+// choose returns the tools that are wanted and there.
+func (b *bench) choose() ([]benchTool, error) {
+	var out []benchTool
+	want := func(name string) bool { return slices.Contains(b.tools, name) }
+	known := []string{}
+	for _, name := range []string{"auto", "plain", "dense"} {
+		known = append(known, name)
+		if want(name) || len(b.tools) == 0 && name != "dense" {
+			out = append(out, benchTool{name: name, ours: true, create: []string{"updraft", "delta", "create", "--profile", name, "OLD", "NEW", "PATCH"},
+				apply: []string{"updraft", "delta", "apply", "OLD", "PATCH", "OUT"}})
+		}
+	}
+	for _, t := range anchors {
+		known = append(known, t.name)
+		_, err := exec.LookPath(t.create[0])
+		if _, aerr := exec.LookPath(t.apply[0]); err == nil {
+			err = aerr
+		}
+		if want(t.name) && err != nil {
+			return nil, usagef("%s is not installed: %w", t.name, err)
+		}
+		if want(t.name) || len(b.tools) == 0 && err == nil {
+			out = append(out, t)
+		}
+	}
+	for _, t := range b.tools {
+		if !slices.Contains(known, t) {
+			return nil, usagef("tool %q: there are %s", t, strings.Join(known, ", "))
+		}
+	}
+	return out, nil
+}
+
+// findPairs returns the directories below dir, or dir itself, that hold old and new.
+func findPairs(dir string) ([]string, error) {
+	var out []string
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		for _, side := range []string{"old", "new"} {
+			if _, err := os.Stat(filepath.Join(path, side)); err != nil {
+				return nil //nolint:nilerr // not a pair
+			}
+		}
+		out = append(out, path)
+		return filepath.SkipDir
+	})
+	return out, err
+}
+
+// pair measures all tools on one pair.
+func (b *bench) pair(ctx context.Context, dir, pair string, tools []benchTool) ([]benchRow, error) {
+	old, fresh, err := openPair(filepath.Join(pair, "old"), filepath.Join(pair, "new"), false)
+	if err != nil {
+		return nil, err
+	}
+	sides := [2]string{filepath.Join(pair, "old"), filepath.Join(pair, "new")}
+	n, isTree := fresh.Size()-fresh.listing, fresh.tree
+	if err := errors.Join(old.Close(), fresh.Close()); err != nil {
+		return nil, err
+	}
+	packed := sides
+	if isTree && slices.ContainsFunc(tools, func(t benchTool) bool { return !t.ours }) {
+		for i, s := range sides {
+			packed[i] = filepath.Join(dir, []string{"old.tar", "new.tar"}[i])
+			if err := packTree(packed[i], s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var rows []benchRow
+	for _, t := range tools {
+		s := packed
+		if t.ours {
+			s = sides
+		}
+		r := benchRow{Case: filepath.Base(pair), Tool: t.name, New: n}
+		if err := b.measure(ctx, &r, t, s, dir); err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			r.Patch, r.Error = 0, err.Error()
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// measure makes, applies and compares one patch.
+func (b *bench) measure(ctx context.Context, r *benchRow, t benchTool, sides [2]string, dir string) (err error) {
+	names := map[string]string{"OLD": sides[0], "NEW": sides[1], "PATCH": filepath.Join(dir, "patch"), "OUT": filepath.Join(dir, "out")}
+	defer func() { err = errors.Join(err, os.RemoveAll(names["PATCH"]), os.RemoveAll(names["OUT"])) }()
+	if r.Create, err = b.process(ctx, t.create, names); err != nil {
+		return err
+	}
+	st, err := os.Stat(names["PATCH"])
+	if err != nil {
+		return err
+	}
+	r.Patch = st.Size()
+	if r.Apply, err = b.process(ctx, t.apply, names); err != nil {
+		return err
+	}
+	want, err := streamDigest(names["NEW"])
+	if err != nil {
+		return err
+	}
+	if got, err := streamDigest(names["OUT"]); err != nil || got != want {
+		return errors.Join(errors.New("the result is not the new side"), err)
+	}
+	return nil
+}
+
+// process runs a command and returns what it took.
+func (b *bench) process(ctx context.Context, line []string, names map[string]string) (benchCost, error) {
+	args := slices.Clone(line)
+	for i, a := range args {
+		for name, path := range names {
+			if a == name || strings.HasSuffix(a, "="+name) {
+				args[i] = strings.TrimSuffix(a, name) + path
+			}
+		}
+	}
+	if args[0] == "updraft" {
+		args[0] = b.self
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		return benchCost{}, fmt.Errorf("%s: %w: %.300s", line[0], err, strings.TrimSpace(stderr.String()))
+	}
+	c := benchCost{CPU: (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()}
+	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		c.RSS = ru.Maxrss << 10
+	}
+	return c, nil
+}
+
+// streamDigest returns the digest of a file, or of a tree with its metadata.
+func streamDigest(path string) (sum [32]byte, err error) {
+	s, err := openStream(path, false)
+	if err != nil {
+		return sum, err
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, io.NewSectionReader(s, 0, s.Size()))
+	return [32]byte(h.Sum(nil)), errors.Join(err, s.Close())
+}
+
+// packTree writes the tree at dir as a tar whose bytes depend on the tree alone.
+func packTree(path, dir string) error {
+	_, err := writeFile(path, func(w io.Writer) error {
+		t := tar.NewWriter(w)
+		if err := t.AddFS(os.DirFS(dir)); err != nil {
+			return err
+		}
+		return t.Close()
+	})
+	return err
+}
+
+// benchMeans returns, for each of our profiles, the geometric mean of its patches over
+// the smallest of the other tools'; none where no other tool ran.
+func benchMeans(rows []benchRow) map[string]float64 {
+	const floor = 4096
+	best := map[string]int64{}
+	ours := func(r benchRow) bool { return r.Tool == "auto" || r.Tool == "plain" || r.Tool == "dense" }
+	for _, r := range rows {
+		if n := best[r.Case]; !ours(r) && r.Patch > 0 && (n == 0 || r.Patch < n) {
+			best[r.Case] = r.Patch
+		}
+	}
+	sums, counts := map[string]float64{}, map[string]int{}
+	for _, r := range rows {
+		if n := best[r.Case]; ours(r) && r.Patch > 0 && n > 0 {
+			sums[r.Tool] += math.Log(float64(max(r.Patch, floor)) / float64(max(n, floor)))
+			counts[r.Tool]++
+		}
+	}
+	means := map[string]float64{}
+	for tool, s := range sums {
+		means[tool] = math.Exp(s / float64(counts[tool]))
+	}
+	return means
+}
+
+func printBench(w io.Writer, rows []benchRow, means map[string]float64) {
+	out := [][]string{{"CASE", "NEW", "TOOL", "PATCH", "OF NEW", "CREATE", "", "", "APPLY", "", ""}}
+	for _, r := range rows {
+		row := []string{r.Case, size(r.New), r.Tool}
+		if r.Patch == 0 {
+			out = append(out, append(row, "failed: "+r.Error))
+			continue
+		}
+		row = append(row, fmt.Sprint(r.Patch), percent(r.Patch, r.New))
+		for _, c := range []benchCost{r.Create, r.Apply} {
+			row = append(row, fmt.Sprintf("%.2f s", c.CPU), fmt.Sprintf("%.1f MB/s", float64(r.New)/1e6/max(c.CPU, 0.005)), size(c.RSS))
+		}
+		out = append(out, row)
+	}
+	table(w, out)
+	for _, tool := range []string{"auto", "plain", "dense"} {
+		if m, ok := means[tool]; ok {
+			fmt.Fprintf(w, "%s over the best of the other tools: %.3f\n", tool, m)
+		}
+	}
+}
