@@ -48,12 +48,17 @@ func readBuild() build {
 }
 
 func newVersion(u *ui) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of the program",
-		Args:  usageArgs(cobra.NoArgs),
+	var sbom bool
+	c := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version of the program",
+		Example: "  updraft version\n  updraft version --sbom > updraft.cdx.json",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			b := readBuild()
+			if sbom {
+				return writeSBOM(u.out, b)
+			}
 			return u.result(b, func(w io.Writer) {
 				fmt.Fprintf(w, "updraft %s (%s, %s, manifest format %d)\n", b.Version, b.Go, b.Platform, b.Format)
 				if b.Revision != "" {
@@ -62,4 +67,6 @@ func newVersion(u *ui) *cobra.Command {
 			})
 		},
 	}
+	c.Flags().BoolVar(&sbom, "sbom", false, "print what the program is made of, as CycloneDX JSON")
+	return c
 }
