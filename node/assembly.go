@@ -38,7 +38,8 @@ type assembly struct {
 	swapMu sync.RWMutex // guards st against being swapped while it is read
 	st     stream
 
-	advMu sync.Mutex // serialises advance
+	advMu   sync.Mutex // serialises advance
+	adopted bool       // what linked files hold was looked for; guarded by advMu
 
 	mu      sync.Mutex // guards all below
 	got     []bool     // index pages in the index file
@@ -55,6 +56,7 @@ type assembly struct {
 func newAssembly(art *release.Artifact, reg *registry, st stream, index *os.File) *assembly {
 	a := &assembly{art: art, reg: reg, st: st, index: index, got: make([]bool, len(art.Pages)), wake: make(chan struct{}, 1), planned: make(chan struct{}, 1)}
 	a.opened.Store(art.Kind != release.Tree)
+	st.countTo(&a.written)
 	return a
 }
 
@@ -218,7 +220,7 @@ func (a *assembly) advance() error {
 		if a.seed {
 			p.markAll()
 		} else {
-			a.recheck(p, end)
+			a.recheck(p, end, a.resumed || !produce && a.linked())
 		}
 		if receive && a.reuse != nil {
 			a.copyReused(p)
@@ -231,7 +233,17 @@ func (a *assembly) advance() error {
 		a.next = end
 		a.mu.Unlock()
 	}
-	return a.openTree(nil, 0)
+	if err := a.openTree(nil, 0); err != nil || !a.opened.Load() || a.adopted || a.seed || a.art.Kind != release.Tree {
+		return err
+	}
+	a.adopted = true
+	a.mu.Lock()
+	pages, reuse, linked := a.pages, a.receive && a.reuse != nil, !a.produce && a.linked()
+	a.mu.Unlock()
+	for _, p := range pages {
+		a.adopt(p, linked, reuse)
+	}
+	return nil
 }
 
 func (a *assembly) loadPage(k int, off int64) (*page, error) {
@@ -258,11 +270,12 @@ var zeroSum = sha256.Sum256(make([]byte, zeroLen))
 const zeroLen = 256 << 10
 
 // recheck finds the chunks of p that the stream holds from an earlier run, and
-// those that a sparse file holds without having been written.
-func (a *assembly) recheck(p *page, end int64) {
+// those that a sparse file holds without having been written. Without all it looks
+// for the latter only.
+func (a *assembly) recheck(p *page, end int64, all bool) {
 	buf := make([]byte, 0, zeroLen)
 	for i, c := range p.chunks {
-		if !a.resumed && (c.Len != zeroLen || c.Sum != zeroSum) {
+		if !all && (c.Len != zeroLen || c.Sum != zeroSum) {
 			continue
 		}
 		b, err := p.Get(i, buf)
@@ -276,25 +289,6 @@ func (a *assembly) recheck(p *page, end int64) {
 				return
 			}
 		}
-	}
-}
-
-// copyReused takes chunks that a release held here has as well.
-func (a *assembly) copyReused(p *page) {
-	var buf []byte
-	for i, c := range p.chunks {
-		if p.Has(i) {
-			continue
-		}
-		b, ok := a.reuse(c.Sum, buf)
-		if !ok {
-			continue
-		}
-		if p.Put(i, b) != nil {
-			return
-		}
-		a.reused.Add(int64(len(b)))
-		buf = b[:0]
 	}
 }
 

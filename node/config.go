@@ -51,6 +51,11 @@ type Config struct {
 	// Keep is how many releases stay on the device, the one in service included;
 	// at least 1. Default 2.
 	Keep int `yaml:"keep"`
+	// Links makes files of a tree that are the same in the release in service and
+	// the new one further names of one file, so that they are not written again.
+	// Set it to false where an application writes to files of its own release: that
+	// would change them in the release that a rollback returns to. Default true.
+	Links bool `yaml:"links"`
 	// MDNS finds the site's devices by multicast. Default true.
 	MDNS bool `yaml:"mdns"`
 	// Interfaces restricts MDNS to these network interfaces. Empty: all that are
@@ -101,6 +106,7 @@ func DefaultConfig() Config {
 		Listen: []string{"/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"},
 		Link:   LinkNormal,
 		Keep:   2,
+		Links:  true,
 		MDNS:   true,
 		Hooks:  HookConfig{Timeout: 5 * time.Minute},
 		Memory: 32 << 20,

@@ -25,7 +25,9 @@
 // State on disk is small: signed metadata, the manifests and chunk indexes of what
 // is installed or under way, and the staging directory. After a crash everything
 // else is found again by hashing, so nothing that had been verified is fetched
-// twice. An installed release is the seed: there is no second copy.
+// twice. An installed release is the seed: there is no second copy. Files of a tree
+// that are the same in the release in service and the next have two names, and are
+// not written again (Config.Links).
 //
 // Trust runs through all of it: what is signed is verified here whoever brought it; a
 // peer is admitted with a certificate of this fleet and site that is valid and not

@@ -76,6 +76,16 @@ func check(a *agent) error {
 	return err
 }
 
+// lookUntil looks for a release until version is the target.
+func lookUntil(a *agent, version string) func(report.Status) bool {
+	return func(st report.Status) bool {
+		if st.Target != version {
+			_ = check(a)
+		}
+		return st.Target == version
+	}
+}
+
 // TestMetadataTampered changes what is signed in each way an origin can.
 func TestMetadataTampered(t *testing.T) {
 	t.Parallel()

@@ -59,8 +59,14 @@ func (p *page) Put(i int, data []byte) error {
 		p.a.fail(fmt.Errorf("node: write chunk: %w", err))
 		return err
 	}
-	p.a.written.Add(int64(len(data)))
 	p.mark(i)
+	// Contents that come before the tree is open would be written twice.
+	if a := p.a; !a.opened.Load() && p.offs[i] < a.art.ListingSize {
+		if err := a.openTree(nil, 0); err != nil {
+			a.fail(err)
+			return err
+		}
+	}
 	p.a.signal()
 	return nil
 }

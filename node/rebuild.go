@@ -95,7 +95,6 @@ func (r *rebuilder) write(b []byte, off int64) error {
 			if _, err := r.a.st.WriteAt(b[:n], off); err != nil {
 				return err
 			}
-			r.a.written.Add(n)
 		}
 		b, off = b[n:], off+n
 	}

@@ -20,6 +20,8 @@ var errNotThere = errors.New("node: not there yet")
 type stream interface {
 	io.ReaderAt
 	io.WriterAt
+	// countTo has bytes that reach the disk added to c from now on.
+	countTo(c *counter)
 	// finish makes what was written durable and complete (metadata of trees).
 	finish() error
 	Close() error
@@ -28,7 +30,17 @@ type stream interface {
 // fileStream is an artifact of kind file.
 type fileStream struct {
 	*os.File
-	mode os.FileMode
+	mode    os.FileMode
+	written *counter
+}
+
+func (s *fileStream) countTo(c *counter) { s.written = c }
+
+// WriteAt implements io.WriterAt.
+func (s *fileStream) WriteAt(p []byte, off int64) (int, error) {
+	n, err := s.File.WriteAt(p, off)
+	s.written.Add(int64(n))
+	return n, err
 }
 
 // createFile opens path for assembly, with size bytes, keeping what is there
@@ -41,7 +53,7 @@ func createFile(path string, size int64, mode os.FileMode) (*fileStream, error) 
 	if err := f.Truncate(size); err != nil {
 		return nil, errors.Join(fmt.Errorf("node: size artifact: %w", err), f.Close())
 	}
-	return &fileStream{File: f, mode: mode}, nil
+	return &fileStream{File: f, mode: mode, written: new(counter)}, nil
 }
 
 func (s *fileStream) finish() error {
@@ -60,6 +72,8 @@ type treeStream struct {
 	dir     string // of the tree
 	listing string // file that holds the listing's bytes
 	size    int64  // of the listing
+	like    string // a tree that is much the same, whose files may be linked; empty: none
+	written *counter
 
 	mu    sync.RWMutex // guards all below
 	head  *os.File     // the listing
@@ -72,12 +86,33 @@ type span struct{ off, n int64 }
 
 // createTree opens the tree at dir for assembly. Its listing is kept in the file
 // listing; if that is complete already, open does the rest.
-func createTree(dir, listing string, size int64) (*treeStream, error) {
+// Files that are the same in the tree at like are linked; empty: none.
+func createTree(dir, listing string, size int64, like string) (*treeStream, error) {
 	head, err := os.OpenFile(listing, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("node: open listing: %w", err)
 	}
-	return &treeStream{dir: dir, listing: listing, size: size, head: head}, nil
+	return &treeStream{dir: dir, listing: listing, size: size, head: head, like: like, written: new(counter)}, nil
+}
+
+func (s *treeStream) countTo(c *counter) { s.written = c }
+
+// linked reports whether files of the tree were linked: then contents are there that
+// were never written.
+func (s *treeStream) linked() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.w != nil && s.w.Linked() > 0
+}
+
+// newWriter makes the tree, with links where that can be.
+func (s *treeStream) newWriter(l *tree.Listing) (*tree.Writer, error) {
+	if s.like != "" {
+		if w, err := tree.NewLinkedWriter(s.dir, l, s.like); err == nil {
+			return w, nil
+		}
+	}
+	return tree.NewWriter(s.dir, l)
 }
 
 // open is called once the listing has been written and verified: from then on
@@ -96,10 +131,11 @@ func (s *treeStream) open() error {
 	if err != nil {
 		return err
 	}
-	w, err := tree.NewWriter(s.dir, l)
+	w, err := s.newWriter(l)
 	if err != nil {
 		return err
 	}
+	w.CountTo(&s.written.Int64)
 	for _, e := range s.early {
 		if _, err := io.Copy(io.NewOffsetWriter(w, e.off), io.NewSectionReader(s.spill, e.off, e.n)); err != nil {
 			return errors.Join(fmt.Errorf("node: move early contents: %w", err), w.Close())
@@ -148,6 +184,7 @@ func (s *treeStream) WriteAt(p []byte, off int64) (int, error) {
 	if off < s.size {
 		part := p[:min(int64(len(p)), s.size-off)]
 		m, err := s.head.WriteAt(part, off)
+		s.written.Add(int64(m))
 		if err != nil || m == len(p) {
 			return m, err
 		}
@@ -178,6 +215,7 @@ func (s *treeStream) writeEarly(p []byte, off int64) (int, error) {
 		s.spill = f
 	}
 	n, err := s.spill.WriteAt(p, off)
+	s.written.Add(int64(n))
 	if err == nil {
 		s.early = append(s.early, span{off, int64(n)})
 	}
@@ -215,8 +253,9 @@ type readOnly struct {
 func (r readOnly) WriteAt([]byte, int64) (int, error) {
 	return 0, fmt.Errorf("node: write to an installed release: %w", os.ErrPermission)
 }
-func (r readOnly) finish() error { return nil }
-func (r readOnly) Close() error  { return r.close() }
+func (r readOnly) finish() error    { return nil }
+func (r readOnly) countTo(*counter) {}
+func (r readOnly) Close() error     { return r.close() }
 
 // openInstalled opens artifact a of the release at dir. listing is the file with
 // the listing of a tree.

@@ -44,7 +44,7 @@ func treeOf(t *testing.T, sizes ...int) (stream []byte, listing int) {
 
 func newTree(t *testing.T, dir string, listing int) *treeStream {
 	t.Helper()
-	s, err := createTree(filepath.Join(dir, "app"), filepath.Join(dir, "listing"), int64(listing))
+	s, err := createTree(filepath.Join(dir, "app"), filepath.Join(dir, "listing"), int64(listing), "")
 	if err != nil {
 		t.Fatal(err)
 	}

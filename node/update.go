@@ -102,7 +102,7 @@ func (u *update) prepare(art *release.Artifact) (*assembly, error) {
 	resumed := err == nil
 	var st stream
 	if art.Kind == release.Tree {
-		st, err = createTree(path, n.paths.listing(art.Sum), art.ListingSize)
+		st, err = createTree(path, n.paths.listing(art.Sum), art.ListingSize, n.likeTree(art))
 	} else {
 		st, err = createFile(path, art.Size, os.FileMode(art.Mode))
 	}
@@ -122,6 +122,20 @@ func (u *update) prepare(art *release.Artifact) (*assembly, error) {
 	}
 	a.reuse = n.lib.chunk
 	return a, nil
+}
+
+// likeTree returns the directory of the tree in service whose place art is to take,
+// or "".
+func (n *Node) likeTree(art *release.Artifact) string {
+	v, ok := n.dir.Current()
+	if m, _ := n.lib.manifest(v); ok && m != nil && n.cfg.Links {
+		for i := range m.Artifacts {
+			if m.Artifacts[i].Name == art.Name && m.Artifacts[i].Kind == release.Tree {
+				return filepath.Join(n.dir.Path(v), art.Name)
+			}
+		}
+	}
+	return ""
 }
 
 // checkSpace refuses a release that does not fit, before its first byte.

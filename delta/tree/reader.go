@@ -68,7 +68,7 @@ func (r *Reader) ListingSize() int64 { return int64(len(r.head)) }
 
 // ReadAt implements io.ReaderAt in stream coordinates.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
-	return r.readAt(r.cache, p, off)
+	return r.readAt(r.cache.with, p, off)
 }
 
 // Close closes what is open. No ReadAt may be under way.

@@ -59,8 +59,8 @@ func (s *layout) each(p []byte, off int64, fn func(file int, p []byte, off int64
 	return n, nil
 }
 
-// readAt reads from the listing and the files that c opens.
-func (s *layout) readAt(c *cache, p []byte, off int64) (int, error) {
+// readAt reads from the listing and the files that with opens.
+func (s *layout) readAt(with func(file int, fn func(f *os.File) error) error, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("tree: read at %d", off)
 	}
@@ -76,7 +76,7 @@ func (s *layout) readAt(c *cache, p []byte, off int64) (int, error) {
 			return copy(p, s.head[off:]), nil
 		}
 		var n int
-		err := c.with(file, func(f *os.File) (err error) {
+		err := with(file, func(f *os.File) (err error) {
 			if n, err = f.ReadAt(p, off); errors.Is(err, io.EOF) {
 				err = fmt.Errorf("%w: %s is shorter", ErrChanged, s.list.Entries[file].Path)
 			}

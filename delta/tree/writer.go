@@ -26,6 +26,8 @@ type Writer struct {
 	root     *os.Root
 	cache    *cache
 	finished atomic.Bool
+	links    links
+	written  *atomic.Int64 // bytes written to files
 }
 
 var (
@@ -38,7 +40,10 @@ var (
 // interrupted run, is kept where it is a file of the listed size, and replaced
 // where it is in the way; nothing else in dir is touched. Links and metadata come
 // with Finish.
-func NewWriter(dir string, l *Listing) (*Writer, error) {
+func NewWriter(dir string, l *Listing) (*Writer, error) { return newWriter(dir, l, nil) }
+
+// newWriter is NewWriter, and links what is the same in from unless that is nil.
+func newWriter(dir string, l *Listing, from *os.Root) (*Writer, error) {
 	s, err := newLayout(l)
 	if err != nil {
 		return nil, err
@@ -50,9 +55,12 @@ func NewWriter(dir string, l *Listing) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
-	w := &Writer{layout: s, root: root}
+	w := &Writer{layout: s, root: root, links: links{on: make(map[int]bool)}, written: new(atomic.Int64)}
 	w.cache = newCache(w.openFile)
 	for i := range l.Entries {
+		if l.Entries[i].Kind == File && from != nil && w.link(from, i) {
+			continue
+		}
 		if err := w.prepare(&l.Entries[i]); err != nil {
 			root.Close()
 			return nil, fmt.Errorf("tree: prepare %s: %w", l.Entries[i].Path, err)
@@ -162,7 +170,7 @@ func (w *Writer) ListingSize() int64 { return int64(len(w.head)) }
 // ReadAt reads what has been written; bytes not written yet read as zero, or as
 // what an earlier run left.
 func (w *Writer) ReadAt(p []byte, off int64) (int, error) {
-	return w.readAt(w.cache, p, off)
+	return w.readAt(w.with, p, off)
 }
 
 // WriteAt writes the bytes of the stream from off on. The part that lies in the
@@ -181,11 +189,15 @@ func (w *Writer) WriteAt(p []byte, off int64) (int, error) {
 			}
 			return len(p), nil
 		}
+		if same, err := w.same(file, p, off); same || err != nil {
+			return len(p), err
+		}
 		var n int
 		err := w.cache.with(file, func(f *os.File) (err error) {
 			n, err = f.WriteAt(p, off)
 			return err
 		})
+		w.written.Add(int64(n))
 		return n, err
 	})
 }
@@ -208,7 +220,9 @@ func (w *Writer) Finish() error {
 		var err error
 		switch e.Kind {
 		case File:
-			err = w.finishFile(e, !all)
+			if !w.isLinked(i) {
+				err = w.finishFile(e, !all)
+			}
 		case Symlink:
 			err = w.finishSymlink(e)
 		case Hardlink:

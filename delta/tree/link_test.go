@@ -1,0 +1,142 @@
+package tree_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"updraft/delta/tree"
+)
+
+// pair is a tree and a copy of it with the same metadata, made by a Writer.
+func pair(t *testing.T, files int) (src, old string, l *tree.Listing, stream []byte) {
+	t.Helper()
+	src, old = plant(t, files), tempDir(t)
+	l = walk(t, src)
+	stream = read(t, src, l)
+	w, err := tree.NewWriter(old, l)
+	must(t, err)
+	write(t, w, stream, 5000)
+	must(t, w.Finish())
+	must(t, w.Close())
+	return src, old, l, stream
+}
+
+func nextTo(t *testing.T, l *tree.Listing, old string) (*tree.Writer, string, *atomic.Int64) {
+	t.Helper()
+	dst := tempDir(t)
+	w, err := tree.NewLinkedWriter(dst, l, old)
+	must(t, err)
+	written := new(atomic.Int64)
+	w.CountTo(written)
+	return w, dst, written
+}
+
+// TestLinkedWriter writes a tree beside the same one: nothing but links.
+func TestLinkedWriter(t *testing.T) {
+	_, old, l, stream := pair(t, 40)
+	w, dst, written := nextTo(t, l, old)
+	if w.Linked() < 40 {
+		t.Errorf("%d files linked", w.Linked())
+	}
+	got := make([]byte, w.Size())
+	_, err := w.ReadAt(got, 0)
+	must(t, err)
+	linked := w.Linked()
+	write(t, w, stream, 5000)
+	if w.Linked() != linked {
+		t.Error("equal bytes unlink a file")
+	}
+	must(t, w.Finish())
+	must(t, w.Finish())
+	must(t, w.Close())
+	if n := written.Load(); n > 64 {
+		t.Errorf("%d bytes written for nothing", n)
+	}
+	if !bytes.Equal(read(t, dst, walk(t, dst)), stream) || !bytes.Equal(read(t, old, walk(t, old)), stream) {
+		t.Error("trees differ")
+	}
+	// Once more over what is there, as after a crash.
+	w, err = tree.NewLinkedWriter(dst, l, old)
+	must(t, err)
+	must(t, w.Finish())
+	must(t, w.Close())
+	if !bytes.Equal(read(t, dst, walk(t, dst)), stream) {
+		t.Error("trees differ after a crash")
+	}
+}
+
+// TestLinkedFileChanges: a file that looks the same and is not gets contents of its
+// own, and the other tree keeps its own.
+func TestLinkedFileChanges(t *testing.T) {
+	_, old, l, stream := pair(t, 40)
+	w, dst, _ := nextTo(t, l, old)
+	next := bytes.Clone(stream)
+	head := len(stream) - int(l.ContentSize())
+	for i := head + 100; i < len(next); i += 9000 {
+		next[i] ^= 1
+	}
+	write(t, w, next, 700)
+	got := make([]byte, w.Size())
+	_, err := w.ReadAt(got, 0)
+	must(t, err)
+	if !bytes.Equal(got, next) {
+		t.Error("reads other bytes than were written")
+	}
+	must(t, w.Finish())
+	must(t, w.Close())
+	if !bytes.Equal(read(t, dst, walk(t, dst)), next) {
+		t.Error("the new tree has other bytes")
+	}
+	if !bytes.Equal(read(t, old, walk(t, old)), stream) {
+		t.Error("the old tree has changed")
+	}
+}
+
+// TestNotLinked: what differs in anything that the listing says is made anew.
+func TestNotLinked(t *testing.T) {
+	for name, change := range map[string]func(p string) error{
+		"time":   func(p string) error { return os.Chtimes(p, time.Time{}, time.Unix(77, 0)) },
+		"mode":   func(p string) error { return os.Chmod(p, 0o611) },
+		"size":   func(p string) error { return os.Truncate(p, 3) },
+		"gone":   os.Remove,
+		"a link": func(p string) error { return os.Rename(p, p+"~") },
+		"a directory": func(p string) error {
+			if err := os.Remove(p); err != nil {
+				return err
+			}
+			return os.Mkdir(p, 0o755)
+		},
+	} {
+		dir, old := tempDir(t), tempDir(t)
+		must(t, os.WriteFile(filepath.Join(dir, "f"), []byte(strings.Repeat("x", 100)), 0o644))
+		l := walk(t, dir)
+		stream := read(t, dir, l)
+		w, err := tree.NewWriter(old, l)
+		must(t, err)
+		write(t, w, stream, 100)
+		must(t, w.Finish())
+		must(t, w.Close())
+		must(t, change(filepath.Join(old, "f")))
+		if name == "a link" {
+			must(t, os.Symlink("f~", filepath.Join(old, "f")))
+		}
+		w, dst, written := nextTo(t, l, old)
+		if w.Linked() != 0 {
+			t.Errorf("%s: linked", name)
+		}
+		write(t, w, stream, 100)
+		must(t, w.Finish())
+		must(t, w.Close())
+		if !bytes.Equal(read(t, dst, walk(t, dst)), stream) || written.Load() != 100 {
+			t.Errorf("%s: other bytes, or not once: %d", name, written.Load())
+		}
+	}
+	if _, err := tree.NewLinkedWriter(tempDir(t), &tree.Listing{}, "/none/such"); err == nil {
+		t.Error("a tree that is not there to link from")
+	}
+}
