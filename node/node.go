@@ -155,7 +155,7 @@ func (n *Node) openSwarm() error {
 	n.host = h
 	n.sw, err = swarm.New(swarm.Config{
 		Host: h, Gate: gate, Credential: n.enr.Cert, Admit: n.admit, Files: n.files, Call: n.call,
-		Upload: limit.New(n.cfg.LANRate), Log: n.log,
+		Blamed: n.blamed, Upload: limit.New(n.cfg.LANRate), Log: n.log,
 	})
 	if err != nil {
 		return errors.Join(err, h.Close())

@@ -16,6 +16,9 @@ import (
 // expiryNotice is how long before its end a certificate is a problem.
 const expiryNotice = 30 * 24 * time.Hour
 
+// errLiar reports a device that sent bytes without the digest that they should have.
+var errLiar = errors.New("node: the device sent wrong bytes")
+
 // errEnding reports a certificate that is valid no longer than expiryNotice.
 var errEnding = errors.New("node: certificate will expire")
 
@@ -45,6 +48,12 @@ func (n *Node) admit(id peer.ID, credential []byte) (swarm.Identity, error) {
 		return swarm.Identity{}, err
 	}
 	return swarm.Identity{Name: c.Name, Type: c.Type, Roles: c.Roles}, nil
+}
+
+// blamed shows which device sent what it should not have. It is over when that device
+// is admitted again.
+func (n *Node) blamed(_ peer.ID, ident swarm.Identity, shunned time.Duration) {
+	n.problem(problemRefused, ident.Name, fmt.Errorf("%w; not admitted for %v", errLiar, shunned))
 }
 
 // loadRevocations takes over the list that was learnt before.

@@ -171,6 +171,7 @@ var hints = []struct {
 	{release.ErrRollback, "the origin serves older metadata than before: restore it from the publisher's directory"},
 	{identity.ErrRevoked, "enroll the device anew, or undo it: updraft revoke --undo"},
 	{identity.ErrExpired, "enroll the device anew: updraft enroll --replace"},
+	{errLiar, "its memory, storage or program is damaged, or it is in wrong hands: look at it, or updraft revoke it"},
 	{errEnding, "enroll the device anew before that day: updraft enroll --replace"},
 	{origin.ErrUnreachable, "check the uplink and the origin's address; a neighbour that reaches it will do as well"},
 	{origin.ErrNotFound, "the origin lacks a file of the release: publish its directory as a whole"},

@@ -83,6 +83,10 @@ type Config struct {
 	// Call answers [Swarm.Invoke] of members; the text of its error is sent. At most 4 MiB. nil: nothing is served.
 	Call func(ctx context.Context, from peer.ID, method string, arg []byte) ([]byte, error)
 
+	// Blamed is told of a member that was dropped because it sent a wrong blob, and for how long it is shunned. nil:
+	// nobody is told.
+	Blamed func(id peer.ID, ident Identity, shunned time.Duration)
+
 	Upload, Download *limit.Limiter // payload of blobs; nil: unlimited
 	Log              *slog.Logger   // nil: silent
 	MaxPeers         int            // members at once; 0: 96

@@ -260,6 +260,9 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 func (s *Swarm) blame(m *member, h wire.BlobHeader) {
 	d := s.gate.Shun(m.id, shunBase)
 	s.log.Warn("peer sent a wrong blob", "peer", m.id, "name", m.ident.Name, "object", fmt.Sprintf("%x", h.ID[:8]), "blob", h.Index, "shunned", d)
+	if s.cfg.Blamed != nil {
+		s.cfg.Blamed(m.id, m.ident, d)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count.BadBlobs++
