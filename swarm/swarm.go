@@ -26,7 +26,7 @@ const (
 	flushMin     = 50 * time.Millisecond  // least time between two rounds of Have while blobs are asked for,
 	flushEach    = 5 * time.Millisecond   // or this for each member
 	flushPush    = 250 * time.Millisecond // the same while blobs come unasked
-	flushPushed  = 10 * time.Millisecond
+	flushPushed  = 20 * time.Millisecond
 	pullRecent   = time.Second      // blobs were asked for so lately
 	notifyEvery  = time.Second      // holdings change Changed at most this often
 	stuckAfter   = 30 * time.Second // a member that takes nothing for this long is dropped

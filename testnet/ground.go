@@ -97,7 +97,7 @@ func (g *namespaces) command(node string, argv ...string) *exec.Cmd {
 }
 
 func (g *namespaces) serve(dir string) (string, error) {
-	addr := g.lab.Addr(netns.Origin) + ":8080"
+	addr := net.JoinHostPort(g.lab.Addr(netns.Origin), "8080")
 	argv := append(append([]string(nil), g.program...), "serve", dir, "--listen", addr)
 	if len(g.other) > 0 {
 		argv = nil
@@ -142,7 +142,7 @@ func stand(ctx context.Context, cfg Config, dir string) (ground, error) {
 		return &loopback{rate: cfg.Uplink, lan: cfg.LAN}, nil
 	}
 	// What goes up are requests and acknowledgements: a quarter of the rate is ample.
-	lab, err := netns.New(ctx, netns.Config{Devices: cfg.Devices, Down: cfg.Uplink, Up: cfg.Uplink / 4, LAN: cfg.LAN})
+	lab, err := netns.New(ctx, netns.Config{Devices: cfg.Devices, Down: cfg.Uplink, Up: cfg.Uplink / 4, LAN: cfg.LAN, IPv6: cfg.IPv6})
 	if err != nil {
 		return nil, err
 	}

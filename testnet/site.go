@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,6 +38,7 @@ type Config struct {
 	Uplink  int64  // bytes per second from the origin; 0: unlimited
 	LAN     int64  // bytes per second of each device; 0: unlimited. On loopback only sending is limited
 	Netns   bool   // in network namespaces (root) instead of on loopback
+	IPv6    bool   // in namespaces: IPv6 and no IPv4
 	Dir     string // where the site's temporary directory is made; empty: the system's
 	Keep    bool   // Close leaves the directory
 	// Server is another web server to serve the origin in namespaces: its command,
@@ -235,6 +237,34 @@ func (s *Site) Boot(ctx context.Context, names ...string) error {
 		}
 	}
 	return s.meet(ctx)
+}
+
+// Join starts one agent as Boot does, with further flags, and waits like it.
+func (s *Site) Join(ctx context.Context, name string, flags ...string) error {
+	nodes, err := s.find([]string{name})
+	if err != nil {
+		return err
+	}
+	if err := s.agent(nodes[0], append([]string{"--poll", "0"}, flags...)...); err != nil {
+		return err
+	}
+	return s.meet(ctx)
+}
+
+// Signal sends a signal to a node's agent, if it is running.
+func (s *Site) Signal(name string, sig syscall.Signal) error {
+	nodes, err := s.find([]string{name})
+	if err != nil {
+		return err
+	}
+	p := nodes[0].proc
+	if p == nil || p.ended() {
+		return nil
+	}
+	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("testnet: %w", err)
+	}
+	return nil
 }
 
 // meet waits until all agents that run know all others.

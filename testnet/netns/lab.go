@@ -6,7 +6,8 @@
 // The uplink is a veth pair with a token bucket (tc tbf) at both ends; its devices
 // are told to send one segment per packet, so that their counters are the bytes of
 // Ethernet frames (without preamble and checksum). Each device hangs on the bridge
-// by a veth pair that is shaped in both directions. IPv6 is off.
+// by a veth pair that is shaped in both directions. It speaks IPv4, or IPv6, and nothing
+// else.
 //
 // Needs root and iproute2 (ip, tc). All namespaces of a Lab carry a prefix of its
 // own, processes that are still in them are killed and they are deleted by Close;
@@ -42,6 +43,10 @@ const (
 	lanNet   = "10.77.0."
 	originIP = "10.99.0.1"
 	wanIP    = "10.99.0.2"
+
+	lanNet6   = "fd77::"
+	originIP6 = "fd99::1"
+	wanIP6    = "fd99::2"
 )
 
 // ErrUnsupported reports that this machine or user cannot make namespaces.
@@ -52,6 +57,7 @@ type Config struct {
 	Devices  int   // 1 to MaxDevices
 	Down, Up int64 // uplink, towards the site and away from it
 	LAN      int64 // each device's link, both directions
+	IPv6     bool  // instead of IPv4
 }
 
 // Lab is a site that exists. Its methods may be called concurrently.
@@ -98,17 +104,43 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	return l, nil
 }
 
-// Addr returns a node's IPv4 address.
+// Addr returns a node's address.
 func (l *Lab) Addr(node string) string {
+	lan, origin, _ := l.nets()
 	switch node {
 	case Origin:
-		return originIP
+		return origin
 	case Router:
-		return lanNet + "254"
+		return lan + "254"
 	case Gateway:
-		return lanNet + "250"
+		return lan + "250"
 	}
-	return lanNet + strings.TrimPrefix(node, "dev")
+	return lan + strings.TrimPrefix(node, "dev")
+}
+
+// nets returns the beginning of the LAN's addresses and those of the uplink.
+func (l *Lab) nets() (lan, origin, wan string) {
+	if l.cfg.IPv6 {
+		return lanNet6, originIP6, wanIP6
+	}
+	return lanNet, originIP, wanIP
+}
+
+// prefixed returns an address with the length of its network's prefix, and what makes
+// it usable at once.
+func (l *Lab) prefixed(addr string) []string {
+	if l.cfg.IPv6 {
+		return []string{addr + "/64", "nodad"}
+	}
+	return []string{addr + "/24", "brd", "+"}
+}
+
+// lanPrefix returns the network of the LAN.
+func (l *Lab) lanPrefix() string {
+	if l.cfg.IPv6 {
+		return lanNet6 + "/64"
+	}
+	return lanNet + "0/24"
 }
 
 // Nodes returns the devices' names, the gateway's first.
@@ -142,7 +174,7 @@ func (l *Lab) build(ctx context.Context) error {
 	r := l.ns(Router)
 	err := batch(ctx, [][]string{
 		{"ip", "-n", r, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0", "forward_delay", "0"},
-		{"ip", "-n", r, "addr", "add", l.Addr(Router) + "/24", "dev", "br0"},
+		append([]string{"ip", "-n", r, "addr", "add", "dev", "br0"}, l.prefixed(l.Addr(Router))...),
 		{"ip", "-n", r, "link", "set", "br0", "up"},
 	})
 	if err != nil {
@@ -167,24 +199,30 @@ func (l *Lab) add(ctx context.Context, node string) error {
 	}
 	l.made = append(l.made, node)
 	script := "ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
+	forward := "; echo 1 > /proc/sys/net/ipv4/ip_forward"
+	if l.cfg.IPv6 {
+		script = "for d in all default; do echo 0 > /proc/sys/net/ipv6/conf/$d/disable_ipv6; echo 0 > /proc/sys/net/ipv6/conf/$d/accept_dad; done; ip link set lo up"
+		forward = "; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"
+	}
 	if node == Router {
-		script += "; echo 1 > /proc/sys/net/ipv4/ip_forward"
+		script += forward
 	}
 	return run(ctx, "ip", "netns", "exec", l.ns(node), "sh", "-c", script)
 }
 
 func (l *Lab) buildUplink(ctx context.Context) error {
 	o, r := l.ns(Origin), l.ns(Router)
+	_, origin, wan := l.nets()
 	cmds := [][]string{{"ip", "link", "add", "up0", "netns", o, "type", "veth", "peer", "name", "wan0", "netns", r}}
-	for _, e := range [][3]string{{o, "up0", originIP}, {r, "wan0", wanIP}} {
+	for _, e := range [][3]string{{o, "up0", origin}, {r, "wan0", wan}} {
 		cmds = append(cmds,
 			[]string{"ip", "-n", e[0], "link", "set", "dev", e[1], "gso_max_segs", "1"},
-			[]string{"ip", "-n", e[0], "addr", "add", e[2] + "/24", "dev", e[1]},
+			append([]string{"ip", "-n", e[0], "addr", "add", "dev", e[1]}, l.prefixed(e[2])...),
 			[]string{"ip", "-n", e[0], "link", "set", e[1], "up"})
 	}
 	// Congestion control is set by route: the sysctl of a namespace takes only what
 	// the host allows to everyone, and the host's default may be another one.
-	cmds = append(cmds, []string{"ip", "-n", o, "route", "add", lanNet + "0/24", "via", wanIP, "congctl", "cubic"})
+	cmds = append(cmds, []string{"ip", "-n", o, "route", "add", l.lanPrefix(), "via", wan, "congctl", "cubic"})
 	cmds = append(cmds, shape(o, "up0", l.cfg.Down, "16kb", "100ms")...)
 	cmds = append(cmds, shape(r, "wan0", l.cfg.Up, "16kb", "100ms")...)
 	return batch(ctx, cmds)
@@ -199,9 +237,9 @@ func (l *Lab) attach(ctx context.Context, node string) error {
 	}
 	cmds := [][]string{
 		{"ip", "link", "add", "eth0", "netns", d, "type", "veth", "peer", "name", port, "netns", r},
-		{"ip", "-n", d, "addr", "add", l.Addr(node) + "/24", "brd", "+", "dev", "eth0"},
+		append([]string{"ip", "-n", d, "addr", "add", "dev", "eth0"}, l.prefixed(l.Addr(node))...),
 		{"ip", "-n", d, "link", "set", "eth0", "up"},
-		{"ip", "-n", d, "route", "replace", lanNet + "0/24", "dev", "eth0", "src", l.Addr(node), "congctl", "cubic"},
+		{"ip", "-n", d, "route", "replace", l.lanPrefix(), "dev", "eth0", "src", l.Addr(node), "congctl", "cubic"},
 		{"ip", "-n", d, "route", "add", "default", "via", l.Addr(Router), "congctl", "cubic"},
 		{"ip", "-n", r, "link", "set", port, "master", "br0", "up"},
 	}
