@@ -49,10 +49,10 @@ func (u *update) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.activate(ctx, u.m, u.digest); err != nil {
-		return err
-	}
-	if err := n.lib.add(u.m, u.arts, final); err != nil {
+	// What is complete is held, whether or not it works: it serves others, and a new
+	// try needs nothing more.
+	u.kept = true
+	if err := errors.Join(n.lib.add(u.m, u.arts, final), n.activate(ctx, u.m, u.digest)); err != nil {
 		return err
 	}
 	return n.prune()
@@ -108,23 +108,13 @@ func (n *Node) awaitHold(ctx context.Context) error {
 
 var errHold = errors.New("node: the install waits for the hold file to be removed")
 
-// refuse notes that a release does not work here, so that it is not tried again
-// before the agent is started anew or another release comes.
-func (n *Node) refuse(version string, digest [32]byte, err error) error {
-	n.mu.Lock()
-	n.refused[digest] = err
-	n.mu.Unlock()
-	n.problem(problemInstall, version, err)
-	return err
-}
-
 // prune removes releases beyond those to keep, and what was kept for them.
 func (n *Node) prune() error {
 	gone, err := n.dir.Prune(n.cfg.Keep)
 	for _, v := range gone {
 		err = errors.Join(err, n.lib.drop(v, n.dir.Path))
 	}
-	err = errors.Join(err, n.paths.cleanPatches())
+	err = errors.Join(err, n.sweep(nil))
 	if err != nil {
 		n.problem(problemDisk, "old releases", err)
 	}

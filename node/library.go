@@ -18,8 +18,14 @@ import (
 // belong to package install.
 type paths struct{ data string }
 
+// manifestsDir is where the manifests of releases are kept, by version.
+const manifestsDir = "manifests"
+
+// stateDirs are the directories of state. Each file there belongs to a release.
+var stateDirs = []string{manifestsDir, "index", "listing", "patches", "scratch"}
+
 func (p paths) state(sub string) string        { return filepath.Join(p.data, "state", sub) }
-func (p paths) manifest(version string) string { return filepath.Join(p.state("manifests"), version) }
+func (p paths) manifest(version string) string { return filepath.Join(p.state(manifestsDir), version) }
 func (p paths) index(sum [32]byte) string {
 	return filepath.Join(p.state("index"), fmt.Sprintf("%x", sum))
 }
@@ -31,7 +37,7 @@ func (p paths) patch(sum [32]byte) string {
 }
 func (p paths) scratch() string { return p.state("scratch") }
 func (p paths) make() error {
-	for _, d := range []string{"manifests", "index", "listing", "patches", "scratch"} {
+	for _, d := range stateDirs {
 		if err := os.MkdirAll(p.state(d), 0o700); err != nil {
 			return fmt.Errorf("node: make state directory: %w", err)
 		}
@@ -70,7 +76,7 @@ func newLibrary(p paths, reg *registry, log *slog.Logger) *library {
 // load opens the releases whose manifests are kept; dir tells where a version
 // lies. One that cannot be opened is left out and reported by problem.
 func (l *library) load(dir func(version string) string, problem func(error)) error {
-	es, err := os.ReadDir(l.paths.state("manifests"))
+	es, err := os.ReadDir(l.paths.state(manifestsDir))
 	if err != nil {
 		return fmt.Errorf("node: read manifests: %w", err)
 	}

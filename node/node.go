@@ -62,8 +62,8 @@ type Node struct {
 	upd      *update       // under way
 	served   *update       // done, its patches still served
 	uplink   int
-	told     int64              // metadata version announced last
-	refused  map[[32]byte]error // versions that failed to install, until a newer one
+	told     int64 // metadata version announced last
+	refused  []*refusedRelease
 	revoked  identity.Revocations
 	certs    map[peer.ID]*identity.Cert // of all peers admitted so far
 }
@@ -90,7 +90,7 @@ func New(cfg Config) (n *Node, err error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	n = &Node{cfg: cfg, log: log, enr: enr, paths: paths{cfg.Data}, start: time.Now(),
-		retarget: make(chan struct{}), refused: make(map[[32]byte]error), certs: make(map[peer.ID]*identity.Cert)}
+		retarget: make(chan struct{}), certs: make(map[peer.ID]*identity.Cert)}
 	n.status = newStatusBoard()
 	n.checker = &checker{n: n}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
@@ -201,6 +201,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	n.setState(stateIdle)
 	if m, raw, err := n.trust.Known(n.enr.Channel, n.enr.Type); err == nil {
 		n.setTarget(m, raw)
+		n.sweepStart(m)
 	}
 	n.table = discovery.NewTable(discovery.TableConfig{Notify: n.found, Report: func(source string, err error) { n.problem(problemDiscovery, source, err) }, Log: n.log})
 	g.Go(func() error { return n.table.Run(ctx, n.self, sources...) })
@@ -231,6 +232,7 @@ func (n *Node) recover() error {
 	if err := n.dir.Recover(); err != nil {
 		return err
 	}
+	n.problem(problemDisk, "refused releases", n.loadRefused())
 	return n.lib.load(n.dir.Path, func(err error) { n.problem(problemDisk, "installed release", err) })
 }
 

@@ -33,6 +33,7 @@ type site struct {
 	link  limit.Counters
 	peers []string
 	n     int
+	spoil func(m *release.Manifest) // what goes wrong when a release is published; nil: nothing
 }
 
 func newSite(t *testing.T, rate int64) *site {
@@ -71,6 +72,9 @@ func (s *site) publishAs(profile patch.Profile, version string, in ...delta.Inpu
 		m, _, err := delta.Build(ctx, in, delta.BuildOptions{Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version,
 			Types: j.Types, Sequence: j.Sequence, Created: j.Created, Previous: j.Previous, Deltas: 3, Scratch: j.Scratch,
 			Patch: patch.Options{Profile: profile}})
+		if err == nil && s.spoil != nil {
+			s.spoil(m)
+		}
 		return m, err
 	})
 	if err != nil {

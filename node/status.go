@@ -217,7 +217,7 @@ func (n *Node) Status() report.Status {
 		st.Progress = &report.Progress{Have: have, Total: total}
 		st.Why = append(st.Why[:len(st.Why):len(st.Why)], u.explained()...)
 	}
-	st.Releases = n.releases(st.Current)
+	st.Releases, st.Refused = n.releases(st.Current), n.refusals()
 	return st
 }
 

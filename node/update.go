@@ -45,6 +45,7 @@ type update struct {
 	yielded map[[32]byte]bool       // artifacts whose rebuild was given up once for one complete elsewhere
 	read    counter                 // bytes of bases read; grows while a rebuild works
 	stalls  int                     // waits in vain since something came here; of obtain's goroutine only
+	kept    bool                    // the library has taken the artifacts over; of run's caller only
 	had     int64                   // bytes here when stalls was reset; of obtain's goroutine only
 }
 
@@ -71,7 +72,7 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *u
 	}
 	// What was staged for a release that the channel has left behind would take the
 	// space of this one.
-	if err := errors.Join(n.dir.CleanStaging(m.Version), n.paths.cleanPatchesBut(m)); err != nil {
+	if err := errors.Join(n.dir.CleanStaging(m.Version), n.sweep(m)); err != nil {
 		return nil, err
 	}
 	if err := n.checkSpace(m, u.staging); err != nil {
@@ -362,30 +363,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// cleanPatches removes what is left of patches; none is under way.
-func (p paths) cleanPatches() error { return p.cleanPatchesBut(nil) }
-
-// cleanPatchesBut removes all patches but those to m.
-func (p paths) cleanPatchesBut(m *release.Manifest) error {
-	keep := make(map[string]bool)
-	if m != nil {
-		for i := range m.Artifacts {
-			for _, q := range m.Artifacts[i].Patches {
-				keep[filepath.Base(p.patch(q.Sum))] = true
-			}
-		}
-	}
-	es, err := os.ReadDir(p.state("patches"))
-	if err != nil {
-		return fmt.Errorf("node: read patches: %w", err)
-	}
-	for _, e := range es {
-		if keep[e.Name()] {
-			continue
-		}
-		err = errors.Join(err, os.Remove(filepath.Join(p.state("patches"), e.Name())))
-	}
-	return err
 }

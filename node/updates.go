@@ -102,13 +102,6 @@ func (n *Node) inService(m *release.Manifest) bool {
 	return ok && v == m.Version
 }
 
-// refusal returns why the release with that manifest is not tried again.
-func (n *Node) refusal(digest [32]byte) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.refused[digest]
-}
-
 // update runs one update; it is given up when the channel names another release.
 func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (err error) {
 	n.keepPatches(nil)
@@ -144,6 +137,10 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 			}
 		})
 		err = u.run(ctx)
+		if errors.Is(err, errDigest) && ctx.Err() == nil {
+			// All chunks are right, twice, and the whole is not: it was published so.
+			err = n.refuse(t.m.Version, t.digest, err)
+		}
 		cancel()
 		wg.Wait()
 		if err == nil {
@@ -155,7 +152,7 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 			n.status.add(a)
 		}
 		n.mu.Unlock()
-		if err != nil {
+		if err != nil && !u.kept {
 			err = errors.Join(err, u.abandon())
 		} else {
 			n.keepPatches(u)

@@ -24,15 +24,21 @@ func newCheck(u *ui) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "check",
 		Short:   "Have the agent look for a new release now",
-		Long:    "Have the agent look for a new release now. It returns when the answer is known;\nthe update itself goes on in the agent.",
-		Example: "  updraft check --data /var/lib/updraft",
+		Long:    "Have the agent look for a new release now. It returns when the answer is known;\nthe update itself goes on in the agent.\nA release that failed here is not tried again by itself; --retry does so.",
+		Example: "  updraft check --data /var/lib/updraft\n  updraft check --retry",
 		Args:    usageArgs(cobra.NoArgs),
 	}
 	data := dataFlag(c)
 	timeout := c.Flags().Duration("timeout", 2*time.Minute, "give up after so long")
+	retry := c.Flags().Bool("retry", false, "also try a release again that failed here")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(cmd.Context(), *timeout)
 		defer cancel()
+		if *retry {
+			if err := report.Dial(*data).Retry(ctx); err != nil {
+				return err
+			}
+		}
 		r, err := report.Dial(*data).Check(ctx)
 		if err != nil {
 			return err
@@ -126,6 +132,9 @@ func printStatus(w io.Writer, s report.Status, why bool) {
 		if len(s.Why) == 0 {
 			fmt.Fprintln(w, "  nothing was decided yet")
 		}
+	}
+	for _, r := range s.Refused {
+		fmt.Fprintf(w, "refused: %s, %s (again with updraft check --retry): %s\n", r.Version, ago(r.Time), r.Reason)
 	}
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "! %s (%s, %d times, last %s): %s\n", p.Code, p.Subject, p.Count, ago(p.Last), p.Text)

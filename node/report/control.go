@@ -46,6 +46,8 @@ type Backend interface {
 	Peers() []Peer
 	// Check looks for a release now and returns when that is known; it ends with ctx.
 	Check(ctx context.Context) (CheckResult, error)
+	// Retry forgets which releases were refused: they are tried again.
+	Retry() error
 }
 
 // Serve answers on the control socket in the data directory until ctx ends. A
@@ -132,6 +134,9 @@ func Handler(b Backend) http.Handler {
 	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
 		res, err := b.Check(r.Context())
 		answer(w, res, err)
+	})
+	mux.HandleFunc("POST /retry", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, struct{}{}, b.Retry())
 	})
 	mux.HandleFunc("GET /metrics", metricsHandler(b))
 	return mux
@@ -266,6 +271,11 @@ func (c *Client) Peers(ctx context.Context) (p []Peer, err error) {
 func (c *Client) Check(ctx context.Context) (r CheckResult, err error) {
 	err = c.do(ctx, http.MethodPost, "/check", &r)
 	return r, err
+}
+
+// Retry has the agent try releases again that it refused.
+func (c *Client) Retry(ctx context.Context) error {
+	return c.do(ctx, http.MethodPost, "/retry", new(struct{}))
 }
 
 // Metrics asks for the metrics as Prometheus text.

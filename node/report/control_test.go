@@ -27,7 +27,10 @@ type device struct {
 	status report.Status
 	peers  []report.Peer
 	check  func(ctx context.Context) (report.CheckResult, error)
+	retry  error
 }
+
+func (d *device) Retry() error { return d.retry }
 
 func (d *device) Status() report.Status { return d.status }
 func (d *device) Peers() []report.Peer  { return d.peers }

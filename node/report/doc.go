@@ -8,6 +8,7 @@
 //	GET  /status   Status
 //	GET  /peers    list of Peer
 //	POST /check    looks for a release now; CheckResult when that is done
+//	POST /retry    forgets which releases were refused, so that they are tried again
 //	GET  /metrics  Prometheus text
 //
 // Answers are JSON, errors {"error": "..."} with a status of 4xx or 5xx.

@@ -8,26 +8,27 @@ const StatusFormat = 1
 
 // Status is the state of a device.
 type Status struct {
-	Format    int             `json:"format"` // StatusFormat; filled in by Handler
-	Name      string          `json:"name"`
-	Type      string          `json:"type"`
-	Site      string          `json:"site"`
-	Channel   string          `json:"channel"`
-	Role      string          `json:"role"` // device or gateway
-	PeerID    string          `json:"peer_id"`
-	State     string          `json:"state"`              // starting, idle, checking, fetching, rebuilding, installing, failed
-	Current   string          `json:"current"`            // version in service; empty: none
-	Target    string          `json:"target"`             // version the channel names; empty: unknown
-	Holder    string          `json:"holder,omitempty"`   // device that holds the uplink now
-	IsHolder  bool            `json:"is_holder"`          // it is this device
-	Progress  *Progress       `json:"progress,omitempty"` // of the update under way
-	Bytes     Bytes           `json:"bytes"`              // since the agent started
-	Peers     int             `json:"peers"`              // connected devices of the site
-	Problems  []Problem       `json:"problems"`
-	Why       []string        `json:"why,omitempty"` // reasons of the last plan this device made
-	LastCheck time.Time       `json:"last_check,omitzero"`
-	Since     time.Time       `json:"since"` // start of the agent
-	Releases  []ReleaseStatus `json:"releases"`
+	Format    int              `json:"format"` // StatusFormat; filled in by Handler
+	Name      string           `json:"name"`
+	Type      string           `json:"type"`
+	Site      string           `json:"site"`
+	Channel   string           `json:"channel"`
+	Role      string           `json:"role"` // device or gateway
+	PeerID    string           `json:"peer_id"`
+	State     string           `json:"state"`              // starting, idle, checking, fetching, rebuilding, installing, failed
+	Current   string           `json:"current"`            // version in service; empty: none
+	Target    string           `json:"target"`             // version the channel names; empty: unknown
+	Holder    string           `json:"holder,omitempty"`   // device that holds the uplink now
+	IsHolder  bool             `json:"is_holder"`          // it is this device
+	Progress  *Progress        `json:"progress,omitempty"` // of the update under way
+	Bytes     Bytes            `json:"bytes"`              // since the agent started
+	Peers     int              `json:"peers"`              // connected devices of the site
+	Problems  []Problem        `json:"problems"`
+	Why       []string         `json:"why,omitempty"` // reasons of the last plan this device made
+	LastCheck time.Time        `json:"last_check,omitzero"`
+	Since     time.Time        `json:"since"` // start of the agent
+	Releases  []ReleaseStatus  `json:"releases"`
+	Refused   []RefusedRelease `json:"refused,omitempty"` // not tried again before a retry
 }
 
 // Progress counts verified bytes of the release under way.
@@ -50,6 +51,13 @@ type ReleaseStatus struct {
 	Version   string           `json:"version"`
 	InService bool             `json:"in_service"`
 	Artifacts []ArtifactStatus `json:"artifacts"`
+}
+
+// RefusedRelease is one that did not work on the device.
+type RefusedRelease struct {
+	Version string    `json:"version"`
+	Reason  string    `json:"reason"`
+	Time    time.Time `json:"time"`
 }
 
 // ArtifactStatus is one artifact of a release.
