@@ -65,7 +65,7 @@ func (h *header) info(head int64, r *recipe) Info {
 		case kindPlain:
 			si.Kind = "plain"
 			in.Work += s.size
-			in.Memory = max(in.Memory, extra+s.size*9/4+s.payload)
+			in.Memory = max(in.Memory, extra+s.size*2+s.payload+plainMemory)
 		case kindDense:
 			si.Kind = "dense"
 			in.Work += denseWork * s.size
@@ -199,7 +199,7 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 		case kindCopy:
 			err = d.copy(ctx, s)
 		case kindPlain:
-			err = d.plain(s)
+			err = d.plain(s, at)
 		case kindDense:
 			err = d.decodeDense(s, at)
 		}
@@ -239,8 +239,7 @@ type decoder struct {
 	moves *moves      // the index, if there is one
 	dense *denseCoder // nil until the first dense segment
 
-	payload, out           []byte
-	ctl, gaps, values, lit []byte // streams of a plain segment
+	payload, out, lit []byte
 }
 
 // grow returns b with length n.

@@ -7,11 +7,11 @@
 //	copy   one run of the base, as it is; of any length; a few bytes in the patch
 //	plain  up to 4 MiB of output: covers (runs of the base that agree with the new
 //	       bytes mostly), the differences within them, and literal bytes between
-//	       them, in zstd frames
+//	       them, by a binary coder with few contexts (many literals: in zstd frames)
 //	dense  the same output from an index of all covers, which comes first, and a
 //	       context-mixing coder; in programs (ELF for arm64, ARM, x86-64) it predicts
 //	       from the index where the target of each reference went; a third to a half
-//	       smaller on code, ten to thirty times slower to decode
+//	       smaller on code, five to fifteen times slower to decode
 //
 // What base and output hold in deflate streams (gzip, zlib, zip, squashfs; two layers
 // deep) is seen unpacked: a recipe in front says where they are in the base, and by

@@ -209,16 +209,6 @@ func (d *fields) size(limit int64) int64 {
 	return int64(v)
 }
 
-func (d *fields) signed() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.fail("bad number")
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
-}
-
 func (d *fields) byte() byte {
 	if len(d.b) == 0 {
 		d.fail("cut short")

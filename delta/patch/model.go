@@ -67,11 +67,17 @@ func (c *coder) bit(b int, p int32) int {
 			b = 1
 		}
 	}
-	if b == 1 {
-		c.hi = mid
-	} else {
-		c.lo = mid + 1
+	one := uint32(-b) // no branch: it could not be predicted
+	c.lo = c.lo&one | (mid+1)&^one
+	c.hi = mid&one | c.hi&^one
+	if (c.lo^c.hi)>>24 == 0 {
+		c.shift()
 	}
+	return b
+}
+
+// shift moves leading bytes that agree out of the bounds.
+func (c *coder) shift() {
 	for (c.lo^c.hi)>>24 == 0 {
 		if c.enc {
 			c.buf = append(c.buf, byte(c.hi>>24))
@@ -81,7 +87,6 @@ func (c *coder) bit(b int, p int32) int {
 		c.lo <<= 8
 		c.hi = c.hi<<8 | 255
 	}
-	return b
 }
 
 // finish ends the output; zeros that a decoder reads anyway are left out.

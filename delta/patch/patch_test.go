@@ -347,7 +347,7 @@ func TestInspect(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 11))
 	old := text(r, 1<<20)
 	fresh := edit(r, old, 100)
-	p := create(t, old, fresh, patch.Options{SegmentSize: 128 << 10})
+	p := create(t, old, fresh, patch.Options{Profile: patch.Plain, SegmentSize: 128 << 10})
 	in, err := patch.Inspect(bytes.NewReader(p))
 	if err != nil {
 		t.Fatal(err)

@@ -10,21 +10,22 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// How a plain segment's differences are written.
+// How a plain segment's literals are written.
 const (
-	diffBytes  = 0 // one byte for each covered byte
-	diffSparse = 1 // those that are not zero, and how many zeros stand in front of each
+	literalsCoded  = 0 // as the rest
+	literalsStream = 1 // as a stream in front: many of them decode faster so
 )
 
-// encodePlain encodes new[p.lo:p.hi] with the covers that reach into it:
-//
-//	mode (1 byte), control (per cover: literals before it (uvarint), base offset
-//	minus the end of the cover before (varint), length (uvarint)), gaps (only when
-//	sparse), differences, literals;
-//	each stream: length (uvarint), compressed length (uvarint; 0: stored), bytes
+// manyLiterals is the part of a segment beyond which literals are a stream.
+const manyLiterals = 8
+
+var lightCoders = sync.Pool{New: func() any { return new(lightCoder) }}
+
+// encodePlain encodes new[p.lo:p.hi] with the covers that reach into it.
 func encodePlain(old, new []byte, cs []cover, p piece) []byte {
-	var ctl, diff, lit []byte
-	at, last := p.lo, 0
+	var inside []cover
+	var lit []byte
+	at := p.lo
 	for _, c := range cs {
 		if c.n >= p.hi {
 			break
@@ -33,40 +34,44 @@ func encodePlain(old, new []byte, cs []cover, p piece) []byte {
 		if lo >= hi {
 			continue
 		}
-		from := c.o + lo - c.n
-		ctl = binary.AppendUvarint(ctl, uint64(lo-at))
-		ctl = binary.AppendVarint(ctl, int64(from-last))
-		ctl = binary.AppendUvarint(ctl, uint64(hi-lo))
+		inside = append(inside, cover{lo, c.o + lo - c.n, hi - lo})
 		lit = append(lit, new[at:lo]...)
-		for i := lo; i < hi; i++ {
-			diff = append(diff, new[i]-old[from+i-lo])
-		}
-		at, last = hi, from+hi-lo
+		at = hi
 	}
 	lit = append(lit, new[at:p.hi]...)
-	best := appendStreams([]byte{diffBytes}, ctl, diff, lit)
-	if gaps, values := sparse(diff); len(gaps)+len(values) <= len(diff) {
-		if b := appendStreams([]byte{diffSparse}, ctl, gaps, values, lit); len(b) < len(best) {
-			best = b
+	l := lightCoders.Get().(*lightCoder)
+	defer lightCoders.Put(l)
+	c := newEncoder()
+	l.reset(c)
+	out := []byte{literalsCoded}
+	if len(lit) > (p.hi-p.lo)/manyLiterals {
+		out = appendStream([]byte{literalsStream}, lit)
+	} else {
+		l.num(uint64(len(lit)), numLiterals)
+		_ = l.literals(lit) // fails only when decoding
+	}
+	at = p.lo
+	last := int64(0)
+	buf := make([]byte, lightRun)
+	for _, x := range inside {
+		from := int64(x.o)
+		l.cover(int64(x.n-at), from-last, int64(x.l), 1)
+		for k := 0; k < x.l; k += lightRun {
+			b := buf[:min(lightRun, x.l-k)]
+			copy(b, old[x.o+k:])
+			l.differ(b, new[x.n+k:], int64(x.n+k))
 		}
+		at, last = x.n+x.l, from+int64(x.l)
 	}
-	if len(ctl) > (p.hi-p.lo)/4 || len(best) > p.hi-p.lo+payloadSlack {
-		return appendStreams([]byte{diffBytes}, nil, nil, new[p.lo:p.hi])
+	l.cover(0, 0, 0, 0)
+	out = append(out, c.finish()...)
+	if len(out) > p.hi-p.lo+payloadSlack {
+		c = newEncoder()
+		l.reset(c)
+		l.cover(0, 0, 0, 0)
+		out = append(appendStream([]byte{literalsStream}, new[p.lo:p.hi]), c.finish()...)
 	}
-	return best
-}
-
-// sparse splits differences into those that are not zero and the zeros before each.
-func sparse(diff []byte) (gaps, values []byte) {
-	last := 0
-	for i, x := range diff {
-		if x != 0 {
-			gaps = binary.AppendUvarint(gaps, uint64(i-last))
-			values = append(values, x)
-			last = i + 1
-		}
-	}
-	return gaps, values
+	return out
 }
 
 var encoders = sync.Pool{New: func() any {
@@ -77,13 +82,6 @@ var encoders = sync.Pool{New: func() any {
 	}
 	return e
 }}
-
-func appendStreams(out []byte, streams ...[]byte) []byte {
-	for _, s := range streams {
-		out = appendStream(out, s)
-	}
-	return out
-}
 
 func appendStream(out, s []byte) []byte {
 	out = binary.AppendUvarint(out, uint64(len(s)))
@@ -101,26 +99,34 @@ func appendStream(out, s []byte) []byte {
 	return append(out, z...)
 }
 
-// plain decodes a plain segment from d.payload and emits it.
-func (d *decoder) plain(s segment) error {
+// plain decodes a plain segment, at offset at of the output, from d.payload and emits it.
+func (d *decoder) plain(s segment, at int64) error {
 	f := &fields{b: d.payload}
 	mode := f.byte()
-	d.gaps = d.gaps[:0]
-	d.ctl = d.stream(f, d.ctl, s.size/4)
-	if mode == diffSparse {
-		d.gaps = d.stream(f, d.gaps, s.size)
-	} else if mode != diffBytes {
+	l := lightCoders.Get().(*lightCoder)
+	defer lightCoders.Put(l)
+	switch mode {
+	case literalsStream:
+		d.lit = d.stream(f, d.lit, s.size)
+		l.reset(newDecoder(f.b))
+	case literalsCoded:
+		l.reset(newDecoder(f.b))
+		n := l.num(0, numLiterals)
+		if n > uint64(s.size/manyLiterals) {
+			f.fail("%d literals", n)
+			break
+		}
+		d.lit = grow(d.lit, int(n))
+		if err := l.literals(d.lit); err != nil {
+			return err
+		}
+	default:
 		f.fail("mode %d", mode)
-	}
-	d.values = d.stream(f, d.values, s.size-int64(len(d.gaps)))
-	d.lit = d.stream(f, d.lit, s.size-int64(len(d.values)+len(d.gaps)))
-	if f.err == nil && len(f.b) > 0 {
-		f.fail("%d bytes after the streams", len(f.b))
 	}
 	if f.err != nil {
 		return f.err
 	}
-	if err := d.assemble(s, mode == diffSparse); err != nil {
+	if err := d.assemble(l, s, at); err != nil {
 		return err
 	}
 	return d.verified(s)
@@ -134,79 +140,35 @@ func (d *decoder) verified(s segment) error {
 	return d.emit(d.out)
 }
 
-// assemble makes the output in d.out from the streams.
-func (d *decoder) assemble(s segment, sparse bool) error {
+// assemble makes the output in d.out from the literals and what l codes.
+func (d *decoder) assemble(l *lightCoder, s segment, at int64) error {
 	d.out = grow(d.out, int(s.size))
-	out, lit := d.out, d.lit
-	c := &fields{b: d.ctl}
-	add := adder{values: d.values, gaps: fields{b: d.gaps}, sparse: sparse}
-	if sparse {
-		add.advance()
-	}
-	last := int64(0)
-	for len(c.b) > 0 {
-		n := c.size(int64(len(lit)))
-		from := last + c.signed()
-		l := c.size(int64(len(out)) - n)
-		if c.err != nil {
-			return c.err
+	out, lit, last := d.out, d.lit, int64(0)
+	for {
+		gap, step, n, more := l.cover(0, 0, 0, 0)
+		if more == 0 {
+			break
 		}
-		if from < 0 || from > d.baseSize-l || int64(len(out)) < n+l {
-			return fmt.Errorf("%w: cover of %d bytes at %d of the base", ErrCorrupt, l, from)
+		from := last + step
+		if gap > int64(len(lit)) || n < 1 || n > int64(len(out))-gap || from < 0 || from > d.baseSize-n {
+			return fmt.Errorf("%w: cover of %d bytes at %d of the base", ErrCorrupt, n, from)
 		}
-		copy(out, lit[:n])
-		lit, out = lit[n:], out[n:]
-		if err := d.readBase(out[:l], from); err != nil {
+		copy(out, lit[:gap])
+		lit, out = lit[gap:], out[gap:]
+		at += gap
+		if err := d.readBase(out[:n], from); err != nil {
 			return err
 		}
-		if !add.to(out[:l]) {
-			return fmt.Errorf("%w: differences do not add up", ErrCorrupt)
+		for k := int64(0); k < n; k += lightRun {
+			l.differ(out[k:min(k+lightRun, n)], nil, at+k)
 		}
-		out = out[l:]
-		last = from + l
+		out, at, last = out[n:], at+n, from+n
 	}
-	if len(lit) != len(out) || len(add.values) != 0 || len(add.gaps.b) != 0 || add.gaps.err != nil {
-		return fmt.Errorf("%w: streams do not add up", ErrCorrupt)
+	if len(lit) != len(out) {
+		return fmt.Errorf("%w: literals do not add up", ErrCorrupt)
 	}
 	copy(out, lit)
 	return nil
-}
-
-// adder adds differences to what covers give.
-type adder struct {
-	values []byte
-	gaps   fields
-	sparse bool
-	zeros  int64 // sparse: before the next value
-}
-
-// advance reads how many zeros stand in front of the next value.
-func (a *adder) advance() {
-	if len(a.values) > 0 {
-		a.zeros = a.gaps.size(MaxSegment)
-	}
-}
-
-// to adds the next differences to b and reports whether there were enough.
-func (a *adder) to(b []byte) bool {
-	if !a.sparse {
-		if len(a.values) < len(b) {
-			return false
-		}
-		for i, x := range a.values[:len(b)] {
-			b[i] += x
-		}
-		a.values = a.values[len(b):]
-		return true
-	}
-	for len(a.values) > 0 && a.zeros < int64(len(b)) && a.gaps.err == nil {
-		b[a.zeros] += a.values[0]
-		b = b[a.zeros+1:]
-		a.values = a.values[1:]
-		a.advance()
-	}
-	a.zeros -= int64(len(b))
-	return a.gaps.err == nil
 }
 
 // stream reads one stream of at most limit bytes.
