@@ -154,6 +154,9 @@ func TestUnpack(t *testing.T) {
 
 // TestUnpackStays: what cannot be made again, or is in both, stays as it is.
 func TestUnpackStays(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(1, 51))
 	plain := text(r, 50<<10)
 	strange := func(b []byte) []byte {
@@ -218,6 +221,9 @@ func unpackPatch(t testing.TB) (p, old, fresh []byte) {
 }
 
 func TestUnpackWrongBase(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	p, old, fresh := unpackPatch(t)
 	for i := 20; i < len(old); i += 101 {
 		b := bytes.Clone(old)
@@ -230,6 +236,9 @@ func TestUnpackWrongBase(t *testing.T) {
 }
 
 func TestUnpackBrokenEnds(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	p, old, _ := unpackPatch(t)
 	for left := range 6 {
 		_, err := patch.Decode(t.Context(), &failing{Reader: bytes.NewReader(p), left: left}, bytes.NewReader(old), io.Discard, patch.DecodeOptions{})

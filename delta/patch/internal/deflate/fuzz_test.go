@@ -126,7 +126,7 @@ func TestResume(t *testing.T) {
 		t.Fatalf("%d points: %v", len(points), err)
 	}
 	r.OnBlock(nil)
-	for _, p := range points {
+	for _, p := range points[len(points)-2:] {
 		r.Resume(bytes.NewReader(b), int64(len(b)), p)
 		if rest, err := io.ReadAll(r); err != nil || !bytes.Equal(rest, plain[p.Plain:]) {
 			t.Errorf("from %d: %d bytes, want %d: %v", p.Plain, len(rest), len(plain)-int(p.Plain), err)

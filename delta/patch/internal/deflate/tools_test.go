@@ -22,7 +22,7 @@ func all() bool { return os.Getenv("UPDRAFT_ALL") != "" }
 // the mixture, which has every kind in it, and every ninth of the others.
 func some(kind string, no int) bool {
 	if testing.Short() {
-		return no%7 == 5 && kind != "noise" && kind != "code"
+		return no%7 == 5 && kind != "noise" && kind != "code" && kind != "text"
 	}
 	return all() || kind == "mixed" && no%3 != 1 || (no+len(kind))%9 == 5
 }
@@ -54,12 +54,15 @@ func corpus(t testing.TB) map[string][]byte {
 	rng := rand.NewChaCha8([32]byte{1})
 	rng.Read(noise)
 	n := 1
-	if !all() {
+	switch {
+	case testing.Short():
+		n = 8
+	case !all():
 		n = 3
 	}
 	mixed := bytes.Clone(code[:400<<10/n])
 	mixed = append(mixed, noise[:100<<10/n]...)
-	mixed = append(mixed, make([]byte, 200<<10)...)
+	mixed = append(mixed, make([]byte, 200<<10/n)...)
 	mixed = append(mixed, text.Bytes()[:100<<10]...)
 	return map[string][]byte{
 		"code": code, "text": text.Bytes(), "noise": noise, "mixed": mixed,
