@@ -1,27 +1,36 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"updraft/delta/release"
 	"updraft/node/fleet"
 )
 
 func newInit(u *ui) *cobra.Command {
-	var name string
+	var o fleet.Options
 	c := &cobra.Command{
 		Use:   "init DIR",
 		Short: "Make a fleet: root of trust, keys and an empty origin",
 		Long: `Make a fleet in DIR, which must be empty or not exist: the root of trust, the
 signing keys, the authority for device certificates, and an empty origin. The keys
-stay in DIR/keys; DIR/origin is what a web server serves.`,
-		Example: "  updraft init fleet --name shops",
+stay in DIR/keys; DIR/origin is what a web server serves.
+
+With --root-keys and --root-threshold, root has several keys, and so many of them must
+sign: keep each with somebody else. A thief of fewer gets nowhere, and when one is lost
+the others replace it (updraft refresh --rotate root). The same goes for targets.`,
+		Example: "  updraft init fleet --name shops\n  updraft init fleet --root-keys 3 --root-threshold 2",
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			f, err := fleet.Init(args[0], fleet.Options{Name: name})
+			f, err := fleet.Init(args[0], o)
+			if errors.Is(err, release.ErrQuorum) {
+				return usageError{err}
+			}
 			if err != nil {
 				return err
 			}
@@ -41,6 +50,11 @@ stay in DIR/keys; DIR/origin is what a web server serves.`,
 			})
 		},
 	}
-	c.Flags().StringVar(&name, "name", "", "name of the fleet (default: the directory's)")
+	f := c.Flags()
+	f.StringVar(&o.Name, "name", "", "name of the fleet (default: the directory's)")
+	f.IntVar(&o.Root.Keys, "root-keys", 1, "keys of the root, at most 16")
+	f.IntVar(&o.Root.Threshold, "root-threshold", 1, "root keys that must sign")
+	f.IntVar(&o.Targets.Keys, "targets-keys", 1, "keys that open channels, at most 16")
+	f.IntVar(&o.Targets.Threshold, "targets-threshold", 1, "targets keys that must sign")
 	return c
 }

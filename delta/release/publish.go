@@ -113,12 +113,14 @@ func (r *Repo) signRoot(c change, now time.Time) (*file, error) {
 	}
 	keys := c.oldRoot
 	r.root = c.root
-	key, err := r.key(metadata.ROOT, r.keyIDs(metadata.ROOT))
+	fresh, err := r.signers(metadata.ROOT)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(keys, func(k ed25519.PrivateKey) bool { return k.Equal(key) }) {
-		keys = append(keys, key)
+	for _, key := range fresh {
+		if !slices.ContainsFunc(keys, func(k ed25519.PrivateKey) bool { return k.Equal(key) }) {
+			keys = append(keys, key)
+		}
 	}
 	r.root.Signed.Version++
 	r.root.Signed.Expires = r.until(r.expiry.Root)
@@ -132,13 +134,13 @@ func (r *Repo) signTargets(role string, m *targetsMeta) (file, int64, error) {
 	if err != nil {
 		return file{}, 0, err
 	}
-	key, err := r.key(role, r.keyIDs(role))
+	keys, err := r.signers(role)
 	if err != nil {
 		return file{}, 0, err
 	}
 	m.Signed.Version = version + 1
 	m.Signed.Expires = r.until(r.expiry.Targets)
-	b, err := sign(m, key)
+	b, err := sign(m, keys...)
 	if role != metadata.TARGETS {
 		r.channels[role] = m
 	}
@@ -150,19 +152,19 @@ func (r *Repo) signSnapshot(meta map[string]*metadata.MetaFiles) (file, error) {
 	if err != nil {
 		return file{}, err
 	}
-	key, err := r.key(metadata.SNAPSHOT, r.keyIDs(metadata.SNAPSHOT))
+	keys, err := r.signers(metadata.SNAPSHOT)
 	if err != nil {
 		return file{}, err
 	}
 	r.snapshot = metadata.Snapshot(r.until(r.expiry.Snapshot))
 	r.snapshot.Signed.Version = version + 1
 	r.snapshot.Signed.Meta = meta
-	b, err := sign(r.snapshot, key)
+	b, err := sign(r.snapshot, keys...)
 	return file{metaName(metadata.SNAPSHOT, version+1), b}, err
 }
 
 func (r *Repo) signTimestamp(now time.Time) ([]byte, error) {
-	key, err := r.key(metadata.TIMESTAMP, r.keyIDs(metadata.TIMESTAMP))
+	keys, err := r.signers(metadata.TIMESTAMP)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +173,7 @@ func (r *Repo) signTimestamp(now time.Time) ([]byte, error) {
 	r.timestamp.Signed.Version = version + 1
 	r.timestamp.Signed.Meta = map[string]*metadata.MetaFiles{"snapshot.json": {Version: r.snapshot.Signed.Version}}
 	r.timestamp.Signed.UnrecognizedFields = map[string]any{fieldIssued: now.Format(time.RFC3339), fieldRoot: float64(r.root.Signed.Version)}
-	return sign(r.timestamp, key)
+	return sign(r.timestamp, keys...)
 }
 
 func (r *Repo) write(files []file, timestamp []byte) error {
@@ -253,7 +255,7 @@ func (r *Repo) Refresh() ([]string, error) {
 		if expires.Sub(r.now()) > life/2 {
 			return false
 		}
-		_, err := r.key(role, r.keyIDs(role))
+		_, err := r.signers(role)
 		if err == nil {
 			roles = append(roles, role)
 		}
@@ -289,7 +291,7 @@ type RoleExpiry struct {
 	Role    string // "root", "timestamp", … or a channel
 	Version int64
 	Expires time.Time
-	Key     bool // its key is at hand
+	Key     bool // its key is at hand, or enough of its keys
 }
 
 // Expiries lists all roles, the first to expire first.
@@ -303,7 +305,7 @@ func (r *Repo) Expiries() []RoleExpiry {
 		list = append(list, RoleExpiry{role, m.Signed.Version, m.Signed.Expires, false})
 	}
 	for i := range list {
-		_, err := r.key(list[i].Role, r.keyIDs(list[i].Role))
+		_, err := r.signers(list[i].Role)
 		list[i].Key = err == nil
 		list[i].Role = channelOf(list[i].Role)
 	}
@@ -322,99 +324,4 @@ func (r *Repo) copyRoot() (*rootMeta, error) {
 		return nil, err
 	}
 	return parse[metadata.RootType](b)
-}
-
-// Rotate replaces the key of "root", "targets", "snapshot", "timestamp" or of a
-// channel by a new one and signs everything that needs it. It needs the root key, or
-// for a channel the targets key, and the key files of the roles it signs. The old
-// key file is removed. Devices forget the floors they learnt under the old key.
-func (r *Repo) Rotate(role string) error {
-	ids := r.keyIDs(roleName(role))
-	if len(ids) == 0 {
-		return fmt.Errorf("%w: role %.40q", ErrName, role)
-	}
-	role = roleName(role)
-	fresh := r.keyPath(role) + ".new"
-	if _, err := os.Lstat(fresh); err == nil { // an interrupted rotation left it
-		if err := r.settle(role, ids); err != nil {
-			return err
-		}
-	}
-	parent := metadata.TARGETS
-	if _, top := r.root.Signed.Roles[role]; top {
-		parent = metadata.ROOT
-	}
-	old, err := r.key(parent, r.keyIDs(parent))
-	if err != nil {
-		return err
-	}
-	key, err := NewKey(fresh)
-	if err != nil {
-		return err
-	}
-	pub, id, err := publicKey(key)
-	if err != nil {
-		return err
-	}
-	var c change
-	if parent == metadata.ROOT {
-		c, err = r.rotateTop(role, pub)
-		c.oldRoot = []ed25519.PrivateKey{old}
-	} else {
-		c, err = r.rotateChannel(role, pub, id)
-	}
-	if err != nil {
-		return err
-	}
-	if err := r.publish(c); err != nil {
-		return err
-	}
-	return r.settle(role, r.keyIDs(role))
-}
-
-func (r *Repo) rotateTop(role string, pub *metadata.Key) (change, error) {
-	next, err := r.copyRoot()
-	if err != nil {
-		return change{}, err
-	}
-	for _, id := range r.keyIDs(role) {
-		if err := next.Signed.RevokeKey(id, role); err != nil {
-			return change{}, err
-		}
-	}
-	return change{root: next}, next.Signed.AddKey(pub, role)
-}
-
-func (r *Repo) rotateChannel(role string, pub *metadata.Key, id string) (change, error) {
-	next := copyTargets(r.targets)
-	for i, d := range next.Signed.Delegations.Roles {
-		if d.Name != role {
-			continue
-		}
-		for _, old := range d.KeyIDs {
-			delete(next.Signed.Delegations.Keys, old) // each channel has a key of its own
-		}
-		next.Signed.Delegations.Roles[i].KeyIDs = []string{id}
-		next.Signed.Delegations.Keys[id] = pub
-	}
-	return change{targets: next, channels: map[string]*targetsMeta{role: copyTargets(r.channels[role])}}, nil
-}
-
-// settle keeps of a role's two key files the one that is in use.
-func (r *Repo) settle(role string, ids []string) error {
-	path := r.keyPath(role)
-	key, err := ReadKey(path + ".new")
-	if err != nil {
-		return err
-	}
-	_, id, err := publicKey(key)
-	if err != nil {
-		return err
-	}
-	if slices.Contains(ids, id) {
-		err = os.Rename(path+".new", path)
-	} else {
-		err = os.Remove(path + ".new")
-	}
-	return errors.Join(err, syncDir(r.keys))
 }

@@ -37,13 +37,17 @@ func DefaultExpiry() Expiry {
 type RepoOptions struct {
 	Now    func() time.Time // clock; nil: time.Now
 	Expiry Expiry
+
+	// For CreateRepo: how many keys the roles that are kept offline get.
+	Root, Targets Quorum
 }
 
 // Repo signs the metadata of an origin tree. One process may use an origin at a
 // time; a Repo is not safe for concurrent use.
 //
-// Keys are files <role>.key in the key directory, and channel-<role>.key for each
-// channel. Root's and targets' keys are needed only to rotate keys, to open a new
+// Keys are files <role>.key in the key directory, <role>.2.key and so on for a role
+// with several, and channel-<role>.key for each channel. A role signs with all of its
+// keys that are at hand, and needs as many as its threshold. Root's and targets' keys are needed only to rotate keys, to open a new
 // channel and once a year: they can be kept elsewhere in between.
 type Repo struct {
 	dir    string
@@ -84,13 +88,14 @@ func CreateRepo(dir, keys string, o RepoOptions) (*Repo, error) {
 	}
 	r.root = metadata.Root(r.until(r.expiry.Root))
 	for _, role := range metadata.TOP_LEVEL_ROLE_NAMES {
-		key, err := NewKey(r.keyPath(role))
-		if err != nil {
+		q := map[string]Quorum{metadata.ROOT: o.Root, metadata.TARGETS: o.Targets}[role]
+		if err := q.check(); err != nil {
+			return nil, fmt.Errorf("%s: %w", role, err)
+		}
+		if err := r.addKeys(r.root, role, q.keys(), ""); err != nil {
 			return nil, err
 		}
-		if err := r.addKey(role, key); err != nil {
-			return nil, err
-		}
+		r.root.Signed.Roles[role].Threshold = q.threshold()
 	}
 	r.targets = metadata.Targets(r.until(r.expiry.Targets))
 	r.snapshot = metadata.Snapshot()
@@ -263,7 +268,7 @@ func (r *Repo) addTargets(channel string, types []string, sequence uint64, data 
 
 // delegate returns targets with a delegation to a new channel, and makes its key.
 func (r *Repo) delegate(channel string) (*targetsMeta, error) {
-	if _, err := r.key(metadata.TARGETS, r.root.Signed.Roles[metadata.TARGETS].KeyIDs); err != nil {
+	if _, err := r.signers(metadata.TARGETS); err != nil {
 		return nil, fmt.Errorf("opening channel %s: %w", channel, err)
 	}
 	role := roleName(channel)
@@ -311,38 +316,11 @@ func publicKey(key ed25519.PrivateKey) (*metadata.Key, string, error) {
 	return pub, id, err
 }
 
-func (r *Repo) addKey(role string, key ed25519.PrivateKey) error {
-	pub, _, err := publicKey(key)
-	if err != nil {
-		return err
-	}
-	return r.root.Signed.AddKey(pub, role)
-}
-
 func (r *Repo) keyPath(role string) string {
 	if !isTop(role) && role != metadata.TIMESTAMP {
 		role = "channel-" + role
 	}
 	return filepath.Join(r.keys, role+".key")
-}
-
-// key returns the key of a role that is one of ids. A rotation that was
-// interrupted leaves the new key beside the old one.
-func (r *Repo) key(role string, ids []string) (ed25519.PrivateKey, error) {
-	path := r.keyPath(role)
-	for _, p := range []string{path, path + ".new"} {
-		key, err := ReadKey(p)
-		if errors.Is(err, ErrNoKey) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if _, id, err := publicKey(key); err == nil && slices.Contains(ids, id) {
-			return key, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: %s (role %s)", ErrNoKey, path, role)
 }
 
 // keyIDs are the keys that a role must be signed with.

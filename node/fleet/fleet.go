@@ -31,6 +31,9 @@ type Options struct {
 	Name   string           // of the fleet, for Init; empty: the directory's name
 	Now    func() time.Time // clock; nil: time.Now
 	Expiry release.Expiry   // zero fields: release.DefaultExpiry
+
+	// For Init: how many keys root and targets get, and how many of them must sign.
+	Root, Targets release.Quorum
 }
 
 // config is fleet.json.
@@ -50,7 +53,7 @@ type Fleet struct {
 }
 
 func newFleet(dir string, o Options) *Fleet {
-	f := &Fleet{dir: dir, now: o.Now, repo: release.RepoOptions{Now: o.Now, Expiry: o.Expiry}}
+	f := &Fleet{dir: dir, now: o.Now, repo: release.RepoOptions{Now: o.Now, Expiry: o.Expiry, Root: o.Root, Targets: o.Targets}}
 	if f.now == nil {
 		f.now = time.Now
 	}
@@ -147,9 +150,18 @@ func (f *Fleet) Name() string { return f.config.Name }
 func (f *Fleet) Origin() string { return f.path("origin") }
 
 // Offline lists the key files to keep in a safe place and away from this machine:
-// they are needed to open a channel, to rotate keys and once a year.
+// they are needed to open a channel, to rotate keys and once a year. Of a role's
+// further keys it lists those that are here.
 func (f *Fleet) Offline() []string {
-	return []string{f.path("keys", "root.key"), f.path("keys", "targets.key")}
+	var list []string
+	for _, role := range []string{"root", "targets"} {
+		more, err := filepath.Glob(f.path("keys", role+".*.key"))
+		if err != nil {
+			more = nil // a directory whose name is a pattern
+		}
+		list = append(append(list, f.path("keys", role+".key")), more...)
+	}
+	return list
 }
 
 // Repo opens the signing side of the origin, as to read Expiries. To change it use
