@@ -419,7 +419,15 @@ func (u *update) bringChunks(ctx context.Context, a *assembly) (again bool, err 
 		return false, nil
 	}
 	u.fetching()
-	if err := u.bringIndex(ctx, a); err != nil {
+	var early sync.WaitGroup
+	if len(u.n.sw.Missing(indexID(a.art))) > 0 {
+		// Where the chunks lie is asked for while the index comes: over a satellite a
+		// round trip is most of a second. What goes wrong is seen when it is needed.
+		early.Go(func() { _, _ = u.packMap(ctx, a.art) })
+	}
+	err = u.bringIndex(ctx, a)
+	early.Wait()
+	if err != nil {
 		return false, err
 	}
 	if err := a.advance(); err != nil {
