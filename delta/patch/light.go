@@ -196,12 +196,9 @@ func (l *lightCoder) block(b, fresh []byte, at int) {
 	missing, before := true, uint32(0)
 	for len(b) > 0 {
 		n := min(4-at&3, len(b))
-		var w, f [4]byte
-		copy(w[:], b[:n])
-		ow, by, dirty := binary.LittleEndian.Uint32(w[:]), uint32(0), 0
+		ow, by, dirty := wordOf(b[:n]), uint32(0), 0
 		if l.c.enc {
-			copy(f[:], fresh[:n])
-			if by = lanes(binary.LittleEndian.Uint32(f[:]), ow); by != 0 {
+			if by = lanes(wordOf(fresh[:n]), ow); by != 0 {
 				dirty = 1
 			}
 		}
@@ -215,8 +212,12 @@ func (l *lightCoder) block(b, fresh []byte, at int) {
 		if dirty == 1 {
 			missing = false
 			by = l.word(ow, by, n)
-			for i := range n {
-				b[i] += byte(by >> (8 * i))
+			if n == 4 {
+				binary.LittleEndian.PutUint32(b, plus(ow, by))
+			} else {
+				for i := range n {
+					b[i] += byte(by >> (8 * i))
+				}
 			}
 		}
 		if l.c.enc {
@@ -224,6 +225,22 @@ func (l *lightCoder) block(b, fresh []byte, at int) {
 		}
 		b, at, before = b[n:], at+n, ow
 	}
+}
+
+// wordOf returns the word in b, which may be cut short.
+func wordOf(b []byte) (w uint32) {
+	if len(b) == 4 {
+		return binary.LittleEndian.Uint32(b)
+	}
+	for i, x := range b {
+		w |= uint32(x) << (8 * i)
+	}
+	return w
+}
+
+// plus returns the sums of a and b, byte by byte.
+func plus(a, b uint32) uint32 {
+	return (a&^0x80808080 + b&^0x80808080) ^ (a^b)&0x80808080
 }
 
 // lanes returns the differences of a to b, byte by byte.
@@ -372,11 +389,39 @@ func (l *lightCoder) lit(b []byte, at int) {
 	}
 	s := l.literal[p1<<8:][:256]
 	t := l.literal[1<<16+mix3(3, p1, p2, 0)>>(32-litBits+8)<<8:][:256]
-	v, k := int(b[at]), 1
-	for i := 7; i >= 0; i-- {
-		k = k<<1 | l.pair(&s[k&255], &t[k&255], v>>i&1)
+	b[at] = byte(l.trees((*[256]prob)(s), (*[256]prob)(t), int(b[at])))
+}
+
+// trees is tree with the mean of two trees.
+func (l *lightCoder) trees(t, u *[256]prob, v int) int {
+	k := 1
+	if l.c.enc {
+		for i := 7; i >= 0; i-- {
+			k = k<<1 | l.pair(&t[k&255], &u[k&255], v>>i&1)
+		}
+		return k & 255
 	}
-	b[at] = byte(k)
+	c := l.c
+	lo, hi, x := c.lo, c.hi, c.x
+	for range 8 {
+		r, s := &t[k&255], &u[k&255]
+		mid := lo + uint32(uint64(hi-lo)*((uint64(*r)+uint64(*s))>>1)>>16)
+		b := 0
+		if x <= mid {
+			b = 1
+		}
+		one := uint32(-b)
+		lo, hi = lo&one|(mid+1)&^one, mid&one|hi&^one
+		r.update(b)
+		s.update(b)
+		k = k<<1 | b
+		for (lo^hi)>>24 == 0 {
+			x = x<<8 | c.next()
+			lo, hi = lo<<8, hi<<8|255
+		}
+	}
+	c.lo, c.hi, c.x = lo, hi, x
+	return k & 255
 }
 
 // distance codes how far back a match is, minus one.
