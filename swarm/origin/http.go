@@ -38,6 +38,16 @@ type server struct {
 // traffic counts what passes between the client and its origins.
 type traffic struct {
 	in, out, requests atomic.Int64
+	answer            atomic.Int64 // shortest time to an answer, in nanoseconds; 0: none has come
+}
+
+// answered notes how long an answer took.
+func (t *traffic) answered(d time.Duration) {
+	for old := t.answer.Load(); old == 0 || int64(d) < old; old = t.answer.Load() {
+		if t.answer.CompareAndSwap(old, max(int64(d), 1)) {
+			return
+		}
+	}
 }
 
 // A read that found less than it had room for emptied the socket. The next one comes no sooner than readPause later, so
@@ -119,8 +129,12 @@ func (s *server) open(ctx context.Context, q query) (*body, error) {
 	}
 	timer := time.AfterFunc(s.idle, func() { cancel(errIdle) })
 	s.count.requests.Add(1)
+	asked := time.Now()
 	resp, err := s.http.Do(req) //nolint:bodyclose // idleBody closes it
 	timer.Stop()
+	if err == nil {
+		s.count.answered(time.Since(asked))
+	}
 	if err != nil {
 		err = reason(ctx, rctx, err)
 		cancel(nil)

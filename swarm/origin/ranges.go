@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"time"
 
 	"updraft/swarm/limit"
 )
@@ -29,8 +31,9 @@ type Range struct{ Off, Len int64 }
 func (r Range) end() int64 { return r.Off + r.Len }
 
 // Ranges fetches pieces rs of the object name, which measures size bytes, and
-// calls fn with each of them, in order, as soon as its bytes are there. rs must
-// ascend and not overlap; each is 1 to MaxRange bytes. b is valid during fn only;
+// calls fn with each of them as soon as its bytes are there: in order, or where the
+// origin is far away, in order but for some MiB. rs must ascend and not overlap; each
+// is 1 to MaxRange bytes. Calls of fn do not overlap, and b is valid during fn only;
 // bytes that keep coming while fn runs wait in the kernel. An error of fn ends the
 // call and is returned as it is.
 //
@@ -49,6 +52,73 @@ func (c *Client) Ranges(ctx context.Context, name string, size int64, rs []Range
 		}
 		last = r.end()
 	}
+	parts := lanes(rs, time.Duration(c.count.answer.Load()))
+	if len(parts) == 1 {
+		return c.transfer(ctx, name, size, rs, fn)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex // held by fn; guards first
+	var first error
+	for _, part := range parts {
+		wg.Go(func() {
+			list := make([]Range, len(part))
+			for k, i := range part {
+				list[k] = rs[i]
+			}
+			err := c.transfer(ctx, name, size, list, func(k int, b []byte) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if first != nil {
+					return first
+				}
+				return fn(part[k], b)
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil && first == nil {
+				first = err
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// A new connection sends little before its first acknowledgements are back, and takes
+// long to find the rate of a link that is both fast and far. Several get there sooner.
+const (
+	laneFar   = 200 * time.Millisecond // an origin that never answers sooner is far away
+	laneCount = 4
+	laneBytes = 2 << 20 // what one of them brings before its next piece
+)
+
+// lanes deals the ranges out to connections: indexes, each list ascending.
+func lanes(rs []Range, answer time.Duration) [][]int {
+	total := int64(0)
+	for _, r := range rs {
+		total += r.Len
+	}
+	n := 1
+	if answer >= laneFar && total >= laneCount*laneBytes {
+		n = laneCount
+	}
+	out := make([][]int, n)
+	lane, filled := 0, int64(0)
+	for i, r := range rs {
+		if n > 1 && filled >= laneBytes {
+			lane, filled = (lane+1)%n, 0
+		}
+		out[lane] = append(out[lane], i)
+		filled += r.Len
+	}
+	return out
+}
+
+// transfer fetches ranges over one connection, with requests made ahead over others.
+func (c *Client) transfer(ctx context.Context, name string, size int64, rs []Range, fn func(i int, b []byte) error) error {
 	t := &transfer{c: c, name: name, size: size, rs: rs, fn: fn}
 	defer t.drop()
 	a := c.attempts()
