@@ -30,6 +30,7 @@ uplink_rate: 1000000
 lan_rate: 2000000
 uplink_windows: ["* 1-5 * * *"]
 keep: 3
+links: false
 mdns: false
 interfaces: [eth0]
 dht: true
