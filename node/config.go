@@ -46,8 +46,14 @@ type Config struct {
 	UplinkRate int64 `yaml:"uplink_rate"`
 	LANRate    int64 `yaml:"lan_rate"`
 	// UplinkWindows are cron expressions (minute hour day month weekday) of the
-	// minutes in which the origin may be used. Empty: always.
+	// minutes in which the origin may be used, in the device's time zone. Outside of
+	// them a release comes from the other devices only, and nobody looks for one
+	// but when a person asks (updraft check). Empty: always.
 	UplinkWindows []string `yaml:"uplink_windows"`
+	// LooksAnyTime lets this device look for a release outside of UplinkWindows as
+	// well: some hundred bytes when there is nothing new, a few thousand when there
+	// is. The release itself still waits for a window. Default false.
+	LooksAnyTime bool `yaml:"looks_any_time"`
 	// Keep is how many releases stay on the device, the one in service included;
 	// at least 1. Default 2.
 	Keep int `yaml:"keep"`

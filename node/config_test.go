@@ -29,6 +29,7 @@ link: metered
 uplink_rate: 1000000
 lan_rate: 2000000
 uplink_windows: ["* 1-5 * * *"]
+looks_any_time: true
 keep: 3
 links: false
 mdns: false

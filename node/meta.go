@@ -24,6 +24,7 @@ const (
 	checkTimeout = 2 * time.Minute
 	askTimeout   = 90 * time.Second // of a look that another device makes for us
 	callCheck    = "check"
+	argPerson    = "person" // argument of a check that a person asks for
 )
 
 // errNoUplink reports that no device of the site reached the origin.
@@ -47,15 +48,16 @@ type look struct {
 }
 
 // check makes sure that this device knows what the origin says now. It asks the
-// device that holds the uplink, or becomes it.
-func (c *checker) check(ctx context.Context) error {
+// device that holds the uplink, or becomes it. A person has asked for it: it uses the
+// uplink whatever the window.
+func (c *checker) check(ctx context.Context, person bool) error {
 	n := c.n
 	var err error
 	for tries := 0; tries < 20; tries++ {
 		if by, ok := n.sw.Holder(); ok && by == n.id {
 			return c.look(ctx)
 		} else if ok {
-			if err = c.ask(ctx, by); err == nil {
+			if err = c.ask(ctx, by, person); err == nil {
 				return nil
 			}
 		}
@@ -64,7 +66,7 @@ func (c *checker) check(ctx context.Context) error {
 		var by *swarm.HeldError
 		switch {
 		case errors.As(err, &by):
-			if err = c.ask(ctx, by.By); err == nil {
+			if err = c.ask(ctx, by.By, person); err == nil {
 				return nil
 			}
 		case errors.Is(err, swarm.ErrLeaseInUse): // by this device's update, which waits for it
@@ -76,7 +78,7 @@ func (c *checker) check(ctx context.Context) error {
 			if err == nil || !errors.Is(err, origin.ErrUnreachable) {
 				return err
 			}
-			if c.askOthers(ctx) {
+			if c.askOthers(ctx, person) {
 				return nil
 			}
 			return fmt.Errorf("%w: %w", errNoUplink, err)
@@ -91,9 +93,9 @@ func (c *checker) check(ctx context.Context) error {
 }
 
 // askOthers asks the members that say they can reach the origin.
-func (c *checker) askOthers(ctx context.Context) bool {
+func (c *checker) askOthers(ctx context.Context, person bool) bool {
 	for _, m := range c.n.members() {
-		if m.profile.Uplink == uplinkOK && c.ask(ctx, m.ID) == nil {
+		if m.profile.Uplink == uplinkOK && c.ask(ctx, m.ID, person) == nil {
 			return true
 		}
 	}
@@ -101,10 +103,14 @@ func (c *checker) askOthers(ctx context.Context) bool {
 }
 
 // ask has another device look and takes over what it learned.
-func (c *checker) ask(ctx context.Context, by peer.ID) error {
+func (c *checker) ask(ctx context.Context, by peer.ID, person bool) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if _, err := c.n.sw.Invoke(ctx, by, callCheck, nil); err != nil {
+	var arg []byte
+	if person {
+		arg = []byte(argPerson)
+	}
+	if _, err := c.n.sw.Invoke(ctx, by, callCheck, arg); err != nil {
 		return fmt.Errorf("node: %s could not look for a release: %w", c.n.nameOf(by), err)
 	}
 	return c.n.syncFrom(ctx, by)
@@ -234,9 +240,12 @@ func (n *Node) files(name string) ([]byte, error) {
 }
 
 // call answers the small requests of members.
-func (n *Node) call(ctx context.Context, from peer.ID, method string, _ []byte) ([]byte, error) {
+func (n *Node) call(ctx context.Context, from peer.ID, method string, arg []byte) ([]byte, error) {
 	if method != callCheck {
 		return nil, fmt.Errorf("node: unknown call %q", method)
+	}
+	if string(arg) != argPerson && n.untilLook() > 0 {
+		return nil, errWindow
 	}
 	n.log.Debug("look for a release on behalf of a member", "member", n.nameOf(from))
 	by, ok := n.sw.Holder()
@@ -273,7 +282,11 @@ func (n *Node) poll(ctx context.Context) error {
 				return nil
 			}
 		case <-next:
-			err := n.checker.check(ctx)
+			if d := n.untilLook(); d > 0 {
+				next = time.After(jitter(min(d, windowLook)))
+				continue
+			}
+			err := n.checker.check(ctx, false)
 			if err != nil && ctx.Err() == nil {
 				n.log.Warn("look for a release failed", "err", err, "again_in", wait)
 				next = time.After(jitter(wait))
@@ -288,6 +301,22 @@ func (n *Node) poll(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// errWindow reports a look that would use the uplink when it may not be used.
+var errWindow = errors.New("node: the uplink may not be used at this hour")
+
+// untilLook returns how long it is, at least, until a look for a release may use the
+// uplink unasked.
+func (n *Node) untilLook() time.Duration {
+	now := time.Now()
+	if n.cfg.LooksAnyTime || n.windows.Open(now) {
+		return 0
+	}
+	if next, ok := n.windows.Next(now); ok {
+		return max(time.Until(next), time.Second)
+	}
+	return time.Hour
 }
 
 // claim is what a member said it had when it was asked for it.

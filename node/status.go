@@ -267,7 +267,7 @@ func (n *Node) Peers() []report.Peer {
 
 // Check implements report.Backend: it looks for a release now.
 func (n *Node) Check(ctx context.Context) (report.CheckResult, error) {
-	if err := n.checker.check(ctx); err != nil {
+	if err := n.checker.check(ctx, true); err != nil {
 		return report.CheckResult{}, err
 	}
 	n.checkedOnce()

@@ -33,7 +33,10 @@ Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
   uplink_rate: 0            bytes per second from the origin; 0: unlimited
   lan_rate: 0               bytes per second to peers; 0: unlimited
   uplink_windows: []        cron expressions of the minutes in which the origin may be used
+  looks_any_time: false     look for a release outside of these as well (some hundred bytes each)
   keep: 2                   releases on the device, with the one in service
+  links: true               equal files of two releases are one file with two names; false where an
+                            application writes to files of its own release
   mdns: true                find the site's devices by multicast
   interfaces: []            for multicast; empty: all that can
   dht: false                find devices of other segments through bootstrap nodes

@@ -1,0 +1,58 @@
+package node_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"updraft/node"
+	"updraft/node/report"
+)
+
+// closedNow is a window that opens in half an hour.
+func closedNow() []string {
+	return []string{fmt.Sprintf("%d * * * *", time.Now().Add(30*time.Minute).Minute())}
+}
+
+// TestLooksKeepToTheWindow: outside of it nothing crosses the uplink unasked, a look
+// that a person asks for does, and the release waits; what a neighbour brings comes.
+func TestLooksKeepToTheWindow(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	v1 := noise(1, 300<<10)
+	s.publish("1.0.0", s.write("v1/app.bin", v1))
+	a := s.start(s.enroll(func(c *node.Config) { c.UplinkWindows, c.Poll = closedNow(), time.Second }))
+	time.Sleep(3500 * time.Millisecond) // the first look would come after 1.5 s
+	if out := s.link.Out.Load(); out > 0 {
+		t.Errorf("%d bytes crossed the uplink outside of the window", out)
+	}
+	if err := check(a); err != nil {
+		t.Fatal(err)
+	}
+	a.await("aware of 1.0.0", func(st report.Status) bool { return st.Target == "1.0.0" })
+	time.Sleep(time.Second)
+	if out := s.link.Out.Load(); out == 0 || out > 50<<10 {
+		t.Errorf("%d bytes for a look", out)
+	}
+	b := s.start(s.enroll(nil))
+	b.awaitPeers(1)
+	if err := check(b); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitVersion("1.0.0")
+	a.sees(v1)
+}
+
+// TestLooksAnyTime: with leave a device looks outside of the window, and fetches
+// nothing more.
+func TestLooksAnyTime(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 300<<10)))
+	a := s.start(s.enroll(func(c *node.Config) { c.UplinkWindows, c.Poll, c.LooksAnyTime = closedNow(), time.Second, true }))
+	a.await("aware of 1.0.0", func(st report.Status) bool { return st.Target == "1.0.0" })
+	time.Sleep(time.Second)
+	if out := s.link.Out.Load(); out > 50<<10 || a.node.Status().Current != "" {
+		t.Errorf("%d bytes for looks; in service: %q", out, a.node.Status().Current)
+	}
+}
