@@ -82,6 +82,8 @@ var kinds = []struct {
 	{release.ErrCorrupt, exitVerify, "copy the origin from the publisher again"},
 	{release.ErrManifest, exitVerify, "copy the origin from the publisher again"},
 	{release.ErrNoKey, exitError, "bring the key back into the fleet's keys directory for this step"},
+	{release.ErrRoot, exitError, "export the root again: another one was published since"},
+	{release.ErrQuorum, exitUsage, "at least 1 key must sign, and at most as many as there are"},
 	{release.ErrSequence, exitUsage, "give a version that is newer than those of the channel"},
 	{release.ErrName, exitUsage, "use letters, digits, dot, dash and underscore"},
 	{fleet.ErrOptions, exitUsage, "see updraft help"},

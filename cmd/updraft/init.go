@@ -1,14 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"updraft/delta/release"
 	"updraft/node/fleet"
 )
 
@@ -28,9 +26,6 @@ the others replace it (updraft refresh --rotate root). The same goes for targets
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := fleet.Init(args[0], o)
-			if errors.Is(err, release.ErrQuorum) {
-				return usageError{err}
-			}
 			if err != nil {
 				return err
 			}

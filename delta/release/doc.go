@@ -14,7 +14,9 @@
 // A Repo writes manifests into an origin tree under TUF metadata (root, targets
 // with one delegation per channel and one for revocations, snapshot, timestamp; Ed25519; consistent
 // snapshots). New files are written and synced first and timestamp.json is
-// replaced last, so a publish that is interrupted leaves the origin as it was.
+// replaced last, so a publish that is interrupted leaves the origin as it was. Roles
+// may have several keys and a threshold; the root can be signed on other machines
+// (NextRoot, SignRoot, ImportRoot).
 //
 // # Device
 //

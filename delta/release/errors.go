@@ -40,6 +40,8 @@ var (
 	ErrSequence = errors.New("release: sequence is not above the channel's")
 	// ErrNoKey reports a signing key that is not at hand.
 	ErrNoKey = errors.New("release: signing key missing")
+	// ErrRoot reports a root that is not the one to follow the repository's.
+	ErrRoot = errors.New("release: not the next root")
 	// ErrQuorum reports a number of keys or a threshold that cannot be.
 	ErrQuorum = errors.New("release: impossible number of keys")
 	// ErrKeyFile reports a key file that others can read, or that holds no key.

@@ -28,6 +28,7 @@ type file struct {
 type change struct {
 	root     *rootMeta
 	oldRoot  []ed25519.PrivateKey // the keys of the root before, when they change
+	signed   []byte               // root as it was signed elsewhere; nil: to be signed here
 	targets  *targetsMeta
 	channels map[string]*targetsMeta
 	snapshot bool // sign it again although it says the same
@@ -46,7 +47,7 @@ func (r *Repo) publish(c change) error {
 	}
 	if err != nil {
 		*r = before
-		if c.root != nil && c.oldRoot != nil { // it may be out already
+		if c.root != nil && (c.oldRoot != nil || c.signed != nil) { // it may be out already
 			err = errors.Join(err, r.load())
 		}
 		return err
@@ -113,6 +114,9 @@ func (r *Repo) signRoot(c change, now time.Time) (*file, error) {
 	}
 	keys := c.oldRoot
 	r.root = c.root
+	if c.signed != nil {
+		return &file{metaName(metadata.ROOT, r.root.Signed.Version), c.signed}, nil
+	}
 	fresh, err := r.signers(metadata.ROOT)
 	if err != nil {
 		return nil, err

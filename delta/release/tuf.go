@@ -168,20 +168,28 @@ func parseRoot(b []byte) (*rootMeta, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkRoot(m); err != nil {
+		return nil, err
+	}
+	return m, verify(m, metadata.ROOT, m)
+}
+
+// checkRoot checks that a root is complete.
+func checkRoot(m *rootMeta) error {
 	for _, role := range metadata.TOP_LEVEL_ROLE_NAMES {
 		if m.Signed.Roles[role] == nil {
-			return nil, fmt.Errorf("%w: root without %s", ErrCorrupt, role)
+			return fmt.Errorf("%w: root without %s", ErrCorrupt, role)
 		}
 	}
 	for _, k := range m.Signed.Keys {
 		if k == nil {
-			return nil, fmt.Errorf("%w: root with an empty key", ErrCorrupt)
+			return fmt.Errorf("%w: root with an empty key", ErrCorrupt)
 		}
 	}
 	if m.Signed.Type != metadata.ROOT || m.Signed.Version < 1 {
-		return nil, fmt.Errorf("%w: %q version %d is no root", ErrCorrupt, m.Signed.Type, m.Signed.Version)
+		return fmt.Errorf("%w: %q version %d is no root", ErrCorrupt, m.Signed.Type, m.Signed.Version)
 	}
-	return m, verify(m, metadata.ROOT, m)
+	return nil
 }
 
 // verify checks that the delegator's keys for role signed m.

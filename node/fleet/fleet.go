@@ -195,6 +195,30 @@ func (f *Fleet) Rotate(role string) error {
 	})
 }
 
+// NextRoot makes the root to be signed elsewhere; see release.Repo.NextRoot.
+func (f *Fleet) NextRoot(c release.RootChange) (root []byte, err error) {
+	err = f.locked(func() error {
+		repo, err := f.Repo()
+		if err != nil {
+			return err
+		}
+		root, err = repo.NextRoot(c)
+		return err
+	})
+	return root, err
+}
+
+// ImportRoot publishes a root that was signed elsewhere; see release.Repo.ImportRoot.
+func (f *Fleet) ImportRoot(root []byte) error {
+	return f.locked(func() error {
+		repo, err := f.Repo()
+		if err != nil {
+			return err
+		}
+		return repo.ImportRoot(root)
+	})
+}
+
 // Authority is the public key that device certificates are verified with.
 func (f *Fleet) Authority() (ed25519.PublicKey, error) {
 	key, err := release.ReadKey(f.path("keys", caFile))
