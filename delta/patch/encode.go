@@ -46,7 +46,7 @@ func (p Profile) String() string {
 // Options configure Create. The zero value is usable.
 type Options struct {
 	Profile     Profile
-	Jobs        int    // goroutines that compress; 0: one for each CPU
+	Jobs        int    // goroutines that compress; 0: one for each CPU, and fewer for small streams
 	Memory      int64  // bytes for the index of the base; 0: three and a half times the base, at most 768 MiB
 	SegmentSize int    // bytes of output in a plain segment, at most MaxSegment; 0: 4 MiB
 	Scratch     string // directory for temporary files; empty: the system's
@@ -63,6 +63,10 @@ type Stats struct {
 	Covered int64 // bytes of output they give
 }
 
+// jobSize is how many bytes of old and new are worth another goroutine, which takes
+// some 20 MB.
+const jobSize = 32 << 20
+
 // minCopy is the shortest run that becomes a copy segment of its own.
 const minCopy = 64 << 10
 
@@ -76,7 +80,7 @@ func Create(ctx context.Context, old, new Source, w io.Writer, o Options) (Stats
 		o.SegmentSize = 4 << 20
 	}
 	if o.Jobs <= 0 {
-		o.Jobs = runtime.GOMAXPROCS(0)
+		o.Jobs = min(runtime.GOMAXPROCS(0), 1+int((old.Size()+new.Size())/jobSize))
 	}
 	best, err := createSeen(ctx, old, new, o)
 	if err != nil {

@@ -39,7 +39,7 @@ func newIndex(old []byte, memory int64) *index {
 		x.step *= 2
 	}
 	n := len(old) / x.step
-	x.bits = uint(max(12, min(26, bits.Len(uint(n))-1)))
+	x.bits = uint(max(12, min(26, bits.Len(uint(n-n/4))-1)))
 	x.head = make([]uint32, 1<<x.bits)
 	x.prev = make([]uint32, n+1)
 	run := 0 // equal words before this one
