@@ -40,7 +40,6 @@ var mayImport = map[string][]string{
 	"testnet/netns":              {},
 	"testnet":                    {"node/...", "delta/...", "discovery", "swarm/origin", "swarm/limit", "testnet/..."},
 	"testnet/scale":              {"swarm", "swarm/lease", "testnet/simhost"},
-	"cmd/scale":                  {"testnet/scale"},
 	"cmd/updraft":                {"node/...", "delta/...", "discovery", "swarm/origin", "swarm/limit", "testnet", "testnet/fixture"},
 }
 
@@ -50,6 +49,7 @@ var owners = map[string][]string{
 	"github.com/libp2p/go-libp2p-kad-dht":  {"discovery/dht"},
 	"github.com/klauspost/compress":        {"delta", "delta/patch", "delta/patch/...", "swarm"},
 	"github.com/theupdateframework/go-tuf": {"delta/release"},
+	"filippo.io/age":                       {"delta/release"},
 	"github.com/VictoriaMetrics/metrics":   {"node/report"},
 	"github.com/adhocore/gronx":            {"swarm/limit"},
 	"github.com/spf13/cobra":               {"cmd/updraft"},
