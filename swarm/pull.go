@@ -15,6 +15,9 @@ const (
 	pullSlow    = 5 * time.Second        // a member that did not answer is not asked for this long
 	pullEnd     = 500 * time.Millisecond // at the end, a blob that is awaited for this long is asked for a second time
 	pullScan    = 2048                   // candidates looked at in one go
+	slackMost   = 3                      // doublings of the times of patience
+	slackGrows  = time.Second            // at least between two doublings
+	slackEases  = 5 * time.Second        // until one is taken back
 )
 
 // ask is a request that is under way.
@@ -33,9 +36,27 @@ type candidate struct {
 // by asking only, and waits less.
 func (s *Swarm) patienceLocked() time.Duration {
 	if s.partialLocked() {
-		return max(pullPatience, s.tickLocked())
+		return max(pullPatience, s.tickLocked()) << s.slackLocked()
 	}
-	return max(pullPatience, 3*s.tickLocked())
+	return max(pullPatience, 3*s.tickLocked()) << s.slackLocked()
+}
+
+// slackLocked returns how often the times of patience are doubled. Where devices or links are too busy to keep them, blobs
+// come twice, which makes all busier still: each second with such a blob doubles them, each five without halve them.
+func (s *Swarm) slackLocked() uint {
+	if n := (s.now() - s.slackAt) / slackEases; s.slack > 0 && n > 0 {
+		s.slack -= min(s.slack, uint(n))
+		s.slackAt += n * slackEases
+	}
+	return s.slack
+}
+
+// hurriedLocked notes that a blob came twice.
+func (s *Swarm) hurriedLocked() {
+	if s.slackLocked() < slackMost && (s.slack == 0 || s.now()-s.slackAt > slackGrows) {
+		s.slack++
+		s.slackAt = s.now()
+	}
 }
 
 // pullRoomLocked reports whether it is worth looking for more to ask for.
@@ -203,7 +224,7 @@ func (s *Swarm) unaskLocked(obj *object, i uint32, a *ask, cancel bool) {
 func (s *Swarm) overdueLocked(obj *object, now time.Duration) time.Duration {
 	next := now + idleWake
 	for i, a := range obj.asked {
-		if due := max(a.at, a.from.m.lastBlob) + pullTimeout; now < due {
+		if due := max(a.at, a.from.m.lastBlob) + pullTimeout<<s.slackLocked(); now < due {
 			next = min(next, due)
 			continue
 		}

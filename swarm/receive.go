@@ -142,6 +142,7 @@ func (s *Swarm) duplicateLocked(obj *object, m *member, h wire.BlobHeader) {
 	m.dup += int64(h.Follows())
 	s.count.DupBytes += int64(h.Follows())
 	s.count.DupBlobs++
+	s.hurriedLocked()
 	if a := obj.asked[h.Index]; a != nil && a.from.m == m {
 		s.unaskLocked(obj, h.Index, a, false)
 	}

@@ -173,7 +173,7 @@ func (s *Swarm) undelegateLocked(obj *object, i uint32, d *delegation) {
 
 // redelegateLocked gives blobs of relays that do not acknowledge to others; it returns when to look again.
 func (s *Swarm) redelegateLocked(now time.Duration) time.Duration {
-	limit := max(relayTimeout, 4*s.tickLocked())
+	limit := max(relayTimeout, 4*s.tickLocked()) << s.slackLocked()
 	any, again := false, false
 	for _, obj := range s.order {
 		for i, d := range obj.pending {

@@ -65,6 +65,8 @@ type Swarm struct {
 	stale     bool          // some object has Haves to send
 	worked    time.Duration // when a blob or an object came last
 	asking    time.Duration // when a blob was asked for last, here or of this device; 0: never
+	slack     uint          // times of patience are doubled so often, see slackLocked
+	slackAt   time.Duration // when slack has changed last
 	wakeAt    time.Duration // when the loop wakes by itself
 	count     Counters
 	turn      int // rotates among relays of equal load
