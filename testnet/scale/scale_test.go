@@ -30,11 +30,15 @@ func TestEverybodyConnected(t *testing.T) {
 
 // TestPartialViews plays a site on which nobody has room for everybody.
 func TestPartialViews(t *testing.T) {
-	p := played(t, Site{Devices: 60, Peers: 24, Blobs: 64})
-	if p.Done != 60 || p.Members > 24 {
+	site := Site{Devices: 60, Peers: 24, Blobs: 64}
+	if testing.Short() {
+		site = Site{Devices: 30, Peers: 16, Blobs: 32}
+	}
+	p := played(t, site)
+	if p.Done != site.Devices || p.Members > float64(site.Peers) {
 		t.Error("not what was asked for")
 	}
-	if p.UplinkRatio > 1.25 || p.Duplicates > 0.05 || p.Busiest > 6 || p.TailS > 3 {
+	if p.UplinkRatio > 1.5 || p.Duplicates > 0.05 || p.Busiest > 6 || p.TailS > 3 {
 		t.Error("more than it should cost")
 	}
 }
@@ -54,7 +58,7 @@ func TestHoldersKilled(t *testing.T) {
 func TestFaults(t *testing.T) {
 	runs := 40
 	if testing.Short() {
-		runs = 8
+		runs = 5
 	}
 	if n, err := strconv.Atoi(os.Getenv("UPDRAFT_FAULTS")); err == nil {
 		runs = n
