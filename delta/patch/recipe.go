@@ -17,7 +17,7 @@ const (
 	maxMembers = 1 << 14 // of the base, in all layers
 	maxOutputs = 1 << 15 // of the output, in all layers
 	maxClasses = 255
-	pointRoom  = 3 << 20 // bytes for points where long members can be begun
+	pointRoom  = 2 << 20 // bytes for points where long members can be begun
 	// maxSeen is the largest output of a plain or dense segment in a patch with a
 	// recipe: the rest of the memory is for members.
 	maxSeen = 1 << 20

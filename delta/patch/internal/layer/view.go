@@ -12,7 +12,7 @@ import (
 
 const (
 	pageSize = 32 << 10
-	pages    = 16
+	pages    = 8
 	readers  = 3
 	minStep  = 128 << 10 // between points
 )
