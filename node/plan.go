@@ -11,6 +11,7 @@ type choice struct {
 	patch *release.Patch // nil: by chunks
 	none  bool           // nothing is to bring: the others have it
 	bytes int64          // over the uplink
+	not   bool           // impossible
 	why   string
 }
 
@@ -40,8 +41,10 @@ func choosePlan(a *release.Artifact, s siteView) (best choice, others []choice) 
 		c := choice{patch: p, bytes: s.patchBytes(p)}
 		switch {
 		case !s.held(p):
+			c.not = true
 			c.why = fmt.Sprintf("%s: patch from %s (%d bytes) not possible: no device of the site holds its base and can apply it", a.Name, p.BaseVersion, c.bytes)
 		case !s.usable(p):
+			c.not = true
 			c.why = fmt.Sprintf("%s: patch from %s (%d bytes) not possible: it failed here", a.Name, p.BaseVersion, c.bytes)
 		default:
 			c.why = fmt.Sprintf("%s: patch from %s, %d bytes", a.Name, p.BaseVersion, c.bytes)

@@ -171,7 +171,7 @@ func (u *update) reportRebuild(ctx context.Context, a *assembly, pf *patchFile) 
 		if n := u.worked(); n != u.setRebuilt(n) {
 			u.n.announce()
 		}
-		if pf != nil && isSlow(a.art, pf.p) && u.completeAt(a.art) != "" {
+		if pf != nil && isSlow(a.art, pf.p) && u.n.completeAt(a.art) != "" {
 			u.yield(a.art)
 		}
 	}

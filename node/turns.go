@@ -74,7 +74,7 @@ func turn(cs []candidate, id peer.ID) int {
 // in order.
 func (u *update) candidates(art *release.Artifact, p *release.Patch) []candidate {
 	var cs []candidate
-	if u.n.lib.find(p.Base) != nil && !u.patchFailed(p) {
+	if u.n.canApply(p) && !u.patchFailed(p) {
 		cs = append(cs, candidate{u.n.id, u.n.enr.Name, u.n.speed(), u.applies(art, p)})
 	}
 	for _, m := range u.n.members() {
@@ -118,8 +118,8 @@ func (u *update) applying(art *release.Artifact, p *release.Patch) string {
 }
 
 // completeAt returns the name of a member that holds art complete, or "".
-func (u *update) completeAt(art *release.Artifact) string {
-	for _, m := range u.n.members() {
+func (n *Node) completeAt(art *release.Artifact) string {
+	for _, m := range n.members() {
 		if slices.Contains(m.profile.Bases, art.Sum) {
 			return m.Name
 		}
@@ -142,7 +142,7 @@ func (u *update) awaitTurn(ctx context.Context, a *assembly, p *release.Patch) b
 		changed := u.n.sw.Changed()
 		cs := u.candidates(a.art, p)
 		before := turn(cs, u.n.id)
-		from := u.completeAt(a.art)
+		from := u.n.completeAt(a.art)
 		if from != "" {
 			before = max(before, 1)
 		} else if len(cs) > 0 {

@@ -132,7 +132,7 @@ func (u *update) lacking() bool {
 	plans := u.plans
 	u.mu.Unlock()
 	for _, a := range u.arts {
-		if a.complete() || u.completeAt(a.art) != "" {
+		if a.complete() || u.n.completeAt(a.art) != "" {
 			continue
 		}
 		for _, e := range plans {
@@ -255,10 +255,7 @@ func (u *update) plan(ctx context.Context) ([]choice, error) {
 			best = choice{none: true, why: a.art.Name + ": complete here"}
 		}
 		out[i] = best
-		why = append(why, best.why)
-		for _, o := range others {
-			why = append(why, "not: "+o.why)
-		}
+		why = append(why, explainPlan(best, others)...)
 	}
 	u.n.setWhy(why)
 	return out, ctx.Err()
@@ -276,7 +273,7 @@ func (u *update) view(a *assembly, stalls int) (siteView, error) {
 		usable:     func(p *release.Patch) bool { return trusted && !u.patchFailed(p) },
 		rebuilding: func(p *release.Patch) string { return u.applying(a.art, p) }}
 	if stalls == 0 {
-		v.complete = u.completeAt(a.art)
+		v.complete = u.n.completeAt(a.art)
 	}
 	for i := range a.art.Patches {
 		// What the members have of a patch is known once it is open.
@@ -291,17 +288,7 @@ func (u *update) view(a *assembly, stalls int) (siteView, error) {
 
 // held reports whether some device of the site could apply p.
 func (u *update) held(p *release.Patch) bool {
-	if u.n.lib.find(p.Base) != nil && (u.n.cfg.Memory == 0 || p.Memory <= u.n.cfg.Memory) {
-		return true
-	}
-	for _, m := range u.n.members() {
-		// A device that wants another release will not rebuild this one; one with
-		// older metadata has yet to learn of it.
-		if (m.profile.Target == u.digest || m.profile.Meta < u.n.trust.Version()) && m.profile.able(p) {
-			return true
-		}
-	}
-	return false
+	return len(u.n.holders(&target{m: u.m, digest: u.digest}, p)) > 0
 }
 
 // patchBytes returns how many bytes of p are still missing on the site.
@@ -326,7 +313,7 @@ func (u *update) chunkBytes(a *assembly) (int64, error) {
 		return 0, nil
 	}
 	pages := a.snapshot()
-	stored := u.storedSize()
+	stored := storedSize(u.m)
 	if len(pages) == 0 {
 		return stored, nil
 	}
@@ -340,20 +327,22 @@ func (u *update) chunkBytes(a *assembly) (int64, error) {
 		}
 	}
 	missing += a.art.Size - seen
-	return int64(float64(missing) / float64(u.plainSize()) * float64(stored)), nil
+	return int64(float64(missing) / float64(plainSize(u.m)) * float64(stored)), nil
 }
 
-func (u *update) storedSize() int64 {
+// storedSize returns the bytes of m's packs.
+func storedSize(m *release.Manifest) int64 {
 	var n int64
-	for _, p := range u.m.Packs {
+	for _, p := range m.Packs {
 		n += p.Size
 	}
 	return n
 }
 
-func (u *update) plainSize() int64 {
+// plainSize returns the bytes of m's artifacts, at least 1.
+func plainSize(m *release.Manifest) int64 {
 	n := int64(1)
-	for _, a := range u.m.Artifacts {
+	for _, a := range m.Artifacts {
 		n += a.Size
 	}
 	return n

@@ -48,6 +48,8 @@ type Backend interface {
 	Check(ctx context.Context) (CheckResult, error)
 	// Retry forgets which releases were refused: they are tried again.
 	Retry() error
+	// Plan tells what the site would bring for the channel's newest release.
+	Plan() (Plan, error)
 }
 
 // Serve answers on the control socket in the data directory until ctx ends. A
@@ -134,6 +136,10 @@ func Handler(b Backend) http.Handler {
 	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
 		res, err := b.Check(r.Context())
 		answer(w, res, err)
+	})
+	mux.HandleFunc("GET /plan", func(w http.ResponseWriter, _ *http.Request) {
+		p, err := b.Plan()
+		answer(w, p, err)
 	})
 	mux.HandleFunc("POST /retry", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, struct{}{}, b.Retry())
@@ -276,6 +282,12 @@ func (c *Client) Check(ctx context.Context) (r CheckResult, err error) {
 // Retry has the agent try releases again that it refused.
 func (c *Client) Retry(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/retry", new(struct{}))
+}
+
+// Plan asks what the site would bring for the channel's newest release.
+func (c *Client) Plan(ctx context.Context) (p Plan, err error) {
+	err = c.do(ctx, http.MethodGet, "/plan", &p)
+	return p, err
 }
 
 // Metrics asks for the metrics as Prometheus text.

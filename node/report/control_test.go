@@ -28,7 +28,10 @@ type device struct {
 	peers  []report.Peer
 	check  func(ctx context.Context) (report.CheckResult, error)
 	retry  error
+	plan   report.Plan
 }
+
+func (d *device) Plan() (report.Plan, error) { return d.plan, d.retry }
 
 func (d *device) Retry() error { return d.retry }
 

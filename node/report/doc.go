@@ -8,6 +8,7 @@
 //	GET  /status   Status
 //	GET  /peers    list of Peer
 //	POST /check    looks for a release now; CheckResult when that is done
+//	GET  /plan     Plan for the channel's newest release
 //	POST /retry    forgets which releases were refused, so that they are tried again
 //	GET  /metrics  Prometheus text
 //

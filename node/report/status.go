@@ -60,6 +60,34 @@ type RefusedRelease struct {
 	Time    time.Time `json:"time"`
 }
 
+// Plan is what the site would bring over the uplink for a release.
+type Plan struct {
+	Version   string         `json:"version"`
+	InService bool           `json:"in_service"` // on this device
+	Bytes     int64          `json:"bytes"`      // over the uplink
+	Artifacts []PlanArtifact `json:"artifacts"`
+}
+
+// PlanArtifact is the part of a plan for one artifact.
+type PlanArtifact struct {
+	Name  string    `json:"name"`
+	Size  int64     `json:"size"`  // bytes of the stream
+	Bytes int64     `json:"bytes"` // over the uplink
+	Ways  []PlanWay `json:"ways"`  // the one to be taken, then the others
+}
+
+// PlanWay is one way to bring an artifact.
+type PlanWay struct {
+	Kind     string   `json:"kind"`              // patch, chunks or nothing
+	Base     string   `json:"base,omitempty"`    // of a patch: the version it starts from
+	Profile  string   `json:"profile,omitempty"` // of a patch: plain or dense
+	Work     int64    `json:"work,omitempty"`    // of a patch: for the decoder, in bytes of a plain one
+	Holders  []string `json:"holders,omitempty"` // of a patch: the devices that could apply it
+	Bytes    int64    `json:"bytes"`             // over the uplink
+	Possible bool     `json:"possible"`
+	Why      string   `json:"why"` // in the words of Status.Why
+}
+
 // ArtifactStatus is one artifact of a release.
 type ArtifactStatus struct {
 	Name string `json:"name"`
