@@ -256,6 +256,26 @@ func TestUnpackBrokenEnds(t *testing.T) {
 	}
 }
 
+func TestUnpackGolden(t *testing.T) {
+	const name = "testdata/golden-unpack.patch"
+	p, old, fresh := unpackPatch(t)
+	if *update {
+		if err := os.WriteFile(name, p, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decode(t.Context(), want, old); err != nil || !bytes.Equal(got, fresh) {
+		t.Errorf("%s no longer decodes: %v", name, err)
+	}
+	if !bytes.Equal(p, want) {
+		t.Errorf("%s: the encoder makes another patch (-update when that is meant)", name)
+	}
+}
+
 // TestUnpackFlippedBytes damages a recipe byte by byte. Some recipes mean the same.
 func TestUnpackFlippedBytes(t *testing.T) {
 	if underRace {
