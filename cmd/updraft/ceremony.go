@@ -41,13 +41,18 @@ Later roots, which replace keys or are due once a year, go the same way.`,
 
 func newRootKey(u *ui) *cobra.Command {
 	var out string
+	var seal bool
 	c := &cobra.Command{
 		Use:     "key -o FILE",
 		Short:   "Make a key; its public half goes to FILE.pub",
 		Example: "  updraft root key -o anna.key",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			key, err := release.NewKey(out)
+			create := release.NewKey
+			if seal {
+				create = u.keys().Make
+			}
+			key, err := create(out)
 			if err != nil {
 				return err
 			}
@@ -64,6 +69,7 @@ func newRootKey(u *ui) *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "file to write, mode 0600; must not exist (required)")
+	c.Flags().BoolVar(&seal, "seal", false, "seal it with a passphrase, asked for or from UPDRAFT_PASSPHRASE or UPDRAFT_PASSPHRASE_FILE")
 	required(c, "output")
 	return c
 }
@@ -89,7 +95,7 @@ func newRootExport(u *ui) *cobra.Command {
 				}
 				change.Keys = append(change.Keys, key)
 			}
-			f, err := fleet.Open(dir, fleet.Options{})
+			f, err := fleet.Open(dir, fleet.Options{Keys: u.keys()})
 			if err != nil {
 				return err
 			}
@@ -120,7 +126,7 @@ is what you were told before you hand it on.`,
 		Example: "  updraft root sign --key anna.key next.json",
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			key, err := release.ReadKey(keyFile)
+			key, err := u.keys().Read(keyFile)
 			if err != nil {
 				return err
 			}
@@ -151,7 +157,7 @@ func newRootImport(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			f, err := fleet.Open(dir, fleet.Options{})
+			f, err := fleet.Open(dir, fleet.Options{Keys: u.keys()})
 			if err != nil {
 				return err
 			}

@@ -82,6 +82,7 @@ var kinds = []struct {
 	{release.ErrCorrupt, exitVerify, "copy the origin from the publisher again"},
 	{release.ErrManifest, exitVerify, "copy the origin from the publisher again"},
 	{release.ErrNoKey, exitError, "bring the key back into the fleet's keys directory for this step"},
+	{release.ErrSealed, exitError, "set UPDRAFT_PASSPHRASE or UPDRAFT_PASSPHRASE_FILE, or run it on a terminal"},
 	{release.ErrRoot, exitError, "export the root again: another one was published since"},
 	{release.ErrQuorum, exitUsage, "at least 1 key must sign, and at most as many as there are"},
 	{release.ErrSequence, exitUsage, "give a version that is newer than those of the channel"},

@@ -21,10 +21,15 @@ stay in DIR/keys; DIR/origin is what a web server serves.
 
 With --root-keys and --root-threshold, root has several keys, and so many of them must
 sign: keep each with somebody else. A thief of fewer gets nowhere, and when one is lost
-the others replace it (updraft refresh --rotate root). The same goes for targets.`,
+the others replace it (updraft refresh --rotate root). The same goes for targets.
+
+With --seal the files of these keys are sealed with a passphrase (age's format), which
+is asked for when they are needed, or taken from UPDRAFT_PASSPHRASE, or from the file
+that UPDRAFT_PASSPHRASE_FILE names.`,
 		Example: "  updraft init fleet --name shops\n  updraft init fleet --root-keys 3 --root-threshold 2",
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
+			o.Keys = u.keys()
 			f, err := fleet.Init(args[0], o)
 			if err != nil {
 				return err
@@ -47,6 +52,7 @@ the others replace it (updraft refresh --rotate root). The same goes for targets
 	}
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "name of the fleet (default: the directory's)")
+	f.BoolVar(&o.Seal, "seal", false, "seal the keys of root and targets with a passphrase")
 	f.IntVar(&o.Root.Keys, "root-keys", 1, "keys of the root, at most 16")
 	f.IntVar(&o.Root.Threshold, "root-threshold", 1, "root keys that must sign")
 	f.IntVar(&o.Targets.Keys, "targets-keys", 1, "keys that open channels, at most 16")

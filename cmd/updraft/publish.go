@@ -105,7 +105,7 @@ func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error
 		}
 		in[i].Path = p
 	}
-	f, err := fleet.Open(o.fleet, fleet.Options{})
+	f, err := fleet.Open(o.fleet, fleet.Options{Keys: u.keys()})
 	if err != nil {
 		return err
 	}

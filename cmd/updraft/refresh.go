@@ -25,7 +25,7 @@ that needs the root key. Devices follow by themselves.`,
 		Example: "  updraft refresh --fleet fleet\n  updraft refresh --fleet fleet --rotate timestamp",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			f, err := fleet.Open(dir, fleet.Options{})
+			f, err := fleet.Open(dir, fleet.Options{Keys: u.keys()})
 			if err != nil {
 				return err
 			}

@@ -31,7 +31,7 @@ What was published stays readable to whoever reaches the origin.`,
 			if len(names) == 0 && (undo || reason != "") {
 				return usagef("no device is named")
 			}
-			f, err := fleet.Open(dir, fleet.Options{})
+			f, err := fleet.Open(dir, fleet.Options{Keys: u.keys()})
 			if err != nil {
 				return err
 			}

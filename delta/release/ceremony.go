@@ -47,7 +47,7 @@ func (r *Repo) NextRoot(c RootChange) ([]byte, error) {
 				return nil, err
 			}
 		}
-		if err := r.addKeys(next, role, len(ids), ".new"); err != nil {
+		if err := r.addKeys(next, role, len(ids), ".new", false); err != nil {
 			return nil, err
 		}
 	}

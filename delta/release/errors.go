@@ -40,6 +40,9 @@ var (
 	ErrSequence = errors.New("release: sequence is not above the channel's")
 	// ErrNoKey reports a signing key that is not at hand.
 	ErrNoKey = errors.New("release: signing key missing")
+	// ErrSealed reports a key file that is not opened: there is no passphrase, or a
+	// wrong one.
+	ErrSealed = errors.New("release: key file is sealed")
 	// ErrRoot reports a root that is not the one to follow the repository's.
 	ErrRoot = errors.New("release: not the next root")
 	// ErrQuorum reports a number of keys or a threshold that cannot be.

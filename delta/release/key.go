@@ -15,34 +15,37 @@ import (
 	"github.com/google/renameio/v2"
 )
 
+// maxKeyFile bounds a key file, in bytes.
+const maxKeyFile = 4096
+
 // NewKey makes an Ed25519 key and writes it to path as PEM (PKCS #8), mode 0600,
 // synced. It replaces nothing: an existing file is an error.
 func NewKey(path string) (ed25519.PrivateKey, error) {
-	_, key, err := ed25519.GenerateKey(rand.Reader)
+	key, text, err := generateKey()
 	if err != nil {
 		return nil, err
+	}
+	return key, writeKeyFile(path, text)
+}
+
+func generateKey() (key ed25519.PrivateKey, text []byte, err error) {
+	if _, key, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		return nil, nil, err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if _, err = f.Write(text); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close(), syncDir(filepath.Dir(path))); err != nil {
-		return nil, errors.Join(err, os.Remove(path))
-	}
-	return key, nil
+	return key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // ReadKey reads a key that NewKey wrote. A missing file is ErrNoKey; a file that
-// group or others can read, or that holds no Ed25519 key, is ErrKeyFile.
-func ReadKey(path string) (ed25519.PrivateKey, error) {
+// group or others can read, or that holds no Ed25519 key, is ErrKeyFile; a sealed
+// one is ErrSealed.
+func ReadKey(path string) (ed25519.PrivateKey, error) { return new(Keys).Read(path) }
+
+// readKeyFile reads a key file that nobody else can read.
+func readKeyFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrNoKey, path)
@@ -58,10 +61,10 @@ func ReadKey(path string) (ed25519.PrivateKey, error) {
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%w: %s: mode is %v, must be 0600", ErrKeyFile, path, info.Mode())
 	}
-	text, err := io.ReadAll(io.LimitReader(f, 4096))
-	if err != nil {
-		return nil, err
-	}
+	return io.ReadAll(io.LimitReader(f, maxKeyFile))
+}
+
+func parseKey(path string, text []byte) (ed25519.PrivateKey, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {
 		return nil, fmt.Errorf("%w: %s: not PEM", ErrKeyFile, path)

@@ -298,7 +298,8 @@ type RoleExpiry struct {
 	Key     bool // its key is at hand, or enough of its keys
 }
 
-// Expiries lists all roles, the first to expire first.
+// Expiries lists all roles, the first to expire first. It asks for no passphrase: a
+// sealed key is at hand when it was opened before.
 func (r *Repo) Expiries() []RoleExpiry {
 	list := []RoleExpiry{
 		{metadata.ROOT, r.root.Signed.Version, r.root.Signed.Expires, false},
@@ -308,8 +309,10 @@ func (r *Repo) Expiries() []RoleExpiry {
 	for role, m := range r.channels {
 		list = append(list, RoleExpiry{role, m.Signed.Version, m.Signed.Expires, false})
 	}
+	quiet := *r
+	quiet.open = &Keys{opened: r.open.opened}
 	for i := range list {
-		_, err := r.signers(list[i].Role)
+		_, err := quiet.signers(list[i].Role)
 		list[i].Key = err == nil
 		list[i].Role = channelOf(list[i].Role)
 	}

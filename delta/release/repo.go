@@ -38,8 +38,12 @@ type RepoOptions struct {
 	Now    func() time.Time // clock; nil: time.Now
 	Expiry Expiry
 
-	// For CreateRepo: how many keys the roles that are kept offline get.
+	// For CreateRepo: how many keys the roles that are kept offline get, and whether
+	// their files are sealed.
 	Root, Targets Quorum
+	Seal          bool
+
+	Keys *Keys // opens sealed key files; nil: they count as not at hand
 }
 
 // Repo signs the metadata of an origin tree. One process may use an origin at a
@@ -52,6 +56,7 @@ type RepoOptions struct {
 type Repo struct {
 	dir    string
 	keys   string
+	open   *Keys
 	now    func() time.Time
 	expiry Expiry
 	step   func(name string) error // called before each file is written; nil but in tests
@@ -64,9 +69,12 @@ type Repo struct {
 }
 
 func newRepo(dir, keys string, o RepoOptions) *Repo {
-	r := &Repo{dir: dir, keys: keys, now: o.Now, expiry: o.Expiry, channels: map[string]*targetsMeta{}}
+	r := &Repo{dir: dir, keys: keys, open: o.Keys, now: o.Now, expiry: o.Expiry, channels: map[string]*targetsMeta{}}
 	if r.now == nil {
 		r.now = time.Now
+	}
+	if r.open == nil {
+		r.open = new(Keys)
 	}
 	d := DefaultExpiry()
 	for _, p := range []struct{ have, want *time.Duration }{{&r.expiry.Root, &d.Root}, {&r.expiry.Targets, &d.Targets},
@@ -92,7 +100,7 @@ func CreateRepo(dir, keys string, o RepoOptions) (*Repo, error) {
 		if err := q.check(); err != nil {
 			return nil, fmt.Errorf("%s: %w", role, err)
 		}
-		if err := r.addKeys(r.root, role, q.keys(), ""); err != nil {
+		if err := r.addKeys(r.root, role, q.keys(), "", o.Seal && (role == metadata.ROOT || role == metadata.TARGETS)); err != nil {
 			return nil, err
 		}
 		r.root.Signed.Roles[role].Threshold = q.threshold()

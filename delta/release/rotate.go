@@ -1,6 +1,7 @@
 package release
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -42,10 +43,15 @@ func (r *Repo) nthKey(role string, n int) string {
 	return fmt.Sprintf("%s.%d.key", strings.TrimSuffix(path, ".key"), n)
 }
 
-// addKeys makes n keys for a top role of root, in files whose names end in suffix.
-func (r *Repo) addKeys(root *rootMeta, role string, n int, suffix string) error {
+// addKeys makes n keys for a top role of root, in files whose names end in suffix,
+// sealed if asked or if those that they replace are.
+func (r *Repo) addKeys(root *rootMeta, role string, n int, suffix string, seal bool) error {
 	for i := range n {
-		key, err := NewKey(r.nthKey(role, i+1) + suffix)
+		create := NewKey
+		if seal || isSealed(r.nthKey(role, i+1)) {
+			create = r.open.Make
+		}
+		key, err := create(r.nthKey(role, i+1) + suffix)
 		if err != nil {
 			return err
 		}
@@ -60,16 +66,25 @@ func (r *Repo) addKeys(root *rootMeta, role string, n int, suffix string) error 
 	return nil
 }
 
-// signers returns the keys at hand that sign for a role, or ErrNoKey when they are
-// fewer than its threshold. A rotation that was interrupted leaves new keys beside
+// signers returns the keys at hand that sign for a role, or ErrNoKey or ErrSealed when
+// they are fewer than its threshold. A rotation that was interrupted leaves new keys beside
 // the old ones.
 func (r *Repo) signers(role string) ([]ed25519.PrivateKey, error) {
 	ids, threshold := r.keyIDs(role), r.threshold(role)
 	var keys []ed25519.PrivateKey
+	var sealed error // the first file that was not opened
 	for n := 1; n <= max(len(ids), 1); n++ {
 		for _, suffix := range []string{"", ".new"} {
-			key, err := ReadKey(r.nthKey(role, n) + suffix)
+			path := r.nthKey(role, n) + suffix
+			if len(keys) >= threshold && isSealed(path) {
+				continue // nobody is asked for more passphrases than it takes
+			}
+			key, err := r.open.Read(path)
 			if errors.Is(err, ErrNoKey) {
+				continue
+			}
+			if errors.Is(err, ErrSealed) {
+				sealed = cmp.Or(sealed, err)
 				continue
 			}
 			if err != nil {
@@ -84,6 +99,8 @@ func (r *Repo) signers(role string) ([]ed25519.PrivateKey, error) {
 	switch {
 	case len(keys) >= threshold:
 		return keys, nil
+	case sealed != nil:
+		return nil, fmt.Errorf("%w (role %s, %d of %d keys needed, %d at hand)", sealed, role, threshold, len(ids), len(keys))
 	case threshold == 1:
 		return nil, fmt.Errorf("%w: %s (role %s)", ErrNoKey, r.keyPath(role), role)
 	default:
@@ -148,7 +165,7 @@ func (r *Repo) rotateTop(role string) (change, error) {
 			return change{}, err
 		}
 	}
-	return change{root: next}, r.addKeys(next, role, len(ids), ".new")
+	return change{root: next}, r.addKeys(next, role, len(ids), ".new", false)
 }
 
 func (r *Repo) rotateChannel(role string) (change, error) {
@@ -181,7 +198,7 @@ func (r *Repo) settle(role string, ids []string) error {
 		if _, err := os.Lstat(path + ".new"); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		key, err := ReadKey(path + ".new")
+		key, err := r.open.Read(path + ".new")
 		if err != nil {
 			return err
 		}

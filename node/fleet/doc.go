@@ -4,7 +4,8 @@
 //	fleet.json                    name, format
 //	keys/                         mode 0700, files 0600
 //	  root.key targets.key        keep offline; needed to rotate keys and open channels
-//	  root.2.key targets.2.key …  where several of a role's keys must sign
+//	  root.2.key targets.2.key …  where several of a role's keys must sign; all of
+//	                              these may be sealed with a passphrase
 //	  snapshot.key timestamp.key  sign every release
 //	  channel-<channel>.key       one for each channel
 //	  channel-revoked.key         signs the list of revoked devices, once there is one

@@ -34,6 +34,9 @@ type Options struct {
 
 	// For Init: how many keys root and targets get, and how many of them must sign.
 	Root, Targets release.Quorum
+	Seal          bool // for Init: seal the key files of root and targets with a passphrase
+
+	Keys *release.Keys // opens sealed key files; nil: they count as not at hand
 }
 
 // config is fleet.json.
@@ -53,7 +56,7 @@ type Fleet struct {
 }
 
 func newFleet(dir string, o Options) *Fleet {
-	f := &Fleet{dir: dir, now: o.Now, repo: release.RepoOptions{Now: o.Now, Expiry: o.Expiry, Root: o.Root, Targets: o.Targets}}
+	f := &Fleet{dir: dir, now: o.Now, repo: release.RepoOptions{Now: o.Now, Expiry: o.Expiry, Root: o.Root, Targets: o.Targets, Seal: o.Seal, Keys: o.Keys}}
 	if f.now == nil {
 		f.now = time.Now
 	}
