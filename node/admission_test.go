@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,14 +48,15 @@ func TestAdmission(t *testing.T) {
 		name string
 		key  *identity.Enrollment // whose key the peer has
 		cert []byte
+		says string // in status
 	}{
-		{"no certificate", good, nil},
-		{"junk for a certificate", good, bytes.Repeat([]byte{0xa1}, 100)},
-		{"certificate of another fleet", enrollment(t, other, fleet.EnrollOptions{Name: "x", Site: "lab"}), nil},
-		{"certificate for another site", enrollment(t, s.fleet, fleet.EnrollOptions{Name: "y", Site: "elsewhere"}), nil},
-		{"stolen certificate without its key", enrollment(t, s.fleet, fleet.EnrollOptions{Name: "z", Site: "lab"}), good.Cert},
-		{"one byte changed", good, append(bytes.Clone(good.Cert[:len(good.Cert)-1]), good.Cert[len(good.Cert)-1]^1)},
-		{"longer than allowed", good, make([]byte, 64<<10)},
+		{"no certificate", good, nil, identity.ErrMalformed.Error()},
+		{"junk for a certificate", good, bytes.Repeat([]byte{0xa1}, 100), identity.ErrMalformed.Error()},
+		{"certificate of another fleet", enrollment(t, other, fleet.EnrollOptions{Name: "x", Site: "lab"}), nil, identity.ErrForeign.Error()},
+		{"certificate for another site", enrollment(t, s.fleet, fleet.EnrollOptions{Name: "y", Site: "elsewhere"}), nil, `y is a device of site "elsewhere"`},
+		{"stolen certificate without its key", enrollment(t, s.fleet, fleet.EnrollOptions{Name: "z", Site: "lab"}), good.Cert, "certificate of good with the key of another"},
+		{"one byte changed", good, append(bytes.Clone(good.Cert[:len(good.Cert)-1]), good.Cert[len(good.Cert)-1]^1), identity.ErrForeign.Error()},
+		{"longer than allowed", good, make([]byte, 64<<10), ""},
 	} {
 		if c.cert == nil && c.key != good {
 			c.cert = c.key.Cert
@@ -62,6 +64,12 @@ func TestAdmission(t *testing.T) {
 		if v := a.meets(t, c.key, c.cert); v == wire.Admitted {
 			t.Errorf("%s: admitted", c.name)
 		}
+		if p := a.problem("stranger"); !strings.Contains(p.Text, c.says) || p.Hint == "" {
+			t.Errorf("%s: status says %+v", c.name, p)
+		}
+	}
+	if st := a.node.Status(); len(st.Problems) != 1 || st.Current != "1.0.0" {
+		t.Errorf("%s in service, problems %+v", st.Current, st.Problems)
 	}
 	if v := a.meets(t, good, good.Cert); v != wire.Admitted {
 		t.Errorf("a device of the site: verdict %d", v)

@@ -10,6 +10,7 @@ import (
 
 	"updraft/delta/release"
 	"updraft/node/identity"
+	"updraft/node/report"
 	"updraft/swarm"
 )
 
@@ -22,18 +23,26 @@ var errLiar = errors.New("node: the device sent wrong bytes")
 // errEnding reports a certificate that is valid no longer than expiryNotice.
 var errEnding = errors.New("node: certificate will expire")
 
+// strangerNotice is how long a stranger is remembered as a problem.
+const strangerNotice = time.Hour
+
 // admit decides whether a peer is a device of this site. What keeps a device of the
-// fleet out is shown as a problem under its name; strangers are not.
+// site out is shown as a problem under its name; all strangers are one problem, of
+// which the newest is told, so that many of them hide nothing else.
 func (n *Node) admit(id peer.ID, credential []byte) (swarm.Identity, error) {
 	c, err := identity.Verify(credential, n.enr.CA, n.trust.Now(time.Now()))
-	if c == nil {
+	switch {
+	case c == nil:
+	case c.Peer != id:
+		err = fmt.Errorf("%w: certificate of %s with the key of another peer", identity.ErrForeign, c.Name)
+	case c.Site != n.enr.Site:
+		err = fmt.Errorf("%w: %s is a device of site %q", identity.ErrForeign, c.Name, c.Site)
+	}
+	if c == nil || errors.Is(err, identity.ErrForeign) {
+		n.log.Debug("stranger", "peer", id, "err", err)
+		n.status.problems.Add(report.Problem{Code: problemStranger, Subject: "this site", Text: fmt.Sprintf("%v (peer %s)", err, id),
+			Hint: "it was not let in; if it belongs here, enroll it for this site"})
 		return swarm.Identity{}, err
-	}
-	if c.Peer != id {
-		return swarm.Identity{}, fmt.Errorf("%w: certificate of another peer", identity.ErrForeign)
-	}
-	if c.Site != n.enr.Site {
-		return swarm.Identity{}, fmt.Errorf("%w: device of site %q", identity.ErrForeign, c.Site)
 	}
 	n.mu.Lock()
 	if err == nil {

@@ -44,6 +44,7 @@ const (
 	problemMetrics   = "metrics"
 
 	problemRefused     = "refused"     // a device of the fleet that is not admitted
+	problemStranger    = "stranger"    // somebody else who wants to be admitted
 	problemCertificate = "certificate" // this device's own
 )
 
@@ -185,6 +186,7 @@ func (n *Node) Status() report.Status {
 	t, u := n.target, n.upd
 	n.mu.Unlock()
 	s := n.status
+	s.problems.ClearOlder(problemStranger, strangerNotice)
 	st := report.Status{
 		Name: n.enr.Name, Type: n.enr.Type, Site: n.enr.Site, Channel: n.enr.Channel, Role: "device",
 		PeerID: n.id.String(), State: s.state(), Problems: s.problems.List(), Since: n.start,

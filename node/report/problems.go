@@ -78,6 +78,13 @@ func (p *Problems) ClearCode(code string) {
 	p.list = slices.DeleteFunc(p.list, func(q Problem) bool { return q.Code == code })
 }
 
+// ClearOlder removes the problems with the code that were not seen for so long.
+func (p *Problems) ClearOlder(code string, age time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = slices.DeleteFunc(p.list, func(q Problem) bool { return q.Code == code && time.Since(q.Last) > age })
+}
+
 // List returns the problems in the order in which they first occurred; never nil.
 func (p *Problems) List() []Problem {
 	p.mu.Lock()

@@ -44,6 +44,18 @@ func TestProblemsAreCounted(t *testing.T) {
 			t.Errorf("back after Clear: %+v", a)
 		}
 		p.Add(report.Problem{Code: "disk"})
+		p.ClearOlder("disk", 0)
+		p.ClearOlder("origin", time.Minute)
+		if l := p.List(); len(l) != 3 {
+			t.Errorf("what is new was removed: %+v", l)
+		}
+		time.Sleep(time.Hour)
+		p.ClearOlder("disk", time.Minute)
+		if l := p.List(); len(l) != 2 {
+			t.Errorf("what is old stays: %+v", l)
+		}
+		p.Add(report.Problem{Code: "disk"})
+		p.ClearOlder("disk", time.Minute)
 		p.ClearCode("origin")
 		if l := p.List(); len(l) != 1 || l[0].Code != "disk" {
 			t.Errorf("after ClearCode: %+v", l)
