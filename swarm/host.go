@@ -117,8 +117,12 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 	return h, nil
 }
 
-// newResourceManager returns fixed limits, with the prefixes of a LAN opened: the defaults take a whole site behind
-// one IPv6 prefix for one attacker.
+// perAddress is how many connections one address may have, so that a stranger does not take all there are. A device of
+// the site needs one; several may run on a machine.
+const perAddress = 48
+
+// newResourceManager returns fixed limits, by address and not by prefix: the defaults take a whole site behind one IPv6
+// prefix for one attacker.
 func newResourceManager(gateway bool) (network.ResourceManager, error) {
 	conns, memory := 192, int64(64<<20)
 	if gateway {
@@ -137,28 +141,19 @@ func newResourceManager(gateway bool) (network.ResourceManager, error) {
 		ServiceDefault: l, ServicePeerDefault: one, ProtocolDefault: l, ProtocolPeerDefault: one, PeerDefault: one,
 		Conn: one, Stream: rcmgr.ResourceLimits{Streams: 1, StreamsInbound: 1, StreamsOutbound: 1, Memory: 16 << 20},
 	}.Build(rcmgr.DefaultLimits.Scale(memory, conns))
-	v4, v6 := lanPrefixes(conns)
 	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(cfg),
 		rcmgr.WithMetricsDisabled(),
-		rcmgr.WithNetworkPrefixLimit(v4, v6),
+		rcmgr.WithNetworkPrefixLimit(
+			[]rcmgr.NetworkPrefixLimit{{Network: netip.MustParsePrefix("127.0.0.0/8"), ConnCount: conns}},
+			[]rcmgr.NetworkPrefixLimit{{Network: netip.MustParsePrefix("::1/128"), ConnCount: conns}}),
 		rcmgr.WithLimitPerSubnet(
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: 64}},
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 64, ConnCount: conns}}),
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 128, ConnCount: perAddress}}),
 		rcmgr.WithConnRateLimiters(&rate.Limiter{}))
 	if err != nil {
 		return nil, fmt.Errorf("swarm: resource manager: %w", err)
 	}
 	return rm, nil
-}
-
-func lanPrefixes(conns int) (v4, v6 []rcmgr.NetworkPrefixLimit) {
-	for _, p := range []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "127.0.0.0/8"} {
-		v4 = append(v4, rcmgr.NetworkPrefixLimit{Network: netip.MustParsePrefix(p), ConnCount: conns})
-	}
-	for _, p := range []string{"fc00::/7", "fe80::/10", "::1/128"} {
-		v6 = append(v6, rcmgr.NetworkPrefixLimit{Network: netip.MustParsePrefix(p), ConnCount: conns})
-	}
-	return v4, v6
 }
 
 // shunEntries bounds the memory of a Gate.

@@ -60,6 +60,31 @@ func TestLimitsEnd(t *testing.T) {
 	}
 }
 
+// TestOneAddressTakesNotAll: a stranger with a thousand connections leaves room for the site, whatever its address.
+func TestOneAddressTakesNotAll(t *testing.T) {
+	for _, addr := range []string{"/ip4/192.168.1.66/tcp/%d", "/ip4/203.0.113.9/tcp/%d", "/ip6/fe80::66/tcp/%d", "/ip6/fd00::66/tcp/%d", "/ip6/2001:db8::66/tcp/%d"} {
+		rm, err := newResourceManager(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for i := 1; i <= 1000; i++ {
+			if _, err := rm.OpenConnection(network.DirInbound, true, multiaddr.StringCast(fmt.Sprintf(addr, i))); err == nil {
+				n++
+			}
+		}
+		if n != perAddress {
+			t.Errorf("%s has %d connections", addr, n)
+		}
+		for i := 1; i <= 60; i++ {
+			if _, err := rm.OpenConnection(network.DirInbound, true, multiaddr.StringCast(fmt.Sprintf("/ip4/192.168.1.%d/tcp/4001", 100+i))); err != nil {
+				t.Fatalf("%s: device %d: %v", addr, i, err)
+			}
+		}
+		rm.Close()
+	}
+}
+
 func TestGate(t *testing.T) {
 	var g Gate
 	if g.Shunned("a") {
