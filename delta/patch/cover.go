@@ -286,7 +286,7 @@ func (d *denseCoder) block(b []byte, p *part, k, e int, left int64) {
 	dh := d.dirty
 	from, to := log(d.begun, 15), log(left, 15)
 	d.h = [maxWays]uint32{mix3(1, dh&0xff, p.class, 0), mix3(2, dh&15, refs, weak), mix3(3, dh&3, from, to), mix3(4, dh&0xfff, 0, 0),
-		mix3(5, srcs, dh&3, 0), mix3(6, binary.LittleEndian.Uint32(d.buf[k:]), binary.LittleEndian.Uint32(d.buf[k+4:]), 0), mix3(7, uint32(len(d.out)>>9), dh&1, 0), mix3(8, moved, weak, dh&7|p.class<<8)}
+		mix3(5, srcs, dh&3, 0), mix3(6, binary.LittleEndian.Uint32(d.buf[k:]), binary.LittleEndian.Uint32(d.buf[k+4:]), 0), mix3(7, moved, weak, dh&7|p.class<<8)}
 	d.blocks.choose(&d.h)
 	same = d.blocks.code(d.c, same, int(dh&7|p.class<<3|min(refs, 3)<<5), int(dh&255))
 	d.dirty = dh<<1 | uint32(1-same)
@@ -331,7 +331,7 @@ func (d *denseCoder) unit(b []byte, p *part, u *unit) {
 	ws := d.words
 	alts := uint32(u.alts)
 	d.h = [maxWays]uint32{mix3(1, ws&0xff, moved, src), mix3(2, ow, moved, src), mix3(3, op, ws&7, src), mix3(4, d4, d8, src),
-		mix3(5, d.last4(), pw, 0), mix3(6, ow>>24, ws&15, d4), mix3(7, ow&0xffff, ow>>26, ws&3), mix3(8, alts, src, ws&15)}
+		mix3(5, d.last4(), pw, 0), mix3(6, ow>>24, ws&15, d4), mix3(7, alts, src, ws&15)}
 	d.word.choose(&d.h)
 	got := -1
 	for i := range u.count {
@@ -354,9 +354,7 @@ func (d *denseCoder) unit(b []byte, p *part, u *unit) {
 		}
 	}
 	if got >= 0 {
-		for i := range n {
-			d.push(byte(u.cand[got] >> (8 * i)))
-		}
+		d.skip(u.cand[got], n)
 	} else {
 		missed := false
 		for i := range n {
@@ -427,6 +425,6 @@ func (d *denseCoder) byte(b []byte, u *unit, i, x int, must bool) byte {
 	}
 	m := d.expect()
 	d.h = [maxWays]uint32{mix3(1, e, ph, 0), mix3(2, ow, nw, ph), mix3(3, (e+d4)&255, ph, 0), mix3(4, (uint32(b[k])+d8)&255, ph, 0),
-		mix3(5, e, w&0xffff, 0), mix3(6, e, d1, ph), mix3(7, w&0xffffff, 0, 0), mix3(8, m, min(uint32(d.mln), 15), 0), mix3(9, d4, e, d8), mix3(10, w&0xff, w>>24, ph)}
+		mix3(5, e, w&0xffff, 0), mix3(6, e, d1, ph), mix3(7, m, min(uint32(d.mln), 15), 0)}
 	return d.miss.byte(d.c, &d.h, x, int(ph)<<8, 0)
 }

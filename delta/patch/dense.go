@@ -45,12 +45,12 @@ type denseCoder struct {
 
 func newDenseCoder(src Source) *denseCoder {
 	d := &denseCoder{src: src, baseSize: src.Size()}
-	d.blocks = newPredictor(8, 16, 128, 256, 250)
-	d.word = newPredictor(8, 18, 256, 1024, 250)
+	d.blocks = newPredictor(7, 16, 128, 256, 250)
+	d.word = newPredictor(7, 18, 256, 1024, 250)
 	d.other = newPredictor(4, 14, 64, 64, 250)
 	d.hit = newPredictor(7, 18, 256, 1024, 60)
-	d.miss = newPredictor(10, 20, 1024, 256, 30)
-	d.gap = newPredictor(7, 19, 1024, 1024, 30)
+	d.miss = newPredictor(7, 20, 1024, 256, 30)
+	d.gap = newPredictor(6, 19, 1024, 1024, 30)
 	d.table = make([]int32, 1<<tableBits)
 	d.buf = make([]byte, denseRun+2*margin+8)
 	d.pred = make([]byte, denseRun+margin)
@@ -190,6 +190,16 @@ func (d *denseCoder) push(b byte) {
 	d.table[k] = int32(len(d.window) + n)
 }
 
+// skip appends the n lowest bytes of v, which are as predicted. The match model neither
+// follows nor remembers them: the base has them as well.
+func (d *denseCoder) skip(v uint32, n int) {
+	for range n {
+		d.out = append(d.out, byte(v))
+		v >>= 8
+	}
+	d.mln = 0
+}
+
 // mix3 hashes its arguments.
 func mix3(id, a, b, c uint32) uint32 {
 	h := (a+id*0x6F4F2A3B)*0x9E3779B1 ^ (b+0x7F4A7C15)*0x85EBCA6B
@@ -220,7 +230,7 @@ func (d *denseCoder) literals(to int64) {
 		ml := min(uint32(d.mln), 32)
 		n := uint32(len(d.out))
 		d.h = [maxWays]uint32{mix3(1, w&0xff, 0, 0), mix3(2, w&0xffff, 0, 0), mix3(3, w&0xffffff, 0, 0), mix3(4, w, 0, 0),
-			mix3(5, w, d.last(5), d.last(6)), mix3(6, e, ml, 0), mix3(7, w>>24, d.last(8), n&3)}
+			mix3(5, e, ml, 0), mix3(6, w>>24, d.last(8), n&3)}
 		set := 0
 		if e < 256 {
 			set = 1 + min(d.mln/12, 2)

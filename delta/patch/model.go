@@ -128,7 +128,7 @@ func (s *slot) code(c *coder, b int, limit uint32) int {
 }
 
 // maxWays is the most contexts that a decision is coded under.
-const maxWays = 10
+const maxWays = 7
 
 // predictor codes decisions of one kind, each under several contexts: every context
 // has a slot for it; their answers are mixed by weights.
@@ -180,6 +180,10 @@ func (m *predictor) choose(h *[maxWays]uint32) {
 	}
 }
 
+// freshRow is a row that nothing has used.
+var freshRow = [16]slot{1: slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf,
+	slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf}
+
 // open takes a row of 15 slots for each context of h. The first of the 16 in a row
 // holds a tag: a row that another context has used starts afresh.
 func (m *predictor) open(h *[maxWays]uint32, sub uint32) {
@@ -196,10 +200,8 @@ func (m *predictor) open(h *[maxWays]uint32, sub uint32) {
 				if other[1]&1023 < row[1]&1023 {
 					row = other
 				}
+				*row = freshRow
 				row[0] = tag
-				for j := 1; j < 16; j++ {
-					row[j] = slotHalf
-				}
 			}
 		}
 		m.rows[i] = row
@@ -231,14 +233,14 @@ func (m *predictor) byte(c *coder, h *[maxWays]uint32, x, set, curve int) byte {
 
 // code codes b with the slots in m.cell.
 func (m *predictor) code(c *coder, b int, set, curve int) int {
-	n := m.ways
-	w, x, cell := &m.weights[set], &m.x, m.cell[:n]
+	n := min(m.ways, maxWays)
+	w, x, cell := &m.weights[set], &m.x, &m.cell
 	dot := int64(w[2*maxWays]) << 8
-	for i, s := range cell {
-		v := *s
+	for i := range n {
+		v := *cell[i]
 		p, u := int32(v>>20), min(int32(v&1023), 16)
 		r := (p - 2048) * u >> 5
-		t := stretchTable[p]
+		t := stretchTable[p&4095]
 		if u == 0 {
 			t = 0
 		}
@@ -246,18 +248,18 @@ func (m *predictor) code(c *coder, b int, set, curve int) int {
 		dot += int64(t)*int64(w[2*i]) + int64(r)*int64(w[2*i+1])
 	}
 	pm := squash(int32(max(-1<<20, min(1<<20, dot>>16))))
-	y := stretchTable[pm>>4] + 2048
+	y := stretchTable[pm>>4&4095] + 2048
 	a, f := &m.curves[curve], y&127
 	lo, hi := &a[y>>7], &a[y>>7+1]
 	pa := (int32(*lo)*(128-f) + int32(*hi)*f) >> 7
 	b = c.bit(b, (pm+pa)/2)
-	if e := int64(int32(b<<16)-pm) * 14; e > 1<<10 || e < -1<<10 {
+	if e := (int32(b<<16) - pm) * 14; e > 1<<10 || e < -1<<10 { // |e*x| < 1<<31
 		for i := range 2 * n {
-			w[i] = max(-1<<24, min(1<<24, w[i]+int32((int64(x[i])*e+1<<17)>>18)))
+			w[i] = max(-1<<24, min(1<<24, w[i]+(x[i]*e+1<<17)>>18))
 		}
-		w[2*maxWays] = max(-1<<24, min(1<<24, w[2*maxWays]+int32((e<<8+1<<17)>>18)))
+		w[2*maxWays] = max(-1<<24, min(1<<24, w[2*maxWays]+(e<<8+1<<17)>>18))
 	}
-	for _, s := range cell {
+	for _, s := range cell[:n] {
 		s.update(b, m.limit)
 	}
 	g := int32(b * 65535)
