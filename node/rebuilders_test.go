@@ -38,7 +38,7 @@ func slowSite(t *testing.T) (*site, []*agent, *release.Manifest, []byte) {
 		t.Skip("dense patches take seconds")
 	}
 	s := newSite(t, 10<<20)
-	s.publish("1.0.0", s.write("v1/app.bin", drifted(8<<20, 0)))
+	s.publish("1.0.0", s.write("v1/app.bin", drifted(4<<20, 0)))
 	var as []*agent
 	for range 4 {
 		as = append(as, s.start(s.enroll(nil)))
@@ -52,7 +52,7 @@ func slowSite(t *testing.T) (*site, []*agent, *release.Manifest, []byte) {
 	for _, a := range as {
 		a.awaitVersion("1.0.0")
 	}
-	v2 := drifted(8<<20, 1)
+	v2 := drifted(4<<20, 1)
 	m := s.publishAs(patch.Dense, "1.1.0", s.write("v2/app.bin", v2))
 	if ps := m.Artifacts[0].Patches; len(ps) != 1 || ps[0].Work < 4*m.Artifacts[0].Size {
 		t.Fatalf("no slow patch: %+v", ps)
@@ -63,6 +63,7 @@ func slowSite(t *testing.T) (*site, []*agent, *release.Manifest, []byte) {
 // TestFewRebuild: of four devices that could apply a slow patch one does; the
 // others take the result over the LAN and say so.
 func TestFewRebuild(t *testing.T) {
+	t.Parallel()
 	s, as, m, v2 := slowSite(t)
 	before := s.link.Out.Load()
 	reused := make([]int64, len(as))
@@ -103,6 +104,7 @@ func TestFewRebuild(t *testing.T) {
 // TestRebuilderLost: the device that rebuilds for the others goes; another begins,
 // and the uplink carries no chunks.
 func TestRebuilderLost(t *testing.T) {
+	t.Parallel()
 	s, as, m, v2 := slowSite(t)
 	before := s.link.Out.Load()
 	for _, a := range as {

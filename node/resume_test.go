@@ -12,6 +12,7 @@ import (
 
 // TestTreeRestartKeepsWhatWasVerified stops an agent in the middle of a tree.
 func TestTreeRestartKeepsWhatWasVerified(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 4<<20)
 	root := filepath.Join(s.dir, "app")
 	for i := range 60 {
@@ -34,6 +35,7 @@ func TestTreeRestartKeepsWhatWasVerified(t *testing.T) {
 // TestSameArtifactOverReleases publishes a release in which nothing changed, and
 // restarts the device after the first one has been pruned.
 func TestSameArtifactOverReleases(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 0)
 	v1 := noise(1, 3<<20)
 	in := s.write("v1/app.bin", v1)
@@ -60,6 +62,7 @@ func TestSameArtifactOverReleases(t *testing.T) {
 
 // TestAbandonedRelease moves the channel on while a release is on its way.
 func TestAbandonedRelease(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2<<20)
 	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 12<<20)))
 	a := s.start(s.enroll(nil))

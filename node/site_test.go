@@ -256,6 +256,7 @@ func TestSiteDownloadsOnce(t *testing.T) {
 }
 
 func TestOneBaseServesTheSite(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 10<<20)
 	v1 := noise(1, 8<<20)
 	s.publish("1.0.0", s.write("v1/app.bin", v1))
@@ -288,6 +289,7 @@ func TestOneBaseServesTheSite(t *testing.T) {
 }
 
 func TestTreeAndLateJoiner(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 10<<20)
 	root := filepath.Join(s.dir, "app")
 	for i := range 40 {
@@ -328,6 +330,7 @@ func TestTreeAndLateJoiner(t *testing.T) {
 }
 
 func TestRestartKeepsWhatWasVerified(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 4<<20)
 	v1 := noise(1, 16<<20)
 	s.publish("1.0.0", s.write("v1/app.bin", v1))
@@ -345,6 +348,7 @@ func TestRestartKeepsWhatWasVerified(t *testing.T) {
 }
 
 func TestChangedBaseIsNotTrusted(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 0)
 	v1 := noise(1, 4<<20)
 	s.publish("1.0.0", s.write("v1/app.bin", v1))

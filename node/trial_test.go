@@ -45,6 +45,7 @@ func (a *agent) installProblem(part string) {
 }
 
 func TestUnhealthyReleaseGoesBack(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 0)
 	old := noise(1, 1<<20)
 	s.publish("1.0.0", s.write("v1/app.bin", old))
@@ -60,6 +61,7 @@ func TestUnhealthyReleaseGoesBack(t *testing.T) {
 // A release that was not known to be healthy when the agent stopped is not kept
 // for want of an answer.
 func TestStopDuringHealthCheck(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 0)
 	old := noise(2, 1<<20)
 	s.publish("1.0.0", s.write("v1/app.bin", old))
