@@ -105,6 +105,33 @@ func TestRebuildResumes(t *testing.T) {
 	}
 }
 
+// TestRebuildWritesOnce: a device that took chunks before its turn came to rebuild
+// writes only the others.
+func TestRebuildWritesOnce(t *testing.T) {
+	old := random(4, 1<<20)
+	now := changed(bytes.Repeat(old, 40))
+	art, index := artifactOf(t, now, 0)
+	a := assemblyOf(t, loneRegistry(t), t.TempDir(), art)
+	learn(t, a, index)
+	var had int64
+	for k, p := range a.snapshot() {
+		for i := k; i < len(p.chunks); i += 3 {
+			bring(t, a, p, i, now)
+			had += int64(p.chunks[i].Len)
+		}
+	}
+	if w := a.written.Load(); w != had || w == 0 {
+		t.Fatalf("wrote %d bytes for %d of chunks", w, had)
+	}
+	if err := a.rebuild(t.Context(), inMemory(makePatch(t, old, now)), inMemory(old), t.TempDir(), 0); err != nil {
+		t.Fatal(err)
+	}
+	whole(t, a)
+	if w := a.written.Load(); w != art.Size {
+		t.Errorf("wrote %d bytes of %d", w, art.Size)
+	}
+}
+
 // TestRebuildOfWrongBytes gives up: a patch that leads elsewhere, a copy that is
 // too short, too long or another.
 func TestRebuildOfWrongBytes(t *testing.T) {
