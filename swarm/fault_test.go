@@ -123,6 +123,9 @@ func TestSplitAndHeal(t *testing.T) {
 }
 
 func TestSlowDeviceDelaysNobody(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes CPU for many seconds")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 7, nil)
 		defer s.close()
@@ -148,6 +151,9 @@ func TestSlowDeviceDelaysNobody(t *testing.T) {
 }
 
 func TestTwoProducersShareTheWork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes CPU for many seconds")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 8, nil)
 		defer s.close()
@@ -181,6 +187,9 @@ func TestTwoProducersShareTheWork(t *testing.T) {
 }
 
 func TestJoinerInTheMiddle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes CPU for many seconds")
+	}
 	everybody(t, 8, func(t *testing.T, s *site, c content) {
 		s.feed(c, 0, 0, 64, payload)
 		late := s.add(simhost.Link{Down: lan, Up: lan}, nil)

@@ -53,6 +53,9 @@ func TestSiteKeepsUpWithUplink(t *testing.T) {
 }
 
 func TestLateJoinersShareOneSeed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes CPU for many seconds")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 9, nil)
 		defer s.close()
