@@ -255,7 +255,7 @@ func (b *bench) process(ctx context.Context, line []string, names map[string]str
 	}
 	c := benchCost{CPU: (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()}
 	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		c.RSS = ru.Maxrss << 10
+		c.RSS = int64(ru.Maxrss) << 10 //nolint:unconvert // an int32 on 32-bit machines
 	}
 	return c, nil
 }
