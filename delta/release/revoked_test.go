@@ -62,7 +62,9 @@ func TestRevocations(t *testing.T) {
 	d.reopen()
 	d.wantRevocations(f.fetch, f.now, "one")
 
-	// A neighbour serves it as well.
+	// A neighbour that has restarted serves it as well, and needs nobody to know it.
+	d.reopen()
+	d.wantRevocations(d.peer, f.now, "one")
 	e := newDevice(t, f.root)
 	e.wantRevocations(d.peer, f.now, "one")
 

@@ -151,7 +151,7 @@ func (h *held) loadTop(dir string) {
 		return
 	}
 	for _, d := range h.targets.Signed.Delegations.Roles {
-		if CheckChannel(channelOf(d.Name)) != nil || len(h.raw) > maxHeld {
+		if !isDelegated(d.Name) || len(h.raw) > maxHeld {
 			continue
 		}
 		if m, b := loadRole[metadata.TargetsType](dir, d.Name, maxTargets, h.targets); m != nil {
