@@ -111,8 +111,9 @@ func (n *Node) revoke(b []byte) error {
 	return nil
 }
 
-// expel closes the connections with devices that are revoked. It runs when the list
-// changes and when members do: one may have been admitted just before.
+// expel closes the connections with devices that are revoked, or whose certificate has
+// ended. It runs with each look and when members change: one may have been admitted
+// just before.
 func (n *Node) expel() {
 	if n.sw == nil {
 		return // New has not got as far
@@ -124,7 +125,11 @@ func (n *Node) expel() {
 		if c == nil {
 			continue
 		}
-		if err := list.Check(c); err != nil {
+		err := list.Check(c)
+		if end := time.Unix(c.NotAfter, 0); err == nil && n.trust.Now(time.Now()).After(end) {
+			err = fmt.Errorf("%w: %s, on %s", identity.ErrExpired, c.Name, end.UTC().Format(time.RFC3339))
+		}
+		if err != nil {
 			n.problem(problemRefused, c.Name, err)
 			n.sw.Evict(m.ID, 0)
 		}

@@ -83,7 +83,7 @@ func TestRevoked(t *testing.T) {
 }
 
 // TestCertificateEnds: a device says so in time, and one whose certificate has
-// ended is refused by name.
+// ended is refused by name, also one that was let in before.
 func TestCertificateEnds(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 0)
@@ -108,18 +108,28 @@ func TestCertificateEnds(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	a.end()
-	short(time.Second)
-	time.Sleep(2100 * time.Millisecond)
-	a, b := s.start(cfg), s.start(s.enroll(nil))
-	b.await("refusing dev1", func(st report.Status) bool {
+	b := s.start(s.enroll(nil))
+	refused := func(st report.Status) bool {
 		for _, p := range st.Problems {
 			if p.Code == "refused" && p.Subject == "dev1" && strings.Contains(p.Text, identity.ErrExpired.Error()) {
-				return true
+				return st.Peers == 0
 			}
 		}
 		return false
-	})
-	a.awaitPeers(0)
+	}
+	ends := time.Now().Add(10 * time.Second)
+	short(10 * time.Second)
+	a = s.start(cfg)
+	b.awaitPeers(1)
+	time.Sleep(time.Until(ends) + 1100*time.Millisecond)
+	if err := check(b); err != nil {
+		t.Fatal(err)
+	}
+	b.await("closing the connection with dev1", refused)
+	a.end()
+	a = s.start(cfg)
+	b.await("refusing dev1", refused)
+	a.await("alone", func(st report.Status) bool { return st.Peers == 0 })
 	b.look("1.0.0")
 	b.awaitVersion("1.0.0")
 }
