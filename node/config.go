@@ -22,7 +22,8 @@ type Config struct {
 	// Data is the directory of all state; created when missing. Required. Only one
 	// agent may use it at a time.
 	Data string `yaml:"data"`
-	// Gateway makes the device prefer to hold the uplink and accept more peers.
+	// Gateway makes the device prefer to hold the uplink and accept more peers. Its
+	// certificate must allow that role; without it, the device works on as a device.
 	Gateway bool `yaml:"gateway"`
 	// Once makes Run return when the channel's newest release is in service.
 	Once bool `yaml:"-"`

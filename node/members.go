@@ -86,7 +86,7 @@ func (n *Node) announce() {
 		return
 	}
 	link, _ := n.cfg.linkClass() // checked by New
-	rank := lease.Rank{Gateway: n.cfg.Gateway, Link: link, Up: int64(time.Since(n.start) / time.Second)}
+	rank := lease.Rank{Gateway: n.gw, Link: link, Up: int64(time.Since(n.start) / time.Second)}
 	if err := n.sw.Announce(swarm.Profile{Rank: rank, Node: b}); err != nil {
 		n.log.Error("profile not announced", "err", err)
 	}

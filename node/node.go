@@ -37,6 +37,7 @@ type Node struct {
 	id    peer.ID
 	paths paths
 	start time.Time
+	gw    bool // ranks as a gateway: configured and certified
 
 	trust   *release.Trust
 	trustMu sync.Mutex // serialises Refresh and Release
@@ -108,6 +109,7 @@ func New(cfg Config) (n *Node, err error) {
 	if err = n.loadRevocations(); err != nil {
 		return nil, err
 	}
+	n.judgeRole()
 	if n.dir, err = install.Open(cfg.Data); err != nil {
 		return nil, err
 	}
@@ -148,7 +150,7 @@ func (n *Node) openSwarm() error {
 	}
 	n.id = id
 	gate := new(swarm.Gate)
-	h, err := swarm.NewHost(swarm.HostConfig{Key: key, Listen: n.cfg.Listen, Gateway: n.cfg.Gateway, Gate: gate})
+	h, err := swarm.NewHost(swarm.HostConfig{Key: key, Listen: n.cfg.Listen, Gateway: n.gw, Gate: gate})
 	if err != nil {
 		return fmt.Errorf("node: open host: %w", err)
 	}

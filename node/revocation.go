@@ -23,6 +23,9 @@ var errLiar = errors.New("node: the device sent wrong bytes")
 // errEnding reports a certificate that is valid no longer than expiryNotice.
 var errEnding = errors.New("node: certificate will expire")
 
+// errRole reports a device that is configured as a gateway and not certified as one.
+var errRole = errors.New("node: its certificate does not allow the role of a gateway: it works as a device")
+
 // strangerNotice is how long a stranger is remembered as a problem.
 const strangerNotice = time.Hour
 
@@ -56,7 +59,7 @@ func (n *Node) admit(id peer.ID, credential []byte) (swarm.Identity, error) {
 	if err != nil {
 		return swarm.Identity{}, err
 	}
-	return swarm.Identity{Name: c.Name, Type: c.Type, Roles: c.Roles}, nil
+	return swarm.Identity{Name: c.Name, Type: c.Type, Roles: c.Roles, Gateway: c.Has(identity.RoleGateway)}, nil
 }
 
 // blamed shows which device sent what it should not have. It is over when that device
@@ -149,4 +152,16 @@ func (n *Node) judgeSelf(list identity.Revocations) {
 		err = fmt.Errorf("%w: on %s", errEnding, time.Unix(c.NotAfter, 0).UTC().Format(time.DateOnly))
 	}
 	n.problem(problemCertificate, "this device", err)
+}
+
+// judgeRole decides whether this device is a gateway: it must be configured as one,
+// and its certificate must allow it, or the others would not believe it.
+func (n *Node) judgeRole() {
+	c, err := n.enr.Certificate(time.Time{})
+	if !n.cfg.Gateway || err != nil { // err was checked when the enrollment was read
+		return
+	}
+	if n.gw = c.Has(identity.RoleGateway); !n.gw {
+		n.problem(problemRole, "this device", errRole)
+	}
 }

@@ -46,6 +46,7 @@ const (
 	problemRefused     = "refused"     // a device of the fleet that is not admitted
 	problemStranger    = "stranger"    // somebody else who wants to be admitted
 	problemCertificate = "certificate" // this device's own
+	problemRole        = "role"        // what it is configured for, and its certificate does not allow
 )
 
 // statusBoard is what the device has to say about itself. It is safe for
@@ -173,6 +174,7 @@ var hints = []struct {
 	{identity.ErrRevoked, "enroll the device anew, or undo it: updraft revoke --undo"},
 	{identity.ErrExpired, "enroll the device anew: updraft enroll --replace"},
 	{errLiar, "its memory, storage or program is damaged, or it is in wrong hands: look at it, or updraft revoke it"},
+	{errRole, "enroll the device anew as a gateway: updraft enroll --replace --role gateway; or take gateway out of its configuration"},
 	{errEnding, "enroll the device anew before that day: updraft enroll --replace"},
 	{origin.ErrUnreachable, "check the uplink and the origin's address; a neighbour that reaches it will do as well"},
 	{origin.ErrNotFound, "the origin lacks a file of the release: publish its directory as a whole"},
@@ -191,7 +193,7 @@ func (n *Node) Status() report.Status {
 		Name: n.enr.Name, Type: n.enr.Type, Site: n.enr.Site, Channel: n.enr.Channel, Role: "device",
 		PeerID: n.id.String(), State: s.state(), Problems: s.problems.List(), Since: n.start,
 	}
-	if n.cfg.Gateway {
+	if n.gw {
 		st.Role = "gateway"
 	}
 	st.Current, _ = n.dir.Current()

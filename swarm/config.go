@@ -56,6 +56,7 @@ type Profile struct {
 type Identity struct {
 	Name, Type string
 	Roles      []string
+	Gateway    bool // it may rank as a gateway; of others, that claim is not believed
 }
 
 // Member is a device with which a connection is up.

@@ -188,7 +188,7 @@ func (s *Swarm) control(m *member, typ wire.Type, body []byte, idx []uint32) ([]
 		if err != nil {
 			return idx, err
 		}
-		m.profile = Profile{Rank: rankFrom(p.Rank), Node: slices.Clone(p.Node)}
+		m.profile = Profile{Rank: m.rankFrom(p.Rank), Node: slices.Clone(p.Node)}
 		s.notifyLocked()
 	case wire.TypeInterest:
 		in, err := wire.ParseInterest(body)
@@ -214,7 +214,7 @@ func (s *Swarm) control(m *member, typ wire.Type, body []byte, idx []uint32) ([]
 		if err != nil {
 			return idx, err
 		}
-		s.runLocked(s.lease.Recv(s.now(), string(m.id), lease.Message{Kind: lease.Kind(l.Kind), Epoch: l.Epoch, Rank: rankFrom(l.Rank), Holder: l.Holder}))
+		s.runLocked(s.lease.Recv(s.now(), string(m.id), lease.Message{Kind: lease.Kind(l.Kind), Epoch: l.Epoch, Rank: m.rankFrom(l.Rank), Holder: l.Holder}))
 	case wire.TypeRumor:
 		r, err := wire.ParseRumor(body)
 		if err != nil {
@@ -230,8 +230,9 @@ func (s *Swarm) control(m *member, typ wire.Type, body []byte, idx []uint32) ([]
 	return idx, nil
 }
 
-func rankFrom(r wire.Rank) lease.Rank {
-	return lease.Rank{Gateway: r.Gateway, Link: r.Link, Up: int64(r.Up)}
+// rankFrom returns a rank that the member claims: that of a gateway only if it may have it.
+func (m *member) rankFrom(r wire.Rank) lease.Rank {
+	return lease.Rank{Gateway: r.Gateway && m.ident.Gateway, Link: r.Link, Up: int64(r.Up)}
 }
 
 func rankTo(r lease.Rank) wire.Rank {

@@ -44,7 +44,12 @@ func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
 		}
 	}
 	s.rumors[r.Holder] = heard{r.Epoch, r.Number}
-	s.runLocked(s.lease.Hear(s.now(), r.Holder, lease.Message{Kind: lease.Kind(r.Kind), Epoch: r.Epoch, Rank: rankFrom(r.Rank)}))
+	if m := s.members[peer.ID(r.Holder)]; m != nil {
+		// Of others the credential is not known here: who passes on such a rumor is believed, as he is in its epoch.
+		r.Rank.Gateway = r.Rank.Gateway && m.ident.Gateway
+	}
+	rank := lease.Rank{Gateway: r.Rank.Gateway, Link: r.Rank.Link, Up: int64(r.Rank.Up)}
+	s.runLocked(s.lease.Hear(s.now(), r.Holder, lease.Message{Kind: lease.Kind(r.Kind), Epoch: r.Epoch, Rank: rank}))
 	if s.partialLocked() {
 		s.spreadRumorLocked(r, from, rumorFurther)
 	}

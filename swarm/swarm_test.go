@@ -154,7 +154,7 @@ func startOn(t testing.TB, h host.Host, gate *swarm.Gate, change func(*swarm.Con
 			if string(cred) != "fleet" {
 				return swarm.Identity{}, errors.New("another fleet")
 			}
-			return swarm.Identity{Name: id.ShortString(), Type: "test"}, nil
+			return swarm.Identity{Name: id.ShortString(), Type: "test", Gateway: true}, nil
 		},
 	}
 	if change != nil {

@@ -25,7 +25,8 @@ DATA/current/NAME is the artifact. SIGTERM and SIGINT stop it cleanly.
 Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
 
   poll: 15m                 time between looks for a release, for the whole site; 0: only on "check"
-  gateway: false            always on: prefer to hold the uplink, accept more peers
+  gateway: false            always on: prefer to hold the uplink, accept more peers; its
+                            certificate must allow it (updraft enroll --role)
   listen: [/ip4/0.0.0.0/tcp/0, /ip6/::/tcp/0]   multiaddrs
   peers: []                 multiaddrs with /p2p/ID to connect to without discovery
   origins: []               replace those of the enrollment

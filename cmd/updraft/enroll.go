@@ -17,6 +17,7 @@ type enrollOptions struct {
 	fleet    string
 	out      string
 	request  string
+	gateway  bool
 	validity time.Duration
 	device   fleet.EnrollOptions
 }
@@ -29,6 +30,11 @@ func newEnroll(u *ui) *cobra.Command {
 		Long: `Write one file that holds all a device needs: its key and certificate, the root of
 trust, the secret of its site, and where the origin is. Keep the file secret: who has
 it is that device.
+
+Which device of a site is its gateway (updraft agent --gateway), its owner decides: the
+certificate allows it unless --role device is given. Other devices let none rank as a
+gateway whose certificate does not allow it. Where a device may fall into wrong hands,
+give --role device, and --role gateway to the gateway: so none can take its place.
 
 The key can also be made on the device, and never leave it:
   on the device     updraft enroll request --name NAME -o NAME.request
@@ -49,7 +55,8 @@ The key can also be made on the device, and never leave it:
 	f.StringSliceVar(&d.Origins, "origin", nil, "URL or absolute directory of the origin; may be repeated, tried in order")
 	f.StringSliceVar(&d.Peers, "peer", nil, "multiaddr with /p2p/ID of a device to connect to without discovery; may be repeated")
 	f.StringSliceVar(&d.Bootstrap, "bootstrap", nil, "multiaddr with /p2p/ID of a DHT node, for sites of several segments; may be repeated")
-	f.BoolVar(&d.Gateway, "gateway", false, "the certificate allows the role of a gateway")
+	f.StringSliceVar(&d.Roles, "role", fleet.DefaultRoles(), "what the certificate allows: device, gateway; may be repeated")
+	f.BoolVar(&o.gateway, "gateway", false, "the same as --role gateway")
 	f.BoolVar(&d.Replace, "replace", false, "give out a new certificate for a name that is enrolled already")
 	f.DurationVar(&o.validity, "validity", fleet.DefaultTTL, "of the certificate")
 	f.StringVar(&o.request, "request", "", "file with the request of a device that made its own key")
@@ -66,6 +73,9 @@ func enroll(u *ui, o enrollOptions) error {
 	}
 	d := o.device
 	d.TTL = o.validity
+	if o.gateway {
+		d.Roles = append(d.Roles, identity.RoleGateway)
+	}
 	if o.request != "" {
 		if d.Request, err = readLimited(o.request, identity.MaxRequest); err != nil {
 			return err

@@ -24,6 +24,10 @@ import (
 // DefaultTTL is how long a certificate is valid.
 const DefaultTTL = 730 * 24 * time.Hour
 
+// DefaultRoles are those of a device for which none are named. Any device may be
+// configured as a gateway then; a fleet that names the roles decides that itself.
+func DefaultRoles() []string { return []string{identity.RoleDevice, identity.RoleGateway} }
+
 // EnrollOptions describes a device.
 type EnrollOptions struct {
 	Name      string        // of the device; with a Request empty: the one asked for
@@ -33,8 +37,7 @@ type EnrollOptions struct {
 	Origins   []string      // http(s) or file URLs, or absolute directories
 	Peers     []string      // multiaddrs with /p2p/
 	Bootstrap []string      // multiaddrs with /p2p/
-	Gateway   bool          // role gateway besides device
-	Roles     []string      // further roles
+	Roles     []string      // besides device, which all have; empty: DefaultRoles
 	TTL       time.Duration // zero: DefaultTTL
 	Request   []byte        // a request made on the device; empty: the key is made here
 	Replace   bool          // the name is enrolled already: give out a new certificate
@@ -102,6 +105,11 @@ func (o *EnrollOptions) check() error {
 	for what, s := range map[string]string{"device name": o.Name, "device type": o.Type, "site": o.Site} {
 		if err := identity.CheckName(s); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrOptions, what, err)
+		}
+	}
+	for _, r := range o.Roles {
+		if r != identity.RoleDevice && r != identity.RoleGateway {
+			return fmt.Errorf("%w: role %.80q is none of %s, %s", ErrOptions, r, identity.RoleDevice, identity.RoleGateway)
 		}
 	}
 	if o.TTL < 0 {
@@ -182,10 +190,10 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 }
 
 func roles(o EnrollOptions) []string {
-	list := []string{identity.RoleDevice}
-	if o.Gateway {
-		list = append(list, identity.RoleGateway)
+	if len(o.Roles) == 0 {
+		return DefaultRoles()
 	}
+	list := []string{identity.RoleDevice}
 	for _, r := range o.Roles {
 		if !slices.Contains(list, r) {
 			list = append(list, r)

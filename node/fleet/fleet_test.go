@@ -347,7 +347,7 @@ func TestKill(t *testing.T) {
 
 func TestEnroll(t *testing.T) {
 	f := open(t)
-	e, err := f.Enroll(fleet.EnrollOptions{Name: "till-7", Type: "rpi4", Site: "store-12", Gateway: true,
+	e, err := f.Enroll(fleet.EnrollOptions{Name: "till-7", Type: "rpi4", Site: "store-12", Roles: []string{identity.RoleGateway},
 		Origins: []string{"https://updates.example/", "/mnt/stick"}})
 	if err != nil {
 		t.Fatal(err)
