@@ -35,7 +35,8 @@ func (p paths) listing(sum [32]byte) string {
 func (p paths) patch(sum [32]byte) string {
 	return filepath.Join(p.state("patches"), fmt.Sprintf("%x", sum))
 }
-func (p paths) scratch() string { return p.state("scratch") }
+func (p paths) certificate() string { return filepath.Join(p.data, "certificate") }
+func (p paths) scratch() string     { return p.state("scratch") }
 func (p paths) make() error {
 	for _, d := range stateDirs {
 		if err := os.MkdirAll(p.state(d), 0o700); err != nil {

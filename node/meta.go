@@ -164,13 +164,17 @@ func (n *Node) syncOrigin(ctx context.Context) error {
 	defer cancel()
 	n.setState(stateChecking)
 	defer n.restState()
-	err := n.sync(ctx, func(ctx context.Context, name string, limit int64) ([]byte, error) {
+	fetch := func(ctx context.Context, name string, limit int64) ([]byte, error) {
 		b, err := n.origin.Get(ctx, name, limit)
 		if errors.Is(err, origin.ErrNotFound) {
 			return nil, fmt.Errorf("%w: %w", release.ErrNotFound, err)
 		}
 		return b, err
-	})
+	}
+	err := n.sync(ctx, fetch)
+	if err == nil {
+		n.bringRenewals(ctx, fetch)
+	}
 	n.setUplink(err == nil || !errors.Is(err, origin.ErrUnreachable))
 	n.problem(problemOrigin, "the origin", err)
 	return err
@@ -199,6 +203,7 @@ func (n *Node) syncFrom(ctx context.Context, by peer.ID) error {
 // sync runs the metadata workflow with fetch and takes the release that results
 // as the target.
 func (n *Node) sync(ctx context.Context, fetch release.Fetcher) error {
+	defer n.expelEnded(ctx) // newer metadata may tell that it is later than the clock says
 	n.trustMu.Lock()
 	defer n.trustMu.Unlock()
 	if err := n.trust.Refresh(ctx, fetch, time.Now()); err != nil {
@@ -241,7 +246,11 @@ func (n *Node) files(name string) ([]byte, error) {
 
 // call answers the small requests of members.
 func (n *Node) call(ctx context.Context, from peer.ID, method string, arg []byte) ([]byte, error) {
-	if method != callCheck {
+	switch method {
+	case callCheck:
+	case callCertificate:
+		return n.answerCertificate(arg), nil
+	default:
 		return nil, fmt.Errorf("node: unknown call %q", method)
 	}
 	if string(arg) != argPerson && n.untilLook() > 0 {
@@ -271,6 +280,7 @@ func (n *Node) poll(ctx context.Context) error {
 	for {
 		changed := n.sw.Changed()
 		n.expel()
+		n.expelEnded(ctx)
 		asked = n.followMembers(ctx, asked)
 		select {
 		case <-ctx.Done():

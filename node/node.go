@@ -66,7 +66,11 @@ type Node struct {
 	told     int64 // metadata version announced last
 	refused  []*refusedRelease
 	revoked  identity.Revocations
-	certs    map[peer.ID]*identity.Cert // of all peers admitted so far
+	certs    map[peer.ID]*identity.Cert // of all peers admitted so far, the latest of each
+	cert     certificate                // of this device
+
+	renewMu  sync.Mutex        // serialises changes of cert, here and on disk
+	renewals map[peer.ID]claim // renewals looked for at the origin; of the look under way
 }
 
 // target is the release the channel names.
@@ -105,6 +109,9 @@ func New(cfg Config) (n *Node, err error) {
 	}
 	if n.trust, err = release.OpenTrust(filepath.Join(cfg.Data, "trust"), enr.Root); err != nil {
 		return nil, fmt.Errorf("node: trust, which begins at the root in %s: %w", cfg.Enrollment, err)
+	}
+	if err = n.loadCertificate(); err != nil {
+		return nil, err
 	}
 	if err = n.loadRevocations(); err != nil {
 		return nil, err
@@ -156,7 +163,7 @@ func (n *Node) openSwarm() error {
 	}
 	n.host = h
 	n.sw, err = swarm.New(swarm.Config{
-		Host: h, Gate: gate, Credential: n.enr.Cert, Admit: n.admit, Files: n.files, Call: n.call,
+		Host: h, Gate: gate, Credential: n.cert.raw, Admit: n.admit, Files: n.files, Call: n.call,
 		Blamed: n.blamed, Upload: limit.New(n.cfg.LANRate), Log: n.log,
 	})
 	if err != nil {
@@ -238,10 +245,12 @@ func (n *Node) recover() error {
 	return n.lib.load(n.dir.Path, func(err error) { n.problem(problemDisk, "installed release", err) })
 }
 
-// beat renews what others know of this device, which is how long it has been up.
+// beat renews what others know of this device, which is how long it has been up, and
+// looks whose certificate has ended.
 func (n *Node) beat(ctx context.Context) error {
 	for sleep(ctx, jitter(time.Minute)) {
 		n.announce()
+		n.expelEnded(ctx)
 	}
 	return nil
 }

@@ -33,33 +33,42 @@ const strangerNotice = time.Hour
 // site out is shown as a problem under its name; all strangers are one problem, of
 // which the newest is told, so that many of them hide nothing else.
 func (n *Node) admit(id peer.ID, credential []byte) (swarm.Identity, error) {
-	c, err := identity.Verify(credential, n.enr.CA, n.trust.Now(time.Now()))
-	switch {
-	case c == nil:
-	case c.Peer != id:
-		err = fmt.Errorf("%w: certificate of %s with the key of another peer", identity.ErrForeign, c.Name)
-	case c.Site != n.enr.Site:
-		err = fmt.Errorf("%w: %s is a device of site %q", identity.ErrForeign, c.Name, c.Site)
-	}
+	c, err := n.certify(id, credential)
 	if c == nil || errors.Is(err, identity.ErrForeign) {
 		n.log.Debug("stranger", "peer", id, "err", err)
 		n.status.problems.Add(report.Problem{Code: problemStranger, Subject: "this site", Text: fmt.Sprintf("%v (peer %s)", err, id),
 			Hint: "it was not let in; if it belongs here, enroll it for this site"})
 		return swarm.Identity{}, err
 	}
-	n.mu.Lock()
-	if err == nil {
-		err = n.revoked.Check(c)
-	}
-	if err == nil {
-		n.certs[id] = c
-	}
-	n.mu.Unlock()
 	n.problem(problemRefused, c.Name, err)
 	if err != nil {
 		return swarm.Identity{}, err
 	}
 	return swarm.Identity{Name: c.Name, Type: c.Type, Roles: c.Roles, Gateway: c.Has(identity.RoleGateway)}, nil
+}
+
+// certify decides whether a certificate makes the peer a device of this site, and
+// notes it if it does. It is returned also with an error, unless it is malformed or of
+// another fleet.
+func (n *Node) certify(id peer.ID, credential []byte) (*identity.Cert, error) {
+	c, err := identity.Verify(credential, n.enr.CA, n.trust.Now(time.Now()))
+	switch {
+	case c == nil:
+		return nil, err
+	case c.Peer != id:
+		return c, fmt.Errorf("%w: certificate of %s with the key of another peer", identity.ErrForeign, c.Name)
+	case c.Site != n.enr.Site:
+		return c, fmt.Errorf("%w: %s is a device of site %q", identity.ErrForeign, c.Name, c.Site)
+	case err != nil:
+		return c, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.revoked.Check(c); err != nil {
+		return c, err
+	}
+	n.certs[id] = c
+	return c, nil
 }
 
 // blamed shows which device sent what it should not have. It is over when that device
@@ -114,9 +123,8 @@ func (n *Node) revoke(b []byte) error {
 	return nil
 }
 
-// expel closes the connections with devices that are revoked, or whose certificate has
-// ended. It runs with each look and when members change: one may have been admitted
-// just before.
+// expel closes the connections with devices that are revoked. It runs with each look
+// and when members change: one may have been admitted just before.
 func (n *Node) expel() {
 	if n.sw == nil {
 		return // New has not got as far
@@ -128,24 +136,40 @@ func (n *Node) expel() {
 		if c == nil {
 			continue
 		}
-		err := list.Check(c)
-		if end := time.Unix(c.NotAfter, 0); err == nil && n.trust.Now(time.Now()).After(end) {
-			err = fmt.Errorf("%w: %s, on %s", identity.ErrExpired, c.Name, end.UTC().Format(time.RFC3339))
-		}
-		if err != nil {
+		if err := list.Check(c); err != nil {
 			n.problem(problemRefused, c.Name, err)
 			n.sw.Evict(m.ID, 0)
 		}
 	}
 }
 
+// expelEnded closes the connections with devices whose certificate has ended, and who
+// have no other when they are asked.
+func (n *Node) expelEnded(ctx context.Context) {
+	for _, m := range n.sw.Members() {
+		c := n.certOf(m.ID)
+		if c == nil {
+			continue
+		}
+		end := time.Unix(c.NotAfter, 0)
+		if !n.trust.Now(time.Now()).After(end) {
+			continue
+		}
+		if err := n.askCertificate(ctx, m.ID, nil); err == nil || ctx.Err() != nil {
+			continue
+		}
+		n.problem(problemRefused, c.Name, fmt.Errorf("%w: %s, on %s", identity.ErrExpired, c.Name, end.UTC().Format(time.RFC3339)))
+		n.sw.Evict(m.ID, 0)
+	}
+}
+
 // judgeSelf shows what is wrong with this device's own certificate.
 func (n *Node) judgeSelf(list identity.Revocations) {
 	now := n.trust.Now(time.Now())
-	c, err := identity.Verify(n.enr.Cert, n.enr.CA, now)
+	c, err := identity.Verify(n.own().raw, n.enr.CA, now)
 	switch {
 	case c == nil:
-		return // checked when the enrollment was read
+		return // checked when it was read
 	case err == nil && list.Check(c) != nil:
 		err = list.Check(c)
 	case err == nil && now.Add(expiryNotice).After(time.Unix(c.NotAfter, 0)):
@@ -157,11 +181,8 @@ func (n *Node) judgeSelf(list identity.Revocations) {
 // judgeRole decides whether this device is a gateway: it must be configured as one,
 // and its certificate must allow it, or the others would not believe it.
 func (n *Node) judgeRole() {
-	c, err := n.enr.Certificate(time.Time{})
-	if !n.cfg.Gateway || err != nil { // err was checked when the enrollment was read
-		return
-	}
-	if n.gw = c.Has(identity.RoleGateway); !n.gw {
+	n.gw = n.cfg.Gateway && n.cert.Has(identity.RoleGateway)
+	if n.cfg.Gateway && !n.gw {
 		n.problem(problemRole, "this device", errRole)
 	}
 }

@@ -175,7 +175,7 @@ var hints = []struct {
 	{identity.ErrExpired, "enroll the device anew: updraft enroll --replace"},
 	{errLiar, "its memory, storage or program is damaged, or it is in wrong hands: look at it, or updraft revoke it"},
 	{errRole, "enroll the device anew as a gateway: updraft enroll --replace --role gateway; or take gateway out of its configuration"},
-	{errEnding, "enroll the device anew before that day: updraft enroll --replace"},
+	{errEnding, "the publisher must run updraft renew, which the device learns from the origin or a neighbour; or enroll it anew before that day"},
 	{origin.ErrUnreachable, "check the uplink and the origin's address; a neighbour that reaches it will do as well"},
 	{origin.ErrNotFound, "the origin lacks a file of the release: publish its directory as a whole"},
 	{origin.ErrChanged, "the origin has other bytes than were published: restore it from the publisher's directory"},

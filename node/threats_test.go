@@ -15,7 +15,7 @@ func TestThreats(t *testing.T) {
 		t.Fatal(err)
 	}
 	dirs := map[string]string{"node": ".", "release": "../delta/release", "patch": "../delta/patch", "layer": "../delta/patch/internal/layer",
-		"tree": "../delta/tree", "identity": "identity", "install": "install", "report": "report", "swarm": "../swarm",
+		"tree": "../delta/tree", "identity": "identity", "install": "install", "fleet": "fleet", "report": "report", "swarm": "../swarm",
 		"lease": "../swarm/lease", "origin": "../swarm/origin", "mdns": "../discovery/mdns", "wire": "../swarm/wire"}
 	there := map[string]bool{}
 	defined := regexp.MustCompile(`(?m)^func (Test\w+)\(|^(?:var)?\s*(Err\w+)\s*=`)

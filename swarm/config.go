@@ -76,7 +76,7 @@ type Config struct {
 	Host host.Host // its connections are the swarm's to close; not closed itself
 	Gate *Gate     // the one given to the host; nil: shunned peers are refused only after the handshake
 
-	Credential []byte                                                // ≤ 4 KiB, sent to every peer that we meet
+	Credential []byte                                                // ≤ 4 KiB, sent to every peer that we meet; see SetCredential
 	Admit      func(id peer.ID, credential []byte) (Identity, error) // decides who is a member; concurrent calls
 
 	// Files answers [Swarm.Request] of members; os.ErrNotExist for what is unknown. At most 4 MiB. nil: nothing is served.

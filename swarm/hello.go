@@ -121,7 +121,27 @@ func (s *Swarm) parted(c network.Conn) {
 }
 
 func (s *Swarm) hello() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return wire.AppendHello(nil, wire.Hello{Version: wire.Version, Features: wire.FeaturePacked, Instance: s.instance, Credential: s.cfg.Credential})
+}
+
+// SetCredential changes what is sent to every peer that we meet from now on; connections that are up stay, and who
+// refused the one before is dialled again. More than 4 KiB is an error. credential must not be changed afterwards.
+func (s *Swarm) SetCredential(credential []byte) error {
+	if len(credential) > wire.MaxCredential {
+		return fmt.Errorf("%w: credential of %d bytes, limit %d", ErrTooLarge, len(credential), wire.MaxCredential)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.Credential = credential
+	for id, t := range s.targets {
+		if s.members[id] == nil && !t.dialing {
+			t.next = min(t.next, s.now()+s.politeness(id))
+			s.soonLocked(t.next)
+		}
+	}
+	return nil
 }
 
 // readHello reads and admits the other side's hello.

@@ -38,7 +38,7 @@ const (
 
 // Swarm is one device's part in the exchange of its site.
 type Swarm struct {
-	cfg      Config
+	cfg      Config // its Credential is guarded by mu
 	self     peer.ID
 	instance uint64
 	log      *slog.Logger

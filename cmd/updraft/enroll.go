@@ -58,7 +58,7 @@ The key can also be made on the device, and never leave it:
 	f.StringSliceVar(&d.Roles, "role", fleet.DefaultRoles(), "what the certificate allows: device, gateway; may be repeated")
 	f.BoolVar(&o.gateway, "gateway", false, "the same as --role gateway")
 	f.BoolVar(&d.Replace, "replace", false, "give out a new certificate for a name that is enrolled already")
-	f.DurationVar(&o.validity, "validity", fleet.DefaultTTL, "of the certificate")
+	f.DurationVar(&o.validity, "validity", fleet.DefaultTTL, "of the certificate; see updraft renew")
 	f.StringVar(&o.request, "request", "", "file with the request of a device that made its own key")
 	f.StringVarP(&o.out, "output", "o", "", "file to write (default: NAME.updraft)")
 	required(c, "fleet")

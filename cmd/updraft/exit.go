@@ -101,6 +101,7 @@ var kinds = []struct {
 	{delta.ErrInput, exitUsage, "see updraft publish --help"},
 	{identity.ErrPermissions, exitError, "chmod 600 the file: who can read it is the device"},
 	{identity.ErrKey, exitError, "use the key that belongs to the request"},
+	{identity.ErrRevoked, exitError, "take the device back in with updraft revoke --undo, or enroll it anew"},
 	{identity.ErrExpired, exitVerify, "enroll the device again"},
 	{identity.ErrMalformed, exitVerify, "enroll the device again"},
 	{install.ErrNoSpace, exitError, "free space and try again"},

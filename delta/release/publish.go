@@ -290,6 +290,10 @@ func (r *Repo) Refresh() ([]string, error) {
 	return roles, r.publish(c)
 }
 
+// Stamp signs a new timestamp and nothing else: devices that see it look anew for what
+// lies at the origin beside the metadata.
+func (r *Repo) Stamp() error { return r.publish(change{}) }
+
 // RoleExpiry is the state of one role.
 type RoleExpiry struct {
 	Role    string // "root", "timestamp", … or a channel

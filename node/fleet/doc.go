@@ -12,6 +12,7 @@
 //	  ca.key                      signs device certificates
 //	  site.secret                 site keys are derived from it
 //	origin/                       what a web server serves: see package release
+//	origin/renewals/              renewed certificates, under keyed names
 //	releases/<channel>/<sequence>-<version>.manifest
 //	devices/<name>.json           certificates given out
 //	staging/                      a publish at work

@@ -52,7 +52,7 @@ type Device struct {
 	Roles    []string `json:"roles"`
 	Serial   uint64   `json:"serial,string"`
 	Peer     string   `json:"peer"`
-	Enrolled int64    `json:"enrolled"`  // unix seconds
+	Enrolled int64    `json:"enrolled"`  // unix seconds; when the latest certificate was signed
 	NotAfter int64    `json:"not_after"` // unix seconds
 }
 
@@ -134,16 +134,15 @@ func (o *EnrollOptions) check() error {
 }
 
 func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrollment, error) {
-	record := f.path("devices", o.Name+".json")
-	if _, err := os.Lstat(record); err == nil && !o.Replace {
+	if _, err := os.Lstat(f.path("devices", o.Name+".json")); err == nil && !o.Replace {
 		return nil, fmt.Errorf("%w: device %s", ErrExists, o.Name)
 	}
 	ca, err := release.ReadKey(f.path("keys", caFile))
 	if err != nil {
 		return nil, err
 	}
-	var serial [8]byte
-	if _, err := rand.Read(serial[:]); err != nil {
+	serial, err := newSerial()
+	if err != nil {
 		return nil, err
 	}
 	repo, err := f.Repo()
@@ -158,7 +157,7 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 	if r, ok := revoked.Find(o.Name); ok && now.Unix() <= r.At { // this certificate is a new one
 		now = time.Unix(r.At+1, 0)
 	}
-	c := identity.Cert{Serial: binary.LittleEndian.Uint64(serial[:]), Peer: id, Name: o.Name, Type: o.Type, Site: o.Site,
+	c := identity.Cert{Serial: serial, Peer: id, Name: o.Name, Type: o.Type, Site: o.Site,
 		Roles: roles(o), NotBefore: now.Unix(), NotAfter: now.Add(o.TTL).Unix()}
 	cert, err := c.Sign(ca)
 	if err != nil {
@@ -181,12 +180,23 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 	if _, err := e.Encode(); err != nil {
 		return nil, err
 	}
-	b, err := json.MarshalIndent(Device{Name: c.Name, Type: c.Type, Site: c.Site, Channel: o.Channel, Roles: c.Roles, Serial: c.Serial,
-		Peer: id.String(), Enrolled: c.NotBefore, NotAfter: c.NotAfter}, "", "  ")
+	return e, f.record(Device{Name: c.Name, Type: c.Type, Site: c.Site, Channel: o.Channel, Roles: c.Roles, Serial: c.Serial,
+		Peer: id.String(), Enrolled: c.NotBefore, NotAfter: c.NotAfter})
+}
+
+func newSerial() (uint64, error) {
+	var b [8]byte
+	_, err := rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:]), err
+}
+
+// record notes the certificate that a device was given.
+func (f *Fleet) record(d Device) error {
+	b, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return e, identity.WriteSecret(record, append(b, '\n'))
+	return identity.WriteSecret(f.path("devices", d.Name+".json"), append(b, '\n'))
 }
 
 func roles(o EnrollOptions) []string {
@@ -213,15 +223,26 @@ func (f *Fleet) Devices() ([]Device, error) {
 		if !strings.HasSuffix(e.Name(), ".json") {
 			continue
 		}
-		b, err := os.ReadFile(f.path("devices", e.Name()))
+		d, err := f.device(strings.TrimSuffix(e.Name(), ".json"))
 		if err != nil {
 			return nil, err
-		}
-		var d Device
-		if err := json.Unmarshal(b, &d); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.path("devices", e.Name()), err)
 		}
 		list = append(list, d)
 	}
 	return list, nil
+}
+
+// device reads a device's record; ErrUnknown without one.
+func (f *Fleet) device(name string) (d Device, err error) {
+	b, err := os.ReadFile(f.path("devices", name+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, fmt.Errorf("%w: %s", ErrUnknown, name)
+	}
+	if err != nil {
+		return d, err
+	}
+	if err := json.Unmarshal(b, &d); err != nil {
+		return d, fmt.Errorf("%s: %w", f.path("devices", name+".json"), err)
+	}
+	return d, nil
 }

@@ -1,10 +1,7 @@
 package fleet
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"updraft/delta/release"
 	"updraft/node/identity"
@@ -20,10 +17,12 @@ func (f *Fleet) Revoke(reason string, names ...string) (identity.Revocations, er
 			if err := identity.CheckName(name); err != nil {
 				return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 			}
-			if _, err := os.Lstat(f.path("devices", name+".json")); errors.Is(err, fs.ErrNotExist) {
-				return nil, fmt.Errorf("%w: %s", ErrUnknown, name)
+			d, err := f.device(name)
+			if err != nil {
+				return nil, err
 			}
-			l = l.With(identity.Revocation{Name: name, At: f.now().Unix(), Reason: reason})
+			// A certificate may begin a little later than it was signed: see renewDevice.
+			l = l.With(identity.Revocation{Name: name, At: max(f.now().Unix(), d.Enrolled), Reason: reason})
 		}
 		return l, nil
 	})

@@ -13,6 +13,11 @@
 // on the device: NewRequest makes a key and a request, the fleet signs it, and
 // Complete joins the answer and the key, which has never left the device.
 //
+// A certificate is renewed for the key it has, from the last third of its validity on:
+// the fleet signs a new one that differs in serial and times alone, and puts it at the
+// origin under a keyed name (RenewalName). Whoever brings it to the device is trusted
+// in nothing: the device checks it against the one in use (Renews).
+//
 // Everything that is decoded is bounded and checked. Values are not safe for
 // concurrent change.
 package identity
@@ -26,6 +31,9 @@ const (
 	MaxEnrollment = 512 << 10
 	maxName       = 64
 )
+
+// RenewalDir holds renewed certificates, below the origin.
+const RenewalDir = "renewals"
 
 // Roles of a device.
 const (
@@ -43,6 +51,8 @@ var (
 	ErrExpired = errors.New("identity: certificate has expired")
 	// ErrRevoked reports a certificate that the fleet has taken back.
 	ErrRevoked = errors.New("identity: certificate is revoked")
+	// ErrRenewal reports a certificate that is no renewal of the one in use.
+	ErrRenewal = errors.New("identity: no renewal of the certificate")
 	// ErrKey reports a private key that the certificate is not for.
 	ErrKey = errors.New("identity: key and certificate do not belong together")
 	// ErrPermissions reports a secret file that others can read.
