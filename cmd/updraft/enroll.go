@@ -14,12 +14,11 @@ import (
 )
 
 type enrollOptions struct {
-	fleet    string
-	out      string
-	request  string
-	gateway  bool
-	validity time.Duration
-	device   fleet.EnrollOptions
+	fleet   string
+	out     string
+	request string
+	gateway bool
+	device  fleet.EnrollOptions
 }
 
 func newEnroll(u *ui) *cobra.Command {
@@ -39,7 +38,8 @@ give --role device, and --role gateway to the gateway: so none can take its plac
 The key can also be made on the device, and never leave it:
   on the device     updraft enroll request --name NAME -o NAME.request
   at the fleet      updraft enroll --fleet DIR --request NAME.request --site SITE -o NAME.answer
-  on the device     updraft enroll complete --key NAME.request.key NAME.answer -o NAME.updraft`,
+  on the device     updraft enroll complete --key NAME.request.key NAME.answer -o NAME.updraft
+Many devices join with a token: see updraft token.`,
 		Example: `  updraft enroll --fleet fleet --name till-7 --type rpi4 --site store-12 \
       --origin https://updates.example -o till-7.updraft`,
 		Args: usageArgs(cobra.NoArgs),
@@ -50,20 +50,26 @@ The key can also be made on the device, and never leave it:
 	f.StringVar(&o.fleet, "fleet", "", "directory of the fleet (required)")
 	f.StringVar(&d.Name, "name", "", "name of the device (required without --request)")
 	f.StringVar(&d.Type, "type", "", "type of the device (default: the request's, or any)")
+	deviceFlags(c, d)
+	f.BoolVar(&o.gateway, "gateway", false, "the same as --role gateway")
+	f.BoolVar(&d.Replace, "replace", false, "give out a new certificate for a name that is enrolled already")
+	f.StringVar(&o.request, "request", "", "file with the request of a device that made its own key")
+	f.StringVarP(&o.out, "output", "o", "", "file to write (default: NAME.updraft)")
+	required(c, "fleet")
+	c.AddCommand(newEnrollRequest(u), newEnrollApprove(u), newEnrollComplete(u))
+	return c
+}
+
+// deviceFlags adds the flags that say what a device is made as.
+func deviceFlags(c *cobra.Command, d *fleet.EnrollOptions) {
+	f := c.Flags()
 	f.StringVar(&d.Site, "site", "default", "site: devices that share an uplink and reach each other")
 	f.StringVar(&d.Channel, "channel", "stable", "channel the device follows")
 	f.StringSliceVar(&d.Origins, "origin", nil, "URL or absolute directory of the origin; may be repeated, tried in order")
 	f.StringSliceVar(&d.Peers, "peer", nil, "multiaddr with /p2p/ID of a device to connect to without discovery; may be repeated")
 	f.StringSliceVar(&d.Bootstrap, "bootstrap", nil, "multiaddr with /p2p/ID of a DHT node, for sites of several segments; may be repeated")
 	f.StringSliceVar(&d.Roles, "role", fleet.DefaultRoles(), "what the certificate allows: device, gateway; may be repeated")
-	f.BoolVar(&o.gateway, "gateway", false, "the same as --role gateway")
-	f.BoolVar(&d.Replace, "replace", false, "give out a new certificate for a name that is enrolled already")
-	f.DurationVar(&o.validity, "validity", fleet.DefaultTTL, "of the certificate; see updraft renew")
-	f.StringVar(&o.request, "request", "", "file with the request of a device that made its own key")
-	f.StringVarP(&o.out, "output", "o", "", "file to write (default: NAME.updraft)")
-	required(c, "fleet")
-	c.AddCommand(newEnrollRequest(u), newEnrollComplete(u))
-	return c
+	f.DurationVar(&d.TTL, "validity", fleet.DefaultTTL, "of the certificate; see updraft renew")
 }
 
 func enroll(u *ui, o enrollOptions) error {
@@ -72,7 +78,6 @@ func enroll(u *ui, o enrollOptions) error {
 		return err
 	}
 	d := o.device
-	d.TTL = o.validity
 	if o.gateway {
 		d.Roles = append(d.Roles, identity.RoleGateway)
 	}
@@ -121,7 +126,7 @@ func enrolled(u *ui, e *identity.Enrollment, out string) error {
 }
 
 func newEnrollRequest(u *ui) *cobra.Command {
-	var name, typ, out string
+	var name, typ, out, tokenFile string
 	c := &cobra.Command{
 		Use:     "request --name NAME -o FILE",
 		Short:   "On the device: make its key and a request for a certificate",
@@ -135,7 +140,14 @@ func newEnrollRequest(u *ui) *cobra.Command {
 			if _, err := os.Lstat(keyFile); err == nil {
 				return fmt.Errorf("%s exists: a key is not overwritten", keyFile)
 			}
-			key, req, err := identity.NewRequest(name, typ)
+			var token *identity.Token
+			if tokenFile != "" {
+				var err error
+				if token, err = u.token(tokenFile); err != nil {
+					return err
+				}
+			}
+			key, req, err := identity.NewRequest(name, typ, token)
 			if err != nil {
 				return usageError{err}
 			}
@@ -152,6 +164,7 @@ func newEnrollRequest(u *ui) *cobra.Command {
 	}
 	c.Flags().StringVar(&name, "name", "", "name of the device (required)")
 	c.Flags().StringVar(&typ, "type", "any", "type of the device")
+	c.Flags().StringVar(&tokenFile, "token", "", "file with a token of the fleet, see updraft token; -: standard input")
 	c.Flags().StringVarP(&out, "output", "o", "", "file to write; the key goes to FILE.key (default: NAME.request)")
 	required(c, "name")
 	return c

@@ -15,6 +15,7 @@
 //	origin/renewals/              renewed certificates, under keyed names
 //	releases/<channel>/<sequence>-<version>.manifest
 //	devices/<name>.json           certificates given out
+//	tokens/<id>.json              tokens that devices may join with, and those that did
 //	staging/                      a publish at work
 //	lock                          held while publishing
 //
@@ -39,6 +40,15 @@ var (
 	ErrStaged = errors.New("fleet: the build does not match its manifest")
 	// ErrUnknown reports a device that was never enrolled.
 	ErrUnknown = errors.New("fleet: no such device")
+	// ErrTokenUnknown reports a request without a token that this fleet gave out and
+	// has not revoked.
+	ErrTokenUnknown = errors.New("fleet: no such token")
+	// ErrTokenExpired reports a token past its time.
+	ErrTokenExpired = errors.New("fleet: token has expired")
+	// ErrTokenUsed reports a token that as many devices came with as it is for.
+	ErrTokenUsed = errors.New("fleet: token is used up")
+	// ErrTokenType reports a device of another type than the token is for.
+	ErrTokenType = errors.New("fleet: token is for another device type")
 	// ErrOptions reports options that cannot be used.
 	ErrOptions = errors.New("fleet: unusable options")
 )

@@ -77,10 +77,7 @@ func (f *Fleet) Enroll(o EnrollOptions) (e *identity.Enrollment, err error) {
 			return nil, err
 		}
 	}
-	o.Type, o.Site, o.Channel = or(o.Type, release.AnyType), or(o.Site, "default"), or(o.Channel, "stable")
-	if o.TTL == 0 {
-		o.TTL = DefaultTTL
-	}
+	o.complete()
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -89,6 +86,14 @@ func (f *Fleet) Enroll(o EnrollOptions) (e *identity.Enrollment, err error) {
 		return err
 	})
 	return e, err
+}
+
+// complete fills in what is empty.
+func (o *EnrollOptions) complete() {
+	o.Type, o.Site, o.Channel = or(o.Type, release.AnyType), or(o.Site, "default"), or(o.Channel, "stable")
+	if o.TTL == 0 {
+		o.TTL = DefaultTTL
+	}
 }
 
 func or(s, otherwise string) string {

@@ -390,7 +390,7 @@ func TestEnroll(t *testing.T) {
 
 func TestEnrollRequest(t *testing.T) {
 	f := open(t)
-	key, req, err := identity.NewRequest("till-9", "rpi4")
+	key, req, err := identity.NewRequest("till-9", "rpi4", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

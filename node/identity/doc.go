@@ -11,7 +11,9 @@
 // trust, site key and where to look. It holds secrets: it is written with mode 0600
 // and refused with any other that lets group or others in. The key can also be made
 // on the device: NewRequest makes a key and a request, the fleet signs it, and
-// Complete joins the answer and the key, which has never left the device.
+// Complete joins the answer and the key, which has never left the device. A request can
+// also be signed with a Token, of which the fleet knows the public half and what it is
+// good for: it is approved without anybody looking at it.
 //
 // A certificate is renewed for the key it has, from the last third of its validity on:
 // the fleet signs a new one that differs in serial and times alone, and puts it at the

@@ -117,7 +117,7 @@ func TestSignRefuses(t *testing.T) {
 }
 
 func TestRequest(t *testing.T) {
-	key, b, err := identity.NewRequest("till-8", "rpi4")
+	key, b, err := identity.NewRequest("till-8", "rpi4", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestRequest(t *testing.T) {
 	if _, err := identity.ParseRequest(c); err == nil {
 		t.Error("took a certificate for a request")
 	}
-	if _, _, err := identity.NewRequest("a b", "x"); !errors.Is(err, identity.ErrMalformed) {
+	if _, _, err := identity.NewRequest("a b", "x", nil); !errors.Is(err, identity.ErrMalformed) {
 		t.Error(err)
 	}
 	if _, err := identity.ParseRequest(make([]byte, 1<<20)); !errors.Is(err, identity.ErrMalformed) {
@@ -234,7 +234,7 @@ func TestEnrollmentRefuses(t *testing.T) {
 
 // TestDeviceMadeKey goes through request, approval and completion.
 func TestDeviceMadeKey(t *testing.T) {
-	key, req, err := identity.NewRequest("till-7", "rpi4")
+	key, req, err := identity.NewRequest("till-7", "rpi4", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,14 +291,24 @@ func FuzzVerify(f *testing.F) {
 }
 
 func FuzzParseRequest(f *testing.F) {
-	b, err := identity.SignRequest(deviceKey("till-7"), "till-7", "rpi4")
+	token, err := identity.ParseToken(tokenSecret)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(b)
+	for _, tok := range []*identity.Token{nil, token} {
+		b, err := identity.SignRequest(deviceKey("till-7"), "till-7", "rpi4", tok)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, err := identity.ParseRequest(b); err == nil && identity.CheckName(r.Name) != nil {
-			t.Fatal(r.Name)
+		r, err := identity.ParseRequest(b)
+		if err != nil {
+			return
+		}
+		if identity.CheckName(r.Name) != nil || len(r.Token) != 0 && len(r.Token) != ed25519.PublicKeySize {
+			t.Fatalf("%+v", r)
 		}
 	})
 }

@@ -111,9 +111,14 @@ func (l Revocations) Check(c *Cert) error {
 	if !ok || c.NotBefore > r.At {
 		return nil
 	}
+	return r.Err()
+}
+
+// Err is the error that reports it; it wraps ErrRevoked.
+func (r Revocation) Err() error {
 	why := ""
 	if r.Reason != "" {
 		why = ": " + r.Reason
 	}
-	return fmt.Errorf("%w: %s, on %s%s", ErrRevoked, c.Name, time.Unix(r.At, 0).UTC().Format(time.RFC3339), why)
+	return fmt.Errorf("%w: %s, on %s%s", ErrRevoked, r.Name, time.Unix(r.At, 0).UTC().Format(time.RFC3339), why)
 }
