@@ -22,7 +22,7 @@ revoked. The list travels like the rest of the metadata: each device that learns
 from the origin or from a neighbour, closes its connections with those on it and admits
 them no more. A device that is enrolled anew (updraft enroll --replace) is admitted again.
 
-Without names it prints the list. The first revocation of a fleet needs the targets key.
+Without names it prints the list. No key that is kept offline is needed.
 What was published stays readable to whoever reaches the origin.`,
 		Example: `  updraft revoke --fleet fleet till-7 --reason stolen
   updraft revoke --fleet fleet till-7 --undo

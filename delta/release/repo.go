@@ -86,9 +86,9 @@ func newRepo(dir, keys string, o RepoOptions) *Repo {
 	return r
 }
 
-// CreateRepo makes keys for all roles in the directory keys and writes the first
-// metadata into the origin tree dir. Both directories must exist; dir must not
-// hold metadata and keys no key of a role.
+// CreateRepo makes keys for all roles, that of the list of revocations among them, in
+// the directory keys and writes the first metadata into the origin tree dir. Both
+// directories must exist; dir must not hold metadata and keys no key of a role.
 func CreateRepo(dir, keys string, o RepoOptions) (*Repo, error) {
 	r := newRepo(dir, keys, o)
 	if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(timestampName))); !errors.Is(err, fs.ErrNotExist) {
@@ -110,7 +110,11 @@ func CreateRepo(dir, keys string, o RepoOptions) (*Repo, error) {
 	r.timestamp = metadata.Timestamp()
 	r.targets.Signed.Version, r.snapshot.Signed.Version, r.timestamp.Signed.Version = 0, 0, 0
 	r.root.Signed.Version = 0
-	return r, r.publish(change{root: r.root, targets: r.targets})
+	targets, err := r.delegate(revokedRole) // now, while the targets keys are at hand
+	if err != nil {
+		return nil, err
+	}
+	return r, r.publish(change{root: r.root, targets: targets})
 }
 
 // OpenRepo opens an origin tree that CreateRepo made. What an interrupted publish
@@ -256,8 +260,10 @@ func (r *Repo) addTargets(channel string, types []string, sequence uint64, data 
 				next.Signed.Targets[target] = info
 			}
 		}
-	} else if c.targets, err = r.delegate(channel); err != nil {
-		return err
+	} else if len(r.keyIDs(role)) == 0 {
+		if c.targets, err = r.delegate(channel); err != nil {
+			return err
+		}
 	}
 	raw, err := json.Marshal(custom{Sequence: sequence})
 	if err != nil {

@@ -15,8 +15,8 @@ const revokedRole = "revoked"
 // MaxRevocations is the size limit of the list, in bytes.
 const MaxRevocations = 1 << 20
 
-// SetRevocations publishes the list of revoked devices, which is opaque here. The
-// first one needs the targets key, as the first release of a channel does.
+// SetRevocations publishes the list of revoked devices, which is opaque here. It needs
+// no key that is kept offline.
 func (r *Repo) SetRevocations(list []byte) error {
 	if len(list) == 0 || len(list) > MaxRevocations {
 		return fmt.Errorf("%w: revocations of %d bytes", ErrTooLarge, len(list))

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +49,13 @@ func TestRevocations(t *testing.T) {
 	d.wantRevocations(f.fetch, f.now, "")
 	if req, _ := f.measure(); len(req) != 1 {
 		t.Errorf("without a list a look asked for %v", req)
+	}
+	if err := f.repo.Rotate("revoked"); err != nil { // before there is one
+		t.Fatal(err)
+	}
+	d.wantRevocations(f.fetch, f.now, "")
+	if err := os.Remove(filepath.Join(f.keys, "targets.key")); err != nil {
+		t.Fatal(err)
 	}
 	f.revoke("one")
 	d.wantRevocations(f.fetch, f.now, "one")

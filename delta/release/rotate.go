@@ -188,7 +188,11 @@ func (r *Repo) rotateChannel(role string) (change, error) {
 		next.Signed.Delegations.Roles[i].KeyIDs = []string{id}
 		next.Signed.Delegations.Keys[id] = pub
 	}
-	return change{targets: next, channels: map[string]*targetsMeta{role: copyTargets(r.channels[role])}}, nil
+	c := change{targets: next}
+	if old := r.channels[role]; old != nil { // something was published there
+		c.channels = map[string]*targetsMeta{role: copyTargets(old)}
+	}
+	return c, nil
 }
 
 // settle keeps of each of a role's pairs of key files the one that is in use.

@@ -8,7 +8,7 @@
 //	                              these may be sealed with a passphrase
 //	  snapshot.key timestamp.key  sign every release
 //	  channel-<channel>.key       one for each channel
-//	  channel-revoked.key         signs the list of revoked devices, once there is one
+//	  channel-revoked.key         signs the list of revoked devices
 //	  ca.key                      signs device certificates
 //	  site.secret                 site keys are derived from it
 //	origin/                       what a web server serves: see package release

@@ -10,7 +10,6 @@ import (
 // Revoke takes the certificates of devices back and publishes the list: other
 // devices close their connections with them as soon as they learn of it, and admit
 // them no more. A device that is enrolled again, with Replace, is admitted again.
-// The first revocation of a fleet needs the targets key.
 func (f *Fleet) Revoke(reason string, names ...string) (identity.Revocations, error) {
 	return f.changeRevocations(func(l identity.Revocations) (identity.Revocations, error) {
 		for _, name := range names {
