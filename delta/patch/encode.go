@@ -205,6 +205,9 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if err != nil {
 		return nil, err
 	}
+	if cs, err = prune(a, to, cs); err != nil {
+		return nil, err
+	}
 	if u != nil {
 		cs = near(cs)
 	}

@@ -1,0 +1,182 @@
+package patch
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/bits"
+)
+
+const (
+	pruneLen   = 48       // longer covers always pay
+	moveLen    = 64       // longer covers stay where they are
+	moveWindow = 16 << 10 // how far from the cover before the same bytes are looked for
+	guessBits  = 18
+	guessLook  = 3        // bytes in front of a byte that its guess looks at
+	guessAhead = 64 << 10 // of literals in a row, what guesses learn from
+)
+
+// prune returns cs without covers that take more in a patch than the bytes that they
+// give would as literals. Short ones from far away are replaced by the same bytes near
+// the end of the cover before, where these are.
+func prune(old []byte, fresh io.ReaderAt, cs []cover) ([]cover, error) {
+	out := cs[:0]
+	g := newGuess(fresh)
+	n, o := 0, 0 // where the cover before ends
+	for i, c := range cs {
+		if c.n>>22 != n>>22 { // another segment, about
+			g.reset()
+		}
+		if err := g.learn(max(n, c.n-guessAhead), c.n); err != nil {
+			return nil, err
+		}
+		if c.l < moveLen {
+			b, err := g.read(c.n, c.n+c.l)
+			if err != nil {
+				return nil, err
+			}
+			if d := c.o - o; d > moveWindow || d < -1<<10 {
+				c.o = closer(old, b[len(b)-c.l:], c.o, o)
+			}
+		}
+		if c.l < pruneLen {
+			saved := distance(c.o-o) + coverCost
+			if i+1 < len(cs) {
+				saved += distance(cs[i+1].o-c.o-c.l) - distance(cs[i+1].o-o)
+			}
+			lits, err := g.bits(c.n, c.n+c.l)
+			if err != nil {
+				return nil, err
+			}
+			if lits < saved {
+				if err := g.learn(c.n, c.n+c.l); err != nil {
+					return nil, err
+				}
+				n = c.n + c.l
+				continue
+			}
+		}
+		out = append(out, c)
+		n, o = c.n+c.l, c.o+c.l
+	}
+	return out, nil
+}
+
+// closer returns where in old the bytes want, which are about at o, are nearest to at.
+func closer(old, want []byte, o, at int) int {
+	if !bytes.Equal(old[o:o+len(want)], want) {
+		return o
+	}
+	if i := bytes.Index(old[at:min(at+moveWindow, len(old))], want); i >= 0 {
+		return at + i
+	}
+	lo := max(0, at-moveWindow)
+	if i := bytes.LastIndex(old[lo:at], want); i >= 0 {
+		return lo + i
+	}
+	return o
+}
+
+// coverCost is about what a cover takes in the index besides the distance from the one
+// before, and for the flags that begin it, in 1/16 bits.
+const coverCost = 12 * 16
+
+// distance returns about what it takes to say how far a cover is from the one before,
+// in 1/16 bits.
+func distance(d int) int { return 16 * (3 + bits.Len64(uint64(max(d, -d)))) }
+
+// guess tells about what bytes take as literals.
+type guess struct {
+	src   io.ReaderAt
+	buf   []byte
+	slots [guessLook][1 << guessBits]uint16
+}
+
+func newGuess(src io.ReaderAt) *guess {
+	g := &guess{src: src}
+	g.reset()
+	return g
+}
+
+func (g *guess) reset() {
+	for i := range g.slots {
+		for k := range g.slots[i] {
+			g.slots[i][k] = 1 << 15
+		}
+	}
+}
+
+// read returns bytes lo to hi, behind what is looked at in front of them.
+func (g *guess) read(lo, hi int) ([]byte, error) {
+	lo = max(0, lo-guessLook)
+	g.buf = grow(g.buf, hi-lo)
+	if n, err := g.src.ReadAt(g.buf, int64(lo)); n < len(g.buf) {
+		return nil, fmt.Errorf("patch: read: %w", err)
+	}
+	return g.buf, nil
+}
+
+// each calls fn with the slots for each bit of bytes lo to hi.
+func (g *guess) each(lo, hi int, fn func(s *[guessLook]*uint16, bit uint32)) error {
+	b, err := g.read(lo, hi)
+	if err != nil {
+		return err
+	}
+	var s [guessLook]*uint16
+	for i := len(b) - (hi - lo); i < len(b); i++ {
+		var h [guessLook]uint32
+		for k := range min(i, guessLook) {
+			h[k] = uint32(b[i-1-k])
+			if k > 0 {
+				h[k] |= h[k-1] << 8
+			}
+		}
+		node := uint32(1)
+		for k := 7; k >= 0; k-- {
+			for w := range s {
+				s[w] = &g.slots[w][(h[w]*0x9E3779B1^node*0x85EBCA6B)*0x2C1B3C6D>>(32-guessBits)]
+			}
+			bit := uint32(b[i]>>k) & 1
+			fn(&s, bit)
+			node = node<<1 | bit
+		}
+	}
+	return nil
+}
+
+// learn notes that bytes lo to hi are literals.
+func (g *guess) learn(lo, hi int) error {
+	return g.each(lo, hi, func(s *[guessLook]*uint16, bit uint32) {
+		for _, p := range s {
+			if bit == 1 {
+				*p += (65535 - *p) >> 3
+			} else {
+				*p -= *p >> 3
+			}
+		}
+	})
+}
+
+// bits returns what bytes lo to hi take, in 1/16 bits.
+func (g *guess) bits(lo, hi int) (int, error) {
+	t := 0
+	err := g.each(lo, hi, func(s *[guessLook]*uint16, bit uint32) {
+		x := int32(0)
+		for _, p := range s {
+			x += stretchTable[*p>>4]
+		}
+		p := squash(x * 5 / 8)
+		if bit == 0 {
+			p = 65536 - p
+		}
+		t += 16*16 - log16(uint32(p))
+	})
+	// Coders do better: they know what was there before, and more of it.
+	return t * 7 / 16, err
+}
+
+// log16 returns 16 times the binary logarithm of v, about.
+func log16(v uint32) int {
+	l := bits.Len32(v) - 1
+	return 16*l + int(v<<4>>l&15)
+}
