@@ -73,7 +73,7 @@ func deviceFlags(c *cobra.Command, d *fleet.EnrollOptions) {
 }
 
 func enroll(u *ui, o enrollOptions) error {
-	f, err := fleet.Open(o.fleet, fleet.Options{})
+	f, err := fleet.Open(o.fleet, fleet.Options{Keys: u.keys()})
 	if err != nil {
 		return err
 	}

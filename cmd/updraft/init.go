@@ -10,8 +10,15 @@ import (
 	"updraft/node/fleet"
 )
 
+// What init seals.
+const (
+	sealOffline = "offline"
+	sealAll     = "all"
+)
+
 func newInit(u *ui) *cobra.Command {
 	var o fleet.Options
+	var seal string
 	c := &cobra.Command{
 		Use:   "init DIR",
 		Short: "Make a fleet: root of trust, keys and an empty origin",
@@ -25,11 +32,22 @@ the others replace it (updraft refresh --rotate root). The same goes for targets
 
 With --seal the files of these keys are sealed with a passphrase (age's format), which
 is asked for when they are needed, or taken from UPDRAFT_PASSPHRASE, or from the file
-that UPDRAFT_PASSPHRASE_FILE names.`,
+that UPDRAFT_PASSPHRASE_FILE names. With --seal=all so are all others: those that sign
+releases and revocations, certificates, and the site secret. Whoever publishes, enrolls
+or refreshes needs the passphrase then, a timer too.`,
 		Example: "  updraft init fleet --name shops\n  updraft init fleet --root-keys 3 --root-threshold 2",
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			o.Keys = u.keys()
+			switch seal {
+			case "":
+			case sealOffline:
+				o.Seal = true
+			case sealAll:
+				o.SealAll = true
+			default:
+				return usagef("--seal=%s is none of %s, %s", seal, sealOffline, sealAll)
+			}
 			f, err := fleet.Init(args[0], o)
 			if err != nil {
 				return err
@@ -52,7 +70,8 @@ that UPDRAFT_PASSPHRASE_FILE names.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "name of the fleet (default: the directory's)")
-	f.BoolVar(&o.Seal, "seal", false, "seal the keys of root and targets with a passphrase")
+	f.StringVar(&seal, "seal", "", "seal keys with a passphrase: offline, those of root and targets (the default), or all")
+	f.Lookup("seal").NoOptDefVal = sealOffline
 	f.IntVar(&o.Root.Keys, "root-keys", 1, "keys of the root, at most 16")
 	f.IntVar(&o.Root.Threshold, "root-threshold", 1, "root keys that must sign")
 	f.IntVar(&o.Targets.Keys, "targets-keys", 1, "keys that open channels, at most 16")

@@ -21,7 +21,8 @@ var errPassphrase = errors.New("no passphrase")
 func (u *ui) keys() *release.Keys { return &release.Keys{Passphrase: u.passphrase} }
 
 // passphrase takes the passphrase of a key file from the environment, a file or the
-// terminal; for a fresh file it asks twice.
+// terminal; for a fresh file it asks twice. On the terminal, nothing stands for the
+// passphrase given before.
 func (u *ui) passphrase(path string, fresh bool) (string, error) {
 	if p := os.Getenv("UPDRAFT_PASSPHRASE"); p != "" {
 		return p, nil
@@ -40,23 +41,35 @@ func (u *ui) passphrase(path string, fresh bool) (string, error) {
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return "", fmt.Errorf("%w: standard input is no terminal", errPassphrase)
 	}
-	p, err := u.ask(in, "Passphrase of "+path)
-	if err != nil || !fresh {
-		return p, err
+	what := "Passphrase of " + path
+	if u.typed != "" {
+		what += " (nothing: the one before)"
 	}
-	again, err := u.ask(in, "Once more")
-	if err == nil && again != p {
-		err = fmt.Errorf("%w: the two differ", errPassphrase)
+	p, err := u.ask(in, what)
+	switch {
+	case err != nil:
+		return "", err
+	case p == "" && u.typed != "":
+		return u.typed, nil
+	case p == "":
+		return "", errPassphrase
 	}
-	return p, err
+	if fresh {
+		again, err := u.ask(in, "Once more")
+		if err != nil {
+			return "", err
+		}
+		if again != p {
+			return "", fmt.Errorf("%w: the two differ", errPassphrase)
+		}
+	}
+	u.typed = p
+	return p, nil
 }
 
 func (u *ui) ask(in *os.File, what string) (string, error) {
 	fmt.Fprintf(u.err, "%s: ", what)
 	b, err := term.ReadPassword(int(in.Fd()))
 	fmt.Fprintln(u.err)
-	if err == nil && len(b) == 0 {
-		err = errPassphrase
-	}
 	return string(b), err
 }

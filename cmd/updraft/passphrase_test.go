@@ -64,4 +64,34 @@ func TestSealedKeys(t *testing.T) {
 	call(0, "signed", "root", "sign", "--key", key, next)
 	call(0, "2 signatures", "root", "sign", "--key", filepath.Join(fleet, "keys", "root.key"), next)
 	call(0, "Root 2", "root", "import", "--fleet", fleet, next)
+
+	// All secrets sealed: nothing is signed, and nobody let in, without the passphrase.
+	all, app := filepath.Join(dir, "all"), filepath.Join(dir, "app")
+	if err := os.WriteFile(app, []byte("app"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	call(2, "none of offline, all", "init", all, "--seal=some")
+	call(0, "root.key", "init", all, "--seal=all")
+	secrets, err := filepath.Glob(filepath.Join(all, "keys", "*"))
+	if err != nil || len(secrets) != 7 {
+		t.Error(secrets, err)
+	}
+	for _, name := range secrets {
+		if b, err := os.ReadFile(name); err != nil || !bytes.HasPrefix(b, []byte("age-")) {
+			t.Errorf("%s is not sealed: %v", name, err)
+		}
+	}
+	publish := []string{"publish", "--fleet", all, "--version", "1", app}
+	enroll := []string{"enroll", "--fleet", all, "--name", "a", "-o", filepath.Join(dir, "a.updraft")}
+	t.Setenv("UPDRAFT_PASSPHRASE_FILE", "")
+	for _, args := range [][]string{publish, enroll, {"refresh", "--fleet", all}} {
+		call(1, "is sealed", args...)
+	}
+	t.Setenv("UPDRAFT_PASSPHRASE_FILE", file)
+	call(0, "Published", publish...)
+	call(0, "a.updraft", enroll...)
+	call(0, "No certificate", "renew", "--fleet", all)
+	t.Setenv("UPDRAFT_PASSPHRASE_FILE", "")
+	call(1, "is sealed", "revoke", "--fleet", all, "a")
+	call(1, "is sealed", "renew", "--fleet", all, "a")
 }

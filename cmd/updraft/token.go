@@ -188,7 +188,7 @@ func newEnrollApprove(u *ui) *cobra.Command {
 		Example: "  updraft enroll approve --fleet fleet -o answers requests/*.request",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, requests []string) error {
-			f, err := fleet.Open(dir, fleet.Options{})
+			f, err := fleet.Open(dir, fleet.Options{Keys: u.keys()})
 			if err != nil {
 				return err
 			}

@@ -25,7 +25,8 @@ type ui struct {
 	json     bool
 	quiet    bool
 	level    string
-	printed  bool // a result was printed
+	printed  bool   // a result was printed
+	typed    string // passphrase typed last
 
 	mu   sync.Mutex // guards bars, and lines written to err by progress
 	bars *mpb.Progress

@@ -38,10 +38,10 @@ type RepoOptions struct {
 	Now    func() time.Time // clock; nil: time.Now
 	Expiry Expiry
 
-	// For CreateRepo: how many keys the roles that are kept offline get, and whether
-	// their files are sealed.
+	// For CreateRepo: how many keys the roles that are kept offline get, whether their
+	// files are sealed, and whether those of all others are, too.
 	Root, Targets Quorum
-	Seal          bool
+	Seal, SealAll bool
 
 	Keys *Keys // opens sealed key files; nil: they count as not at hand
 }
@@ -100,7 +100,7 @@ func CreateRepo(dir, keys string, o RepoOptions) (*Repo, error) {
 		if err := q.check(); err != nil {
 			return nil, fmt.Errorf("%s: %w", role, err)
 		}
-		if err := r.addKeys(r.root, role, q.keys(), "", o.Seal && (role == metadata.ROOT || role == metadata.TARGETS)); err != nil {
+		if err := r.addKeys(r.root, role, q.keys(), "", o.SealAll || o.Seal && (role == metadata.ROOT || role == metadata.TARGETS)); err != nil {
 			return nil, err
 		}
 		r.root.Signed.Roles[role].Threshold = q.threshold()
@@ -243,6 +243,21 @@ func (r *Repo) AddRelease(manifest []byte) error {
 	return r.addTargets(m.Channel, types, m.Sequence, manifest, len(m.Types) > 0)
 }
 
+// Unlock opens the keys that a release of the channel is signed with, so that what is
+// missing is known before the work: a passphrase, or the targets key for a new channel.
+func (r *Repo) Unlock(channel string) error {
+	roles := []string{metadata.TIMESTAMP, metadata.SNAPSHOT, roleName(channel)}
+	if len(r.keyIDs(roleName(channel))) == 0 {
+		roles[2] = metadata.TARGETS
+	}
+	for _, role := range roles {
+		if _, err := r.signers(role); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // addTargets publishes data as the target of a channel for each of types; what the
 // channel offers for other types stays if keep is set. The sequence must be above
 // those on offer there.
@@ -280,15 +295,16 @@ func (r *Repo) addTargets(channel string, types []string, sequence uint64, data 
 	return r.publish(c)
 }
 
-// delegate returns targets with a delegation to a new channel, and makes its key.
+// delegate returns targets with a delegation to a new channel, and makes its key,
+// sealed if those that sign with it are.
 func (r *Repo) delegate(channel string) (*targetsMeta, error) {
 	if _, err := r.signers(metadata.TARGETS); err != nil {
 		return nil, fmt.Errorf("opening channel %s: %w", channel, err)
 	}
 	role := roleName(channel)
-	key, err := ReadKey(r.keyPath(role))
+	key, err := r.open.Read(r.keyPath(role))
 	if errors.Is(err, ErrNoKey) {
-		key, err = NewKey(r.keyPath(role))
+		key, err = r.open.like(r.keyPath(role), r.keyPath(metadata.SNAPSHOT))
 	}
 	if err != nil {
 		return nil, err

@@ -169,7 +169,7 @@ func (r *Repo) rotateTop(role string) (change, error) {
 }
 
 func (r *Repo) rotateChannel(role string) (change, error) {
-	key, err := NewKey(r.keyPath(role) + ".new")
+	key, err := r.open.like(r.keyPath(role)+".new", r.keyPath(role), r.keyPath(metadata.SNAPSHOT))
 	if err != nil {
 		return change{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"filippo.io/age"
 )
@@ -29,21 +30,28 @@ type Keys struct {
 	Passphrase Passphrase // nil: sealed files are ErrSealed
 	Work       int        // to seal with: 2^Work × 1 KiB of memory, about 1 s for 18; 0: 18
 
-	opened map[[32]byte]ed25519.PrivateKey // by the digest of the sealed file
+	opened map[[32]byte][]byte // what is in a sealed file, by the digest of the file
 }
 
 // Read reads a key file as ReadKey does, and opens it if it is sealed.
 func (k *Keys) Read(path string) (ed25519.PrivateKey, error) {
-	text, err := readKeyFile(path)
+	text, err := k.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.HasPrefix(text, sealedMark) {
-		return parseKey(path, text)
+	return parseKey(path, text)
+}
+
+// ReadFile reads a secret file, of at most 4 KiB, that only its owner may read, and
+// opens it if it is sealed. What it returns must not be changed.
+func (k *Keys) ReadFile(path string) ([]byte, error) {
+	text, err := readKeyFile(path)
+	if err != nil || !bytes.HasPrefix(text, sealedMark) {
+		return text, err
 	}
 	sum := sha256.Sum256(text)
-	if key, ok := k.opened[sum]; ok {
-		return key, nil
+	if opened, ok := k.opened[sum]; ok {
+		return opened, nil
 	}
 	if k.Passphrase == nil {
 		return nil, fmt.Errorf("%w: %s", ErrSealed, path)
@@ -64,56 +72,66 @@ func (k *Keys) Read(path string) (ed25519.PrivateKey, error) {
 	if text, err = io.ReadAll(io.LimitReader(r, maxKeyFile)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrKeyFile, path, err)
 	}
-	key, err := parseKey(path, text)
-	if err == nil {
-		k.remember(sum, key)
-	}
-	return key, err
+	k.remember(sum, text)
+	return text, nil
 }
 
-func (k *Keys) remember(sum [32]byte, key ed25519.PrivateKey) {
+func (k *Keys) remember(sum [32]byte, text []byte) {
 	if k.opened == nil {
-		k.opened = map[[32]byte]ed25519.PrivateKey{}
+		k.opened = map[[32]byte][]byte{}
 	}
-	k.opened[sum] = key
+	k.opened[sum] = text
 }
 
 // Make makes a key as NewKey does, in a sealed file.
 func (k *Keys) Make(path string) (ed25519.PrivateKey, error) {
-	if k.Passphrase == nil {
-		return nil, fmt.Errorf("%w: %s: no passphrase", ErrSealed, path)
-	}
-	pass, err := k.Passphrase(path, true)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrSealed, path, err)
-	}
-	to, err := age.NewScryptRecipient(pass)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrSealed, path, err)
-	}
-	if k.Work > 0 {
-		to.SetWorkFactor(k.Work)
-	}
 	key, text, err := generateKey()
 	if err != nil {
 		return nil, err
 	}
+	return key, k.SealFile(path, text)
+}
+
+// like makes a key, sealed if one of the models is.
+func (k *Keys) like(path string, models ...string) (ed25519.PrivateKey, error) {
+	if slices.ContainsFunc(models, isSealed) {
+		return k.Make(path)
+	}
+	return NewKey(path)
+}
+
+// SealFile writes a secret to a sealed file that was not there, mode 0600, synced.
+func (k *Keys) SealFile(path string, text []byte) error {
+	if k.Passphrase == nil {
+		return fmt.Errorf("%w: %s: no passphrase", ErrSealed, path)
+	}
+	pass, err := k.Passphrase(path, true)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrSealed, path, err)
+	}
+	to, err := age.NewScryptRecipient(pass)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrSealed, path, err)
+	}
+	if k.Work > 0 {
+		to.SetWorkFactor(k.Work)
+	}
 	var sealed bytes.Buffer
 	w, err := age.Encrypt(&sealed, to)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := w.Write(text); err != nil {
-		return nil, err
+		return err
 	}
 	if err := w.Close(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := writeKeyFile(path, sealed.Bytes()); err != nil {
-		return nil, err
+		return err
 	}
-	k.remember(sha256.Sum256(sealed.Bytes()), key)
-	return key, nil
+	k.remember(sha256.Sum256(sealed.Bytes()), bytes.Clone(text))
+	return nil
 }
 
 // isSealed reports whether a key file needs a passphrase.

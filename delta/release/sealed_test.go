@@ -154,3 +154,64 @@ func TestSealedFleet(t *testing.T) {
 	f.publish("stable", "4", "rpi4")
 	d.want(f.fetch, f.now, "4")
 }
+
+// TestAllSealed: with all key files sealed nothing can be signed without the
+// passphrase, which is known before the work; new keys are sealed as well.
+func TestAllSealed(t *testing.T) {
+	t.Parallel()
+	f := &fleet{t: t, dir: t.TempDir(), keys: t.TempDir(), now: start}
+	o := f.options()
+	o.SealAll = true
+	o.Keys, _ = sealed("one")
+	var err error
+	if f.repo, err = release.CreateRepo(f.dir, f.keys, o); err != nil {
+		t.Fatal(err)
+	}
+	if f.root, err = f.repo.Root(); err != nil {
+		t.Fatal(err)
+	}
+	f.publish("stable", "1", "rpi4")
+	for _, role := range []string{"stable", "revoked", "timestamp"} {
+		if err := f.repo.Rotate(role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(f.keys, "*"))
+	if err != nil || len(files) != 6 {
+		t.Error(files, err)
+	}
+	for _, name := range files {
+		if b, err := os.ReadFile(name); err != nil || !bytes.HasPrefix(b, []byte("age-")) {
+			t.Errorf("%s is not sealed: %v", name, err)
+		}
+	}
+	wrong, _ := sealed("two")
+	for _, k := range []*release.Keys{nil, wrong} {
+		o.Keys = k
+		if f.repo, err = release.OpenRepo(f.dir, f.keys, o); err != nil {
+			t.Fatal(err)
+		}
+		_, refreshed := f.repo.Refresh()
+		for what, err := range map[string]error{
+			"unlock": f.repo.Unlock("stable"), "new channel": f.repo.Unlock("fresh"), "release": f.repo.AddRelease(f.manifest("stable", "2")),
+			"stamp": f.repo.Stamp(), "refresh": refreshed, "revoke": f.repo.SetRevocations([]byte("x")),
+		} {
+			if !errors.Is(err, release.ErrSealed) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	keys, asked := sealed("one")
+	o.Keys = keys
+	if f.repo, err = release.OpenRepo(f.dir, f.keys, o); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.repo.Unlock("stable"); err != nil {
+		t.Fatal(err)
+	}
+	f.publish("stable", "2", "rpi4")
+	if len(*asked) != 3 {
+		t.Errorf("asked for %v", *asked)
+	}
+	newDevice(t, f.root).want(f.fetch, f.now, "2")
+}

@@ -4,13 +4,13 @@
 //	fleet.json                    name, format
 //	keys/                         mode 0700, files 0600
 //	  root.key targets.key        keep offline; needed to rotate keys and open channels
-//	  root.2.key targets.2.key …  where several of a role's keys must sign; all of
-//	                              these may be sealed with a passphrase
+//	  root.2.key targets.2.key …  where several of a role's keys must sign
 //	  snapshot.key timestamp.key  sign every release
 //	  channel-<channel>.key       one for each channel
 //	  channel-revoked.key         signs the list of revoked devices
 //	  ca.key                      signs device certificates
 //	  site.secret                 site keys are derived from it
+//	                              any of them may be sealed with a passphrase
 //	origin/                       what a web server serves: see package release
 //	origin/renewals/              renewed certificates, under keyed names
 //	releases/<channel>/<sequence>-<version>.manifest

@@ -142,7 +142,7 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 	if _, err := os.Lstat(f.path("devices", o.Name+".json")); err == nil && !o.Replace {
 		return nil, fmt.Errorf("%w: device %s", ErrExists, o.Name)
 	}
-	ca, err := release.ReadKey(f.path("keys", caFile))
+	ca, err := f.ca()
 	if err != nil {
 		return nil, err
 	}

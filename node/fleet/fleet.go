@@ -34,7 +34,9 @@ type Options struct {
 
 	// For Init: how many keys root and targets get, and how many of them must sign.
 	Root, Targets release.Quorum
-	Seal          bool // for Init: seal the key files of root and targets with a passphrase
+
+	// For Init: seal the key files of root and targets with a passphrase, or all secrets.
+	Seal, SealAll bool
 
 	Keys *release.Keys // opens sealed key files; nil: they count as not at hand
 }
@@ -56,7 +58,11 @@ type Fleet struct {
 }
 
 func newFleet(dir string, o Options) *Fleet {
-	f := &Fleet{dir: dir, now: o.Now, repo: release.RepoOptions{Now: o.Now, Expiry: o.Expiry, Root: o.Root, Targets: o.Targets, Seal: o.Seal, Keys: o.Keys}}
+	if o.Keys == nil {
+		o.Keys = new(release.Keys)
+	}
+	f := &Fleet{dir: dir, now: o.Now, repo: release.RepoOptions{Now: o.Now, Expiry: o.Expiry, Root: o.Root, Targets: o.Targets,
+		Seal: o.Seal, SealAll: o.SealAll, Keys: o.Keys}}
 	if f.now == nil {
 		f.now = time.Now
 	}
@@ -103,14 +109,18 @@ func (f *Fleet) create() error {
 			return err
 		}
 	}
-	if _, err := release.NewKey(f.path("keys", caFile)); err != nil {
+	makeKey, writeSecret := release.NewKey, identity.WriteSecret
+	if f.repo.SealAll {
+		makeKey, writeSecret = f.repo.Keys.Make, f.repo.Keys.SealFile
+	}
+	if _, err := makeKey(f.path("keys", caFile)); err != nil {
 		return err
 	}
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
 		return err
 	}
-	if err := identity.WriteSecret(f.path("keys", secretFile), []byte(hex.EncodeToString(secret)+"\n")); err != nil {
+	if err := writeSecret(f.path("keys", secretFile), []byte(hex.EncodeToString(secret)+"\n")); err != nil {
 		return err
 	}
 	if _, err := release.CreateRepo(f.Origin(), f.path("keys"), f.repo); err != nil {
@@ -224,16 +234,19 @@ func (f *Fleet) ImportRoot(root []byte) error {
 
 // Authority is the public key that device certificates are verified with.
 func (f *Fleet) Authority() (ed25519.PublicKey, error) {
-	key, err := release.ReadKey(f.path("keys", caFile))
+	key, err := f.ca()
 	if err != nil {
 		return nil, err
 	}
 	return key.Public().(ed25519.PublicKey), nil //nolint:forcetypeassert // of an Ed25519 key it is one
 }
 
+// ca is the key that certificates are signed with.
+func (f *Fleet) ca() (ed25519.PrivateKey, error) { return f.repo.Keys.Read(f.path("keys", caFile)) }
+
 // SiteKey is the secret of a site's announcements: HMAC-SHA256(site.secret, site).
 func (f *Fleet) SiteKey(site string) ([32]byte, error) {
-	text, err := identity.ReadSecret(f.path("keys", secretFile), 256)
+	text, err := f.repo.Keys.ReadFile(f.path("keys", secretFile))
 	if err != nil {
 		return [32]byte{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -438,5 +439,62 @@ func TestOffline(t *testing.T) {
 	}
 	if m, err := newest(t, f, "x"); err != nil || m.Version != "1.1" {
 		t.Error(m, err)
+	}
+}
+
+// TestSealedSecrets: who has the directory and not the passphrase can neither sign
+// certificates nor tell a site's key.
+func TestSealedSecrets(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "shops")
+	keys := func(pass string) *release.Keys {
+		return &release.Keys{Work: 4, Passphrase: func(string, bool) (string, error) { return pass, nil }}
+	}
+	f, err := fleet.Init(dir, fleet.Options{SealAll: true, Keys: keys("one")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := f.Enroll(fleet.EnrollOptions{Name: "a", Site: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []*release.Keys{nil, keys("two")} {
+		if f, err = fleet.Open(dir, fleet.Options{Keys: k}); err != nil {
+			t.Fatal(err)
+		}
+		_, site := f.SiteKey("x")
+		_, public := f.Authority()
+		_, enroll := f.Enroll(fleet.EnrollOptions{Name: "b"})
+		_, renew := f.Renew("a")
+		_, revoke := f.Revoke("", "a")
+		for what, err := range map[string]error{"site key": site, "authority": public, "enroll": enroll, "renew": renew, "revoke": revoke} {
+			if !errors.Is(err, release.ErrSealed) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	if f, err = fleet.Open(dir, fleet.Options{Keys: keys("one")}); err != nil {
+		t.Fatal(err)
+	}
+	if key, err := f.SiteKey("x"); err != nil || key != e.SiteKey {
+		t.Error(err)
+	}
+	publish(t, f, "1.0")
+	if _, err := f.Renew("a"); err != nil {
+		t.Error(err)
+	}
+	if _, err := f.Revoke("", "a"); err != nil {
+		t.Error(err)
+	}
+	// A build is not begun without the keys to sign it.
+	if f, err = fleet.Open(dir, fleet.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Publish(context.Background(), fleet.PublishOptions{Channel: "stable", Version: "2"}, func(context.Context, fleet.Job) (*release.Manifest, error) {
+		t.Error("built")
+		return nil, io.EOF
+	})
+	if !errors.Is(err, release.ErrSealed) {
+		t.Error(err)
 	}
 }

@@ -78,6 +78,9 @@ func (f *Fleet) publish(ctx context.Context, o PublishOptions, build Build) (*re
 	if err != nil {
 		return nil, err
 	}
+	if err := repo.Unlock(o.Channel); err != nil {
+		return nil, err
+	}
 	if err := f.reconcile(repo); err != nil {
 		return nil, err
 	}

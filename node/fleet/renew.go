@@ -104,7 +104,7 @@ func (d *Device) cert() (*identity.Cert, error) {
 // renewDevice puts a new certificate in the place of c at the origin, then into the
 // record: if it ends in between, the next one does it again.
 func (f *Fleet) renewDevice(d Device, c identity.Cert, file string) (Device, error) {
-	ca, err := release.ReadKey(f.path("keys", caFile))
+	ca, err := f.ca()
 	if err != nil {
 		return d, err
 	}
