@@ -250,6 +250,8 @@ func (n *Node) call(ctx context.Context, from peer.ID, method string, arg []byte
 	case callCheck:
 	case callCertificate:
 		return n.answerCertificate(arg), nil
+	case callStatus:
+		return n.answerStatus(from)
 	default:
 		return nil, fmt.Errorf("node: unknown call %q", method)
 	}

@@ -68,7 +68,7 @@ func deviceFlags(c *cobra.Command, d *fleet.EnrollOptions) {
 	f.StringSliceVar(&d.Origins, "origin", nil, "URL or absolute directory of the origin; may be repeated, tried in order")
 	f.StringSliceVar(&d.Peers, "peer", nil, "multiaddr with /p2p/ID of a device to connect to without discovery; may be repeated")
 	f.StringSliceVar(&d.Bootstrap, "bootstrap", nil, "multiaddr with /p2p/ID of a DHT node, for sites of several segments; may be repeated")
-	f.StringSliceVar(&d.Roles, "role", fleet.DefaultRoles(), "what the certificate allows: device, gateway; may be repeated")
+	f.StringSliceVar(&d.Roles, "role", fleet.DefaultRoles(), "what the certificate allows: device, gateway, operator (see updraft site); may be repeated")
 	f.DurationVar(&d.TTL, "validity", fleet.DefaultTTL, "of the certificate; see updraft renew")
 }
 

@@ -112,6 +112,7 @@ var kinds = []struct {
 	{origin.ErrUnreachable, exitUnreachable, "check the address of the origin and the network"},
 	{origin.ErrNotFound, exitNotFound, "check that the origin's directory was copied as a whole"},
 	{node.ErrConfig, exitUsage, "see updraft agent --help"},
+	{node.ErrOperator, exitError, "enroll it with --role operator"},
 	{node.ErrInUse, exitError, "stop the other agent, or give each agent its own --data"},
 	{syscall.EADDRINUSE, exitError, "another program listens there: choose another address"},
 	{syscall.ENOSPC, exitError, "free space and try again"},

@@ -56,7 +56,7 @@ func newRoot(u *ui) *cobra.Command {
 	}
 	add(root, groupTry, newDemo(u), newTestnet(u))
 	add(root, groupPublish, newInit(u), newPublish(u), newRefresh(u), newRootKeys(u), newServe(u), newEnroll(u), newToken(u), newRenew(u), newRevoke(u))
-	add(root, groupDevice, newAgent(u), newCheck(u), newStatus(u), newPlan(u), newPeers(u), newFetch(u), newVerify(u))
+	add(root, groupDevice, newAgent(u), newCheck(u), newStatus(u), newPlan(u), newPeers(u), newSite(u), newFetch(u), newVerify(u))
 	root.AddCommand(newDelta(u), newVersion(u), newExitCodes())
 	return root
 }

@@ -137,7 +137,7 @@ func printStatus(w io.Writer, s report.Status, why bool) {
 		fmt.Fprintf(w, "refused: %s, %s (again with updraft check --retry): %s\n", r.Version, ago(r.Time), r.Reason)
 	}
 	for _, p := range s.Problems {
-		fmt.Fprintf(w, "! %s (%s, %d times, last %s): %s\n", p.Code, p.Subject, p.Count, ago(p.Last), p.Text)
+		fmt.Fprintf(w, "! %s\n", problemLine(p))
 		if p.Hint != "" {
 			fmt.Fprintf(w, "  what to do: %s\n", p.Hint)
 		}

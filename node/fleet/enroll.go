@@ -113,8 +113,8 @@ func (o *EnrollOptions) check() error {
 		}
 	}
 	for _, r := range o.Roles {
-		if r != identity.RoleDevice && r != identity.RoleGateway {
-			return fmt.Errorf("%w: role %.80q is none of %s, %s", ErrOptions, r, identity.RoleDevice, identity.RoleGateway)
+		if all := []string{identity.RoleDevice, identity.RoleGateway, identity.RoleOperator}; !slices.Contains(all, r) {
+			return fmt.Errorf("%w: role %.80q is none of %s", ErrOptions, r, strings.Join(all, ", "))
 		}
 	}
 	if o.TTL < 0 {

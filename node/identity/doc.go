@@ -41,7 +41,7 @@ const RenewalDir = "renewals"
 const (
 	RoleDevice   = "device"
 	RoleGateway  = "gateway"  // always on, prefers to hold the uplink
-	RoleOperator = "operator" // may ask devices for diagnostics
+	RoleOperator = "operator" // may ask the site's devices for their status
 )
 
 var (

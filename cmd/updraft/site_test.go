@@ -1,0 +1,32 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"updraft/node"
+	"updraft/node/report"
+)
+
+// TestPrintSite: what devices say cannot steer the terminal of who asks.
+func TestPrintSite(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	printSite(plainWriter{&b}, []node.Answer{
+		{Name: "till-1", Status: &report.Status{Name: "till-1", Type: "rpi4", Role: "device", State: "fetching", Current: "1.0.0\x1b[2J", Target: "1.1.0",
+			Progress: &report.Progress{Have: 50, Total: 100}, Problems: []report.Problem{{Code: "origin", Subject: "the origin", Text: "gone\u202e\r\u009b"}}}},
+		{Name: "till-2", Error: "timeout"},
+	})
+	out := b.String()
+	for _, want := range []string{"fetching, 50 %", "1.0.0?[2J", "! till-1: origin (the origin", "gone???", "no answer", "! till-2: timeout"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	b.Reset()
+	printSite(plainWriter{&b}, nil)
+	if !strings.Contains(b.String(), "No device") {
+		t.Error(b.String())
+	}
+}
