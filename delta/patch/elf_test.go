@@ -182,3 +182,37 @@ func TestBrokenPrograms(t *testing.T) {
 		create(t, old, fresh, patch.Options{Profile: patch.Dense})
 	}
 }
+
+// TestTables drops entries of a table of pointers to functions that went elsewhere: it
+// takes a few bytes for each entry dropped, though none of the others stays as it was.
+func TestTables(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	const rows, text = 5000, 64 << 10
+	r := rand.New(rand.NewPCG(35, 35))
+	code := make([]byte, text)
+	for i := range code {
+		code[i] = byte(r.Uint32())
+	}
+	targets := make([]int, rows)
+	for i := range targets {
+		targets[i] = 4096 + r.IntN(text-4096)&^3
+	}
+	table := func(gone int, drop map[int]bool) []byte {
+		b := append([]byte(nil), code[:4096]...)
+		b = append(b, code[4096+gone:]...)
+		n := len(b)
+		for i, v := range targets {
+			if v >= 4096+gone && !drop[i] {
+				b = binary.LittleEndian.AppendUint64(b, uint64(0x10000+v-gone))
+			}
+		}
+		elfHeader(b, 183, n)
+		return b
+	}
+	old, fresh := table(0, nil), table(20, map[int]bool{100: true, 2000: true, 3500: true, 3501: true})
+	if n := len(create(t, old, fresh, patch.Options{Profile: patch.Dense})); n > 600 {
+		t.Errorf("%d bytes", n)
+	}
+}

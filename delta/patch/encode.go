@@ -208,6 +208,14 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if cs, err = prune(a, to, cs); err != nil {
 		return nil, err
 	}
+	if o.Profile != Plain && int64(max(len(a), len(b))) <= maxDense {
+		if cs, err = matchPrograms(ctx, a, b, cs, o.Memory); err != nil {
+			return nil, err
+		}
+		if cs, err = prune(a, to, cs); err != nil {
+			return nil, err
+		}
+	}
 	if u != nil {
 		cs = near(cs)
 	}

@@ -1,0 +1,149 @@
+package patch
+
+import (
+	"bytes"
+	"context"
+	"slices"
+)
+
+// rounds is how often programs are matched again: each round knows better than the one
+// before where things went.
+const rounds = 2
+
+// matchPrograms matches again what is in programs of old and fresh, with references in
+// place of the bytes that say them: two calls of the same function agree wherever they
+// are. Dense segments predict references, so that what agrees in this way costs them
+// little; and tables of them, of which no two bytes in a row stay, are seen to have
+// moved.
+func matchPrograms(ctx context.Context, old, fresh []byte, cs []cover, memory int64) ([]cover, error) {
+	m := &moves{old: findImages(old), new: findImages(fresh)}
+	if len(m.old) == 0 || len(m.new) == 0 {
+		return cs, nil
+	}
+	for range rounds {
+		m.runs = m.runs[:0]
+		for _, c := range cs {
+			m.runs = append(m.runs, run{uint32(c.n), uint32(c.o), uint32(c.l)})
+		}
+		m.sort()
+		var again []cover
+		for i, k := range m.origins() {
+			if k < 0 {
+				continue
+			}
+			a, b := &m.old[k], &m.new[i]
+			x, y := old[a.off:a.end], fresh[b.off:b.end]
+			if bytes.Equal(x, y) {
+				continue
+			}
+			p := &mapper{}
+			p.reset(m)
+			p.enter(a, b)
+			x = a.absolute(x, func(v uint64) uint64 {
+				if t, _, ok := p.mapped(v); ok {
+					return t
+				}
+				return v
+			})
+			y = b.absolute(y, func(v uint64) uint64 { return v })
+			found, err := covers(ctx, x, y, min(memory, indexMemory(int64(len(x)))), func(int64) {})
+			if err != nil {
+				return nil, err
+			}
+			for _, c := range found {
+				again = append(again, cover{c.n + int(b.off), c.o + int(a.off), c.l})
+			}
+		}
+		cs = fill(again, cs)
+	}
+	return cs, nil
+}
+
+// origins returns for each program of the output the one of the base that most of it
+// comes from, or -1.
+func (m *moves) origins() []int {
+	out := make([]int, len(m.new))
+	best := make([]int64, len(m.new))
+	score := map[[2]int]int64{}
+	for i := range out {
+		out[i] = -1
+	}
+	for _, r := range m.runs {
+		i, k := imageAt(m.new, int64(r.n)), imageAt(m.old, int64(r.o))
+		if i < 0 || k < 0 || m.new[i].mach != m.old[k].mach {
+			continue
+		}
+		s := score[[2]int{i, k}] + int64(r.l)
+		score[[2]int{i, k}] = s
+		if s > best[i] {
+			out[i], best[i] = k, s
+		}
+	}
+	return out
+}
+
+// imageAt returns the index of the image that off is in, or -1.
+func imageAt(ims []image, off int64) int {
+	i, found := slices.BinarySearchFunc(ims, off, func(im image, off int64) int {
+		if im.off <= off {
+			return -1
+		}
+		return 1
+	})
+	if found || i == 0 || off >= ims[i-1].end {
+		return -1
+	}
+	return i - 1
+}
+
+// absolute returns b, the bytes of im, with what to says of its target in the field of
+// each reference.
+func (im *image) absolute(b []byte, to func(v uint64) uint64) []byte {
+	const step = 1 << 16
+	t := slices.Clone(b)
+	var refs []ref
+	for _, l := range im.loads {
+		for at := int64(0); at < l.n; at += step {
+			lo, hi := int(l.off-im.off+at), int(l.off-im.off+min(at+step, l.n))
+			refs = im.refs(refs[:0], b, lo, hi, l.v+uint64(at), l.exec)
+			for i := range refs {
+				r := &refs[i]
+				var e [8]byte
+				copy(e[:], b[r.at:])
+				r.put(e[:], 0, to(r.target))
+				copy(t[r.at:r.at+r.width()], e[:])
+			}
+		}
+	}
+	return t
+}
+
+// fill returns first, and of others what gives bytes that first does not.
+func fill(first, others []cover) []cover {
+	out := make([]cover, 0, len(first)+len(others))
+	k := 0
+	for _, c := range others {
+		for {
+			for k < len(first) && first[k].n+first[k].l <= c.n {
+				out = append(out, first[k])
+				k++
+			}
+			if k == len(first) || first[k].n >= c.n+c.l {
+				break
+			}
+			if d := first[k].n - c.n; d > 0 {
+				out = append(out, cover{c.n, c.o, d})
+			}
+			d := first[k].n + first[k].l - c.n
+			if d >= c.l {
+				c.l = 0
+				break
+			}
+			c.n, c.o, c.l = c.n+d, c.o+d, c.l-d
+		}
+		if c.l > 0 {
+			out = append(out, c)
+		}
+	}
+	return append(out, first[k:]...)
+}
