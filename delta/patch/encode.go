@@ -401,6 +401,7 @@ func (e *encoding) index(o Options) []byte {
 	for _, c := range e.cs {
 		m.runs = append(m.runs, run{uint32(c.n), uint32(c.o), uint32(c.l)})
 	}
+	m.trim(e.old, e.new)
 	c := newEncoder()
 	if err := m.code(c, int64(len(e.old)), int64(len(e.new))); err != nil {
 		return nil

@@ -96,6 +96,41 @@ func imageAt(ims []image, off int64) int {
 	return i - 1
 }
 
+// trim drops programs that stay as they are, and those of the base that nothing else
+// comes from: nothing in them needs to be predicted.
+func (m *moves) trim(old, fresh []byte) {
+	used := make([]bool, len(m.old))
+	keep := m.new[:0]
+	for _, im := range m.new {
+		i := searchRuns(m.runs, im.off)
+		if i < len(m.runs) {
+			r := m.runs[i]
+			if o := int64(r.o) + im.off - int64(r.n); im.off >= int64(r.n) && im.end <= int64(r.n)+int64(r.l) && bytes.Equal(old[o:o+im.end-im.off], fresh[im.off:im.end]) {
+				continue
+			}
+		}
+		keep = append(keep, im)
+		for ; i < len(m.runs) && int64(m.runs[i].n) < im.end; i++ {
+			r := m.runs[i]
+			d := int64(r.o) - int64(r.n)
+			lo, hi := max(int64(r.n), im.off)+d, min(int64(r.n)+int64(r.l), im.end)+d
+			for k := max(imageAt(m.old, lo), 0); k < len(m.old) && m.old[k].off < hi; k++ {
+				if lo < m.old[k].end {
+					used[k] = true
+				}
+			}
+		}
+	}
+	m.new = keep
+	kept := m.old[:0]
+	for k, im := range m.old {
+		if used[k] {
+			kept = append(kept, im)
+		}
+	}
+	m.old = kept
+}
+
 // absolute returns b, the bytes of im, with what to says of its target in the field of
 // each reference.
 func (im *image) absolute(b []byte, to func(v uint64) uint64) []byte {

@@ -69,3 +69,37 @@ func TestOrigins(t *testing.T) {
 		t.Errorf("origins %v, want %v", got, want)
 	}
 }
+
+// TestTrim: programs that stay are not in the index, others are, with where they come
+// from.
+func TestTrim(t *testing.T) {
+	at := func(off int64) image {
+		im := image{off: off, mach: machX86, loads: []load{{off: off, n: 100, mem: 100}}}
+		im.bounds()
+		return im
+	}
+	old := make([]byte, 1000)
+	for i := range old {
+		old[i] = byte(i * 7)
+	}
+	fresh := slices.Clone(old)
+	fresh[250]++
+	m := &moves{
+		old:  []image{at(0), at(200), at(400), at(600)},
+		new:  []image{at(0), at(200), at(400), at(600)},
+		runs: []run{{0, 0, 300}, {400, 400, 50}, {450, 0, 10}, {460, 460, 40}, {590, 590, 200}},
+	}
+	m.trim(old, fresh)
+	offs := func(ims []image) (o []int64) {
+		for _, im := range ims {
+			o = append(o, im.off)
+		}
+		return o
+	}
+	if got := offs(m.new); !slices.Equal(got, []int64{200, 400}) {
+		t.Errorf("programs of the output at %v", got)
+	}
+	if got := offs(m.old); !slices.Equal(got, []int64{0, 200, 400}) {
+		t.Errorf("programs of the base at %v", got)
+	}
+}
