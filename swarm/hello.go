@@ -340,6 +340,7 @@ func (s *Swarm) register(m *member) error {
 	delete(s.strange, m.conn)
 	m.heard = s.now()
 	m.profileDue = true
+	m.wakeControl()
 	for _, obj := range s.order {
 		s.attachLocked(m, obj)
 	}

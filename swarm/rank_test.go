@@ -82,3 +82,22 @@ func (p *raw) verdictOnClaim() wire.LeaseKind {
 		}
 	}
 }
+
+// TestProfileComesWithTheHandshake: a device that has nothing to share says who it is as soon as one that has.
+func TestProfileComesWithTheHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 1, nil)
+		defer s.close()
+		if err := s.dev[0].Announce(swarm.Profile{Node: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // nothing else wakes it
+		p := s.raw(s.dev[0])
+		defer p.h.Close()
+		p.join()
+		begin := time.Now()
+		if typ, _, err := wire.ReadFrame(p.r, wire.MaxFrame, nil); err != nil || typ != wire.TypeProfile || time.Since(begin) > 100*time.Millisecond {
+			t.Errorf("message of type %d, %v, after %v", typ, err, time.Since(begin))
+		}
+	})
+}
