@@ -32,7 +32,9 @@
 // Trust runs through all of it: what is signed is verified here whoever brought it; a
 // peer is admitted with a certificate of this fleet and site that is valid and not
 // revoked, and leaves when the list of revocations, which travels as metadata does,
-// comes to name it.
+// comes to name it. Its certificate says what it may be: a gateway, or an operator, who
+// may ask each device how it is (Survey). Certificates are renewed by what the origin
+// has for a device, brought by itself or by a neighbour.
 //
 // Package node introduces delta, discovery and swarm to each other; none of them
 // knows another.

@@ -162,9 +162,13 @@ func (n *Node) openSwarm() error {
 		return fmt.Errorf("node: open host: %w", err)
 	}
 	n.host = h
+	most := swarm.DefaultMaxPeers
+	if n.gw {
+		most = swarm.GatewayMaxPeers
+	}
 	n.sw, err = swarm.New(swarm.Config{
 		Host: h, Gate: gate, Credential: n.cert.raw, Admit: n.admit, Files: n.files, Call: n.call,
-		Blamed: n.blamed, Upload: limit.New(n.cfg.LANRate), Log: n.log,
+		Blamed: n.blamed, Upload: limit.New(n.cfg.LANRate), Log: n.log, MaxPeers: most,
 	})
 	if err != nil {
 		return errors.Join(err, h.Close())

@@ -16,16 +16,30 @@ import (
 	"updraft/node/report"
 )
 
-// enrollEnding makes a device whose certificate is due to be renewed, and ends so soon.
-func (s *site) enrollEnding(life time.Duration, change func(*node.Config)) node.Config {
+// at opens the fleet with a clock that is d ahead.
+func (s *site) at(d time.Duration) *fleet.Fleet {
 	s.t.Helper()
-	cfg := s.enroll(change)
-	const age = 10 * time.Minute
-	then, err := fleet.Open(filepath.Join(s.dir, "fleet"), fleet.Options{Now: func() time.Time { return time.Now().Add(-age) }})
+	f, err := fleet.Open(filepath.Join(s.dir, "fleet"), fleet.Options{Now: func() time.Time { return time.Now().Add(d) }})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	e, err := then.Enroll(fleet.EnrollOptions{Name: filepath.Base(cfg.Data), Type: "lab", Site: "lab", Origins: []string{s.url}, TTL: age + life, Replace: true})
+	return f
+}
+
+// pass has devices that look at the origin believe that it is d later.
+func (s *site) pass(d time.Duration) {
+	s.t.Helper()
+	if _, err := s.at(d).Refresh(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// enrollEnding makes a device whose certificate was made for a time of which half is
+// over.
+func (s *site) enrollEnding(half time.Duration, origins ...string) node.Config {
+	s.t.Helper()
+	cfg := s.enroll(nil)
+	e, err := s.at(-half).Enroll(fleet.EnrollOptions{Name: filepath.Base(cfg.Data), Type: "lab", Site: "lab", Origins: origins, TTL: 2 * half, Replace: true})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -48,20 +62,13 @@ func since(a *agent) map[string]time.Time {
 // before, though one device alone reaches the origin. Nobody is disconnected for that,
 // and what comes after reaches all but the one.
 func TestRenewedWithoutAVisit(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits until certificates have ended")
-	}
 	t.Parallel()
 	s := newSite(t, 0)
 	v1 := noise(1, 1<<20)
 	s.publish("1.0.0", s.write("v1/app.bin", v1))
-	alone := func(c *node.Config) { c.Origins = []string{"http://127.0.0.1:1"} }
-	const life = 25 * time.Second // enough to start and meet on a busy machine
-	var cfgs []node.Config
-	for _, change := range []func(*node.Config){nil, alone, alone, alone} {
-		cfgs = append(cfgs, s.enrollEnding(life, change))
-	}
-	ends := time.Now().Add(life)
+	const half = 24 * time.Minute
+	cfgs := []node.Config{s.enrollEnding(half, s.url), s.enrollEnding(half), s.enrollEnding(half), s.enrollEnding(half)}
+	ends := time.Now().Add(half)
 	var as []*agent
 	for _, cfg := range cfgs {
 		as = append(as, s.start(cfg))
@@ -76,6 +83,8 @@ func TestRenewedWithoutAVisit(t *testing.T) {
 	if p := as[1].problem("certificate"); !strings.Contains(p.Text, "will expire") {
 		t.Errorf("before: %+v", p)
 	}
+	s.pass(half / 2) // due
+	checkAnew(as[0])
 	if l, err := s.fleet.Renew("dev1", "dev2", "dev3"); err != nil || len(l) != 3 {
 		t.Fatal(l, err)
 	}
@@ -88,9 +97,13 @@ func TestRenewedWithoutAVisit(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(as[3].data, "certificate")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("of dev4, which was not renewed:", err)
 	}
+	if end := as[1].node.Status().NotAfter; !end.After(ends.Add(time.Minute)) {
+		t.Errorf("status says that the certificate ends on %v", end)
+	}
 	before := since(as[1])
 
-	time.Sleep(time.Until(ends) + 1100*time.Millisecond)
+	s.pass(half + half/2) // ended
+	checkAnew(as[0])
 	v2 := edited(v1)
 	s.publish("1.1.0", s.write("v2/app.bin", v2))
 	checkAnew(as[0])
@@ -122,7 +135,7 @@ func TestRenewedWithoutAVisit(t *testing.T) {
 	if err := os.Remove(filepath.Join(cfgs[2].Data, "certificate")); err != nil {
 		t.Fatal(err)
 	}
-	cfgs[2].Origins = nil
+	cfgs[2].Origins = []string{s.url}
 	c := s.start(cfgs[2])
 	c.await("alone with its old certificate", func(st report.Status) bool { return st.Peers == 0 })
 	_ = check(c)

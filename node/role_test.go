@@ -89,6 +89,7 @@ func join(t *testing.T, e *identity.Enrollment, a *agent) *swarm.Swarm {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.await("up", func(st report.Status) bool { return st.State != "starting" })
 	sw.Connect(*to)
 	for end := time.Now().Add(20 * time.Second); len(sw.Members()) == 0 || len(sw.Members()[0].Profile.Node) == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {

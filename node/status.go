@@ -193,6 +193,7 @@ func (n *Node) Status() report.Status {
 		Name: n.enr.Name, Type: n.enr.Type, Site: n.enr.Site, Channel: n.enr.Channel, Role: "device",
 		PeerID: n.id.String(), State: s.state(), Problems: s.problems.List(), Since: n.start,
 	}
+	st.NotAfter = time.Unix(n.own().NotAfter, 0).UTC()
 	if n.gw {
 		st.Role = "gateway"
 	}

@@ -112,6 +112,7 @@ func printStatus(w io.Writer, s report.Status, why bool) {
 		{"written", size(b.Written)},
 		{"last look", ago(s.LastCheck)},
 		{"running", "since " + s.Since.Format(time.DateTime)},
+		{"certificate", "until " + s.NotAfter.Format(time.DateOnly)},
 	}
 	table(w, rows)
 	for _, r := range s.Releases {

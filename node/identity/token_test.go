@@ -49,3 +49,20 @@ func TestToken(t *testing.T) {
 		t.Errorf("transplanted: %v", err)
 	}
 }
+
+func FuzzParseToken(f *testing.F) {
+	f.Add(tokenSecret)
+	f.Add("updraft-token-")
+	f.Fuzz(func(t *testing.T, s string) {
+		token, err := identity.ParseToken(s)
+		if err != nil {
+			if !errors.Is(err, identity.ErrMalformed) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if again, err := identity.ParseToken(token.Secret()); err != nil || !again.Public().Equal(token.Public()) {
+			t.Fatal(err)
+		}
+	})
+}

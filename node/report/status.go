@@ -26,7 +26,8 @@ type Status struct {
 	Problems  []Problem        `json:"problems"`
 	Why       []string         `json:"why,omitempty"` // reasons of the last plan this device made
 	LastCheck time.Time        `json:"last_check,omitzero"`
-	Since     time.Time        `json:"since"` // start of the agent
+	Since     time.Time        `json:"since"`              // start of the agent
+	NotAfter  time.Time        `json:"not_after,omitzero"` // end of the device's certificate
 	Releases  []ReleaseStatus  `json:"releases"`
 	Refused   []RefusedRelease `json:"refused,omitempty"` // not tried again before a retry
 }
