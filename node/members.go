@@ -59,8 +59,9 @@ func (n *Node) nameOf(id peer.ID) string {
 // announce tells the members what this device is and has.
 func (n *Node) announce() {
 	n.mu.Lock()
-	t, u, up := n.target, n.upd, n.uplink
+	t, u := n.target, n.upd
 	n.mu.Unlock()
+	up := n.reach()
 	p := profile{Meta: n.trust.Version(), Bases: n.lib.bases(), State: n.status.state(), Uplink: up, Speed: n.speed(), Memory: n.cfg.Memory}
 	p.Version, _ = n.dir.Current()
 	if t != nil {
@@ -86,10 +87,21 @@ func (n *Node) announce() {
 		return
 	}
 	link, _ := n.cfg.linkClass() // checked by New
-	rank := lease.Rank{Gateway: n.gw, Link: link, Up: int64(time.Since(n.start) / time.Second)}
+	rank := lease.Rank{Gateway: n.gw, Link: link, Reach: reachRank(up), Up: int64(time.Since(n.start) / time.Second)}
 	if err := n.sw.Announce(swarm.Profile{Rank: rank, Node: b}); err != nil {
 		n.log.Error("profile not announced", "err", err)
 	}
+}
+
+// reachRank returns what the rank of a device says of its way to the origin.
+func reachRank(uplink int) uint8 {
+	switch uplink {
+	case uplinkOK:
+		return lease.Reached
+	case uplinkBad:
+		return lease.OutOfReach
+	}
+	return lease.Untried
 }
 
 // fill adds to p what the update has to say.

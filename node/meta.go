@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,9 @@ const (
 	checkTimeout = 2 * time.Minute
 	askTimeout   = 90 * time.Second // of a look that another device makes for us
 	callCheck    = "check"
-	argPerson    = "person" // argument of a check that a person asks for
+	windowLook   = 5 * time.Second  // how often an open window is looked at
+	reachAgain   = 10 * time.Minute // so long after it has failed an origin counts as not tried
+	argPerson    = "person"         // argument of a check that a person asks for
 )
 
 // errNoUplink reports that no device of the site reached the origin.
@@ -52,6 +55,9 @@ type look struct {
 // uplink whatever the window.
 func (c *checker) check(ctx context.Context, person bool) error {
 	n := c.n
+	if !person && n.reach() == uplinkBad && c.askOthers(ctx, person) {
+		return nil
+	}
 	var err error
 	for tries := 0; tries < 20; tries++ {
 		if by, ok := n.sw.Holder(); ok && by == n.id {
@@ -162,6 +168,17 @@ func (n *Node) syncOrigin(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer giveUp(nil)
+	wg.Go(func() {
+		for sleep(ctx, holderLook) {
+			if n.origin.Silent() > silentMost && n.othersReach() {
+				giveUp(errSilent)
+			}
+		}
+	})
 	n.setState(stateChecking)
 	defer n.restState()
 	fetch := func(ctx context.Context, name string, limit int64) ([]byte, error) {
@@ -172,12 +189,20 @@ func (n *Node) syncOrigin(ctx context.Context) error {
 		return b, err
 	}
 	err := n.sync(ctx, fetch)
+	if errors.Is(context.Cause(ctx), errSilent) && err != nil {
+		err = errSilent
+	}
 	if err == nil {
 		n.bringRenewals(ctx, fetch)
 	}
 	n.setUplink(err == nil || !errors.Is(err, origin.ErrUnreachable))
 	n.problem(problemOrigin, "the origin", err)
 	return err
+}
+
+// othersReach reports whether a member may get to the origin.
+func (n *Node) othersReach() bool {
+	return slices.ContainsFunc(n.members(), func(m member) bool { return m.profile.Uplink != uplinkBad })
 }
 
 // syncFrom refreshes the metadata from a member, which is trusted no more than

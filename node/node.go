@@ -63,7 +63,8 @@ type Node struct {
 	upd      *update       // under way
 	served   *update       // done, its patches still served
 	uplink   int
-	told     int64 // metadata version announced last
+	tried    time.Time // when uplink was found out
+	told     int64     // metadata version announced last
 	refused  []*refusedRelease
 	revoked  identity.Revocations
 	certs    map[peer.ID]*identity.Cert // of all peers admitted so far, the latest of each
@@ -140,6 +141,7 @@ func (n *Node) openOrigin() error {
 		urls = n.cfg.Origins
 	}
 	if len(urls) == 0 {
+		n.uplink = uplinkBad
 		return nil // a device that lives off its neighbours
 	}
 	c, err := origin.NewClient(urls, origin.ClientOptions{Limiter: limit.New(n.cfg.UplinkRate), Log: n.log})
@@ -279,11 +281,22 @@ func (n *Node) setUplink(ok bool) {
 	}
 	n.mu.Lock()
 	changed := n.uplink != v
-	n.uplink = v
+	n.uplink, n.tried = v, time.Now()
 	n.mu.Unlock()
 	if changed {
 		n.announce()
 	}
+}
+
+// reach returns how far this device gets to the origin. A failure counts for a while
+// only: where others bring everything, nobody would learn that it is over.
+func (n *Node) reach() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.uplink == uplinkBad && n.origin != nil && time.Since(n.tried) > reachAgain {
+		return uplinkUnknown
+	}
+	return n.uplink
 }
 
 // uplinkOpen waits for a window in which the origin may be used.

@@ -21,7 +21,8 @@ const (
 	stallAble    = 3 * turnPatience // somebody could rebuild, and nothing comes
 	stallWorking = time.Minute      // somebody says it rebuilds, and nothing comes
 	lackPatience = time.Second      // something is missing on the site: others may be about to tell that they have it
-	windowLook   = 5 * time.Second  // how often an open window is looked at
+	holderLook   = time.Second      // how often a holder asks whether it still may, and should, use the uplink
+	silentMost   = 5 * time.Second  // so long nothing came from the origin: another device may do better
 	replanBytes  = 512 << 10        // so much was brought by others: fetch only what is still missing
 )
 
@@ -66,31 +67,45 @@ func (u *update) obtain(ctx context.Context) error {
 	return nil
 }
 
+// errSilent ends work on the uplink in favour of devices that may get further.
+var errSilent = fmt.Errorf("%w: nothing came for %v", origin.ErrUnreachable, silentMost)
+
 // serve brings what is missing while this device holds the lease.
 func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err error) {
 	defer t.Release()
-	held, cancel := context.WithCancel(ctx)
+	held, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
 			select {
 			case <-t.Lost():
-				cancel()
+				cancel(nil)
 				return
 			case <-held.Done():
 				return
-			case <-time.After(windowLook):
-				if !u.n.windows.Open(time.Now()) {
-					cancel()
+			case <-time.After(holderLook):
+				switch {
+				case !u.n.windows.Open(time.Now()):
+					cancel(nil)
+					return
+				case t.Wanted() && u.n.origin.Silent() > silentMost:
+					cancel(errSilent)
 					return
 				}
 			}
 		}
 	})
+	before, _ := u.n.origin.Counters()
 	err = u.bring(held, t.Epoch())
 	deposed = held.Err() != nil
-	cancel()
+	if errors.Is(context.Cause(held), errSilent) {
+		deposed, err = false, errSilent
+	}
+	cancel(nil)
 	wg.Wait()
+	if got, _ := u.n.origin.Counters(); err == nil && got > before {
+		u.n.setUplink(true)
+	}
 	return deposed, err
 }
 

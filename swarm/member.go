@@ -232,11 +232,11 @@ func (s *Swarm) control(m *member, typ wire.Type, body []byte, idx []uint32) ([]
 
 // rankFrom returns a rank that the member claims: that of a gateway only if it may have it.
 func (m *member) rankFrom(r wire.Rank) lease.Rank {
-	return lease.Rank{Gateway: r.Gateway && m.ident.Gateway, Link: r.Link, Up: int64(r.Up)}
+	return lease.Rank{Gateway: r.Gateway && m.ident.Gateway, Link: r.Link, Reach: r.Reach, Up: int64(r.Up)}
 }
 
 func rankTo(r lease.Rank) wire.Rank {
-	return wire.Rank{Gateway: r.Gateway, Link: r.Link, Up: uint32(min(max(r.Up, 0), 1<<31))}
+	return wire.Rank{Gateway: r.Gateway, Link: r.Link, Reach: r.Reach, Up: uint32(min(max(r.Up, 0), 1<<31))}
 }
 
 // interestLocked replaces what a member said of an object.

@@ -48,7 +48,7 @@ func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
 		// Of others the credential is not known here: who passes on such a rumor is believed, as he is in its epoch.
 		r.Rank.Gateway = r.Rank.Gateway && m.ident.Gateway
 	}
-	rank := lease.Rank{Gateway: r.Rank.Gateway, Link: r.Rank.Link, Up: int64(r.Rank.Up)}
+	rank := lease.Rank{Gateway: r.Rank.Gateway, Link: r.Rank.Link, Reach: r.Rank.Reach, Up: int64(r.Rank.Up)}
 	s.runLocked(s.lease.Hear(s.now(), r.Holder, lease.Message{Kind: lease.Kind(r.Kind), Epoch: r.Epoch, Rank: rank}))
 	if s.partialLocked() {
 		s.spreadRumorLocked(r, from, rumorFurther)

@@ -30,6 +30,14 @@ func (t *Tenure) Lost() <-chan struct{} { return t.lost }
 // Epoch returns the number of the tenure; a later one of the site has a higher number.
 func (t *Tenure) Epoch() uint64 { return t.epoch }
 
+// Wanted reports whether another member waits for the lease.
+func (t *Tenure) Wanted() bool {
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tenure == t && s.lease.Wanted()
+}
+
 // Release gives the lease up. Releasing a tenure that is over does nothing.
 func (t *Tenure) Release() {
 	s := t.s

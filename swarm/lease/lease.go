@@ -42,20 +42,34 @@ const (
 // UpGrain is the granularity, in seconds, with which times of being up are compared.
 const UpGrain = 10
 
-// Rank orders candidates. Better is: a gateway, then the lower link class, then longer up, then the lower ID.
+// How far a candidate gets to what is fetched over the uplink.
+const (
+	Reached    = 0 // it has had an answer
+	Untried    = 1
+	OutOfReach = 2 // the last time it had none; so does everything above
+)
+
+// Rank orders candidates. Better is: one that is not out of reach, a gateway, then the lower link class, then one that
+// has had an answer, then longer up, then the lower ID.
 type Rank struct {
 	Gateway bool
-	Link    uint8 // 0 normal, 1 metered, 2 backup
+	Link    uint8 // 0 normal, 1 metered, 2 backup; at most 15
+	Reach   uint8 // Reached, Untried, OutOfReach; at most 15
 	Up      int64 // seconds since the start of the program
 }
 
 // Better reports whether a candidate (r, id) comes before (s, sid).
 func (r Rank) Better(id string, s Rank, sid string) bool {
+	if out := r.Reach >= OutOfReach; out != (s.Reach >= OutOfReach) {
+		return !out
+	}
 	switch {
 	case r.Gateway != s.Gateway:
 		return r.Gateway
 	case r.Link != s.Link:
 		return r.Link < s.Link
+	case r.Reach != s.Reach:
+		return r.Reach < s.Reach
 	case r.Up/UpGrain != s.Up/UpGrain:
 		return r.Up/UpGrain > s.Up/UpGrain
 	}
@@ -159,6 +173,16 @@ func (m *Machine) Holder(now time.Duration) (string, bool) {
 		return "", false
 	}
 	return m.holder, true
+}
+
+// Wanted reports whether a member waits for the lease that this one has or wants.
+func (m *Machine) Wanted() bool {
+	for _, p := range m.members {
+		if p.want {
+			return true
+		}
+	}
+	return false
 }
 
 // SetRank changes this member's rank, from the next message on.

@@ -39,6 +39,10 @@ func TestRankOrder(t *testing.T) {
 		{"link class before uptime", lease.Rank{Link: 0}, "b", lease.Rank{Link: 1, Up: 999}, "a", true},
 		{"longer up", lease.Rank{Up: 30}, "b", lease.Rank{Up: 10}, "a", true},
 		{"uptime within the grain", lease.Rank{Up: 19}, "b", lease.Rank{Up: 10}, "a", false},
+		{"an answer before uptime", lease.Rank{}, "b", lease.Rank{Reach: lease.Untried, Up: 999}, "a", true},
+		{"link class before an answer", lease.Rank{Reach: lease.Untried}, "b", lease.Rank{Link: 1}, "a", true},
+		{"out of reach after all", lease.Rank{Link: 2, Reach: lease.Untried}, "b", lease.Rank{Gateway: true, Reach: lease.OutOfReach, Up: 999}, "a", true},
+		{"both out of reach", lease.Rank{Gateway: true, Reach: lease.OutOfReach}, "b", lease.Rank{Reach: lease.OutOfReach}, "a", true},
 		{"lower ID", lease.Rank{}, "a", lease.Rank{}, "b", true},
 	} {
 		if got := x.r.Better(x.id, x.s, x.sid); got != x.better {
@@ -194,5 +198,24 @@ func TestHear(t *testing.T) {
 	m.Hear(now, "a", lease.Message{Kind: lease.Heartbeat, Epoch: 2})
 	if _, ok := m.Holder(now + lease.Expiry); ok {
 		t.Error("a holder that fell silent counts")
+	}
+}
+
+// TestWanted: a holder knows whether somebody waits for it.
+func TestWanted(t *testing.T) {
+	m := lease.New("a", 0)
+	now := grant(t, m, time.Second)
+	m.Up(now, "b")
+	for _, x := range []struct {
+		msg  lease.Kind
+		want bool
+	}{{lease.Consent, false}, {lease.Want, true}, {lease.Unwant, false}, {lease.Claim, true}, {lease.Yield, false}, {lease.Want, true}} {
+		m.Recv(now, "b", lease.Message{Kind: x.msg, Epoch: m.Epoch()})
+		if m.Wanted() != x.want {
+			t.Errorf("after %d: %v", x.msg, m.Wanted())
+		}
+	}
+	if m.Down(now, "b"); m.Wanted() {
+		t.Error("wanted by a member that has left")
 	}
 }

@@ -169,6 +169,7 @@ func (c *Client) Get(ctx context.Context, name string, limit int64) ([]byte, err
 	if err := validName(name); err != nil {
 		return nil, err
 	}
+	defer c.count.silence.begin()()
 	var got []byte
 	a := c.attempts()
 	for {
@@ -336,6 +337,7 @@ func (a *attempts) failed(ctx context.Context, err error, progress, final bool) 
 		}
 		wait = later.after
 	}
+	defer a.c.count.silence.wait(false)()
 	return pause(ctx, wait)
 }
 

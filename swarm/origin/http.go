@@ -39,6 +39,7 @@ type server struct {
 type traffic struct {
 	in, out, requests atomic.Int64
 	answer            atomic.Int64 // shortest time to an answer, in nanoseconds; 0: none has come
+	silence           silence
 }
 
 // answered notes how long an answer took.
@@ -74,6 +75,9 @@ func (c *countConn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	c.t.in.Add(int64(n))
+	if n > 0 {
+		c.t.silence.hear()
+	}
 	if err == nil && n < len(b) && len(b) >= readLong {
 		c.drawn = time.Now()
 	}
@@ -121,6 +125,7 @@ func (s *server) request(ctx context.Context, q query) (*http.Request, error) {
 }
 
 func (s *server) open(ctx context.Context, q query) (*body, error) {
+	defer s.count.silence.wait(false)()
 	rctx, cancel := context.WithCancelCause(ctx)
 	req, err := s.request(rctx, q)
 	if err != nil {
@@ -141,7 +146,7 @@ func (s *server) open(ctx context.Context, q query) (*body, error) {
 		return nil, err
 	}
 	r := &idleBody{rc: resp.Body, ctx: func(err error) error { return reason(ctx, rctx, err) },
-		cancel: cancel, timer: timer, idle: s.idle}
+		cancel: cancel, timer: timer, idle: s.idle, silence: &s.count.silence}
 	b, err := s.judge(resp, q)
 	if err != nil {
 		// A short refusal is read to its end, to keep the connection.
@@ -246,9 +251,12 @@ type idleBody struct {
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	idle   time.Duration
+
+	silence *silence
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
+	defer b.silence.wait(true)()
 	b.timer.Reset(b.idle)
 	n, err := b.rc.Read(p)
 	b.timer.Stop()

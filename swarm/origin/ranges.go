@@ -52,6 +52,7 @@ func (c *Client) Ranges(ctx context.Context, name string, size int64, rs []Range
 		}
 		last = r.end()
 	}
+	defer c.count.silence.begin()()
 	parts := lanes(rs, time.Duration(c.count.answer.Load()))
 	if len(parts) == 1 {
 		return c.transfer(ctx, name, size, rs, fn)
@@ -70,15 +71,17 @@ func (c *Client) Ranges(ctx context.Context, name string, size int64, rs []Range
 			err := c.transfer(ctx, name, size, list, func(k int, b []byte) error {
 				mu.Lock()
 				defer mu.Unlock()
-				if first != nil {
-					return first
+				if first == nil {
+					first = fn(part[k], b)
 				}
-				return fn(part[k], b)
+				return first
 			})
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil && first == nil {
-				first = err
+			if err != nil {
+				if first == nil {
+					first = err
+				}
 				cancel()
 			}
 		})

@@ -181,10 +181,11 @@ func ParseVerdict(body []byte) (Verdict, error) {
 
 // Rank is the claim of a device to the uplink, see package lease.
 //
-//	flags (1: bit 0 gateway) | link class (1) | seconds up uint32 LE
+//	flags (1: bit 0 gateway) | link class (bits 0 to 3) and reach (bits 4 to 7) | seconds up uint32 LE
 type Rank struct {
 	Gateway bool
-	Link    uint8
+	Link    uint8  // ≤ 15
+	Reach   uint8  // ≤ 15
 	Up      uint32 // seconds
 }
 
@@ -195,14 +196,14 @@ func appendRank(b []byte, r Rank) []byte {
 	if r.Gateway {
 		f = 1
 	}
-	return binary.LittleEndian.AppendUint32(append(b, f, r.Link), r.Up)
+	return binary.LittleEndian.AppendUint32(append(b, f, r.Link&15|r.Reach<<4), r.Up)
 }
 
 func parseRank(b []byte) (Rank, error) {
 	if len(b) < rankLen || b[0] > 1 {
 		return Rank{}, malformed("rank")
 	}
-	return Rank{Gateway: b[0] == 1, Link: b[1], Up: binary.LittleEndian.Uint32(b[2:])}, nil
+	return Rank{Gateway: b[0] == 1, Link: b[1] & 15, Reach: b[1] >> 4, Up: binary.LittleEndian.Uint32(b[2:])}, nil
 }
 
 // Profile is what a device says of itself: rank, then bytes that only the program above understands.

@@ -23,7 +23,7 @@ func id(b byte) (x [32]byte) {
 
 // vectors are one frame of each type, as they stand in testdata/vectors.txt.
 func vectors() map[string][]byte {
-	rank := wire.Rank{Gateway: true, Link: 1, Up: 77}
+	rank := wire.Rank{Gateway: true, Link: 1, Reach: 2, Up: 77}
 	return map[string][]byte{
 		"hello":        wire.AppendHello(nil, wire.Hello{Version: 1, Features: 5, Instance: 0x0102030405060708, Credential: []byte("cred")}),
 		"verdict":      wire.AppendVerdict(nil, wire.Duplicate),
@@ -111,7 +111,7 @@ func TestRoundTrips(t *testing.T) {
 		t.Error(m, err)
 	}
 	_, b = body(t, v["rumor"])
-	if m, err := wire.ParseRumor(b); err != nil || m.Epoch != 9 || m.Holder != "peer" || m.Kind != wire.LeaseHeartbeat || m.Number != 4 || m.Rank != (wire.Rank{Gateway: true, Link: 1, Up: 77}) {
+	if m, err := wire.ParseRumor(b); err != nil || m.Epoch != 9 || m.Holder != "peer" || m.Kind != wire.LeaseHeartbeat || m.Number != 4 || m.Rank != (wire.Rank{Gateway: true, Link: 1, Reach: 2, Up: 77}) {
 		t.Error(m, err)
 	}
 	if h, n, err := wire.ParseBlobHeader(v["blob-header"]); err != nil || n != 41 || h.Len != 1<<20 || h.Index != 3 || h.Flags != wire.BlobRelay || h.Follows() != 1<<20 {
