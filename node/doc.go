@@ -3,8 +3,9 @@
 //
 // The way of a release through a node:
 //
-//	check     one device of the site asks the origin for the signed metadata; the
-//	          others fetch it from that device; each verifies it for itself (trust)
+//	check     one device of the site asks the origin for the signed metadata, all at
+//	          once if a round trip takes long; the others fetch it from that device;
+//	          each verifies it for itself (trust)
 //	target    the manifest of this device's channel and type names artifacts,
 //	          their chunk index and the patches that lead to them
 //	plan      the device that holds the uplink lease picks what is cheapest to

@@ -181,19 +181,12 @@ func (n *Node) syncOrigin(ctx context.Context) error {
 	})
 	n.setState(stateChecking)
 	defer n.restState()
-	fetch := func(ctx context.Context, name string, limit int64) ([]byte, error) {
-		b, err := n.origin.Get(ctx, name, limit)
-		if errors.Is(err, origin.ErrNotFound) {
-			return nil, fmt.Errorf("%w: %w", release.ErrNotFound, err)
-		}
-		return b, err
-	}
-	err := n.sync(ctx, fetch)
+	err := n.syncAtOnce(ctx)
 	if errors.Is(context.Cause(ctx), errSilent) && err != nil {
 		err = errSilent
 	}
 	if err == nil {
-		n.bringRenewals(ctx, fetch)
+		n.bringRenewals(ctx, n.fetch)
 	}
 	n.setUplink(err == nil || !errors.Is(err, origin.ErrUnreachable))
 	n.problem(problemOrigin, "the origin", err)

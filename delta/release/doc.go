@@ -37,4 +37,10 @@
 //	targets/<channel>/<sha256>.<type>    manifests
 //	metadata/<n>.revoked.json            current list of revoked devices, once there is one
 //	targets/revoked/<sha256>.any         that list; package identity knows what it says
+//
+// An origin has one more file for each channel, metadata/<channel>.bundle: all of the
+// above that a device fetches for it, in one. Where a round trip takes long it is asked
+// for together with the timestamp, and used if it is of that very timestamp ([Bundled]).
+// Nothing depends on it: an origin without one, or with one that is stale or wrong, is
+// asked file by file.
 package release

@@ -49,3 +49,9 @@ func (r *Repo) SignEmptyTimestamp(version int64) ([]byte, error) {
 
 // Lower lets the repository sign for a role with one key, whatever its threshold.
 func (r *Repo) Lower(role string) { r.root.Signed.Roles[role].Threshold = 1 }
+
+// ParseBundle and EncodeBundle are the two sides of a bundle.
+var (
+	ParseBundle  = parseBundle
+	EncodeBundle = encodeBundle
+)

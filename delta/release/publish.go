@@ -52,6 +52,7 @@ func (r *Repo) publish(c change) error {
 		}
 		return err
 	}
+	r.writeBundles()
 	r.tidy()
 	return nil
 }

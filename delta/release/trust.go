@@ -222,8 +222,7 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	if err != nil {
 		return err
 	}
-	polled := time.Unix(t.floor.Polled, 0)
-	poll := at.Sub(polled) >= pollRoot || polled.After(at) || t.held.root.Signed.Version < t.floor.Root
+	poll := t.pollDue(at)
 	if !poll && bytes.Equal(b, t.held.raw[metadata.TIMESTAMP]) && t.held.complete() {
 		t.setTime(at)
 		return t.held.fresh(at, t.floor.signed())
@@ -243,6 +242,21 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	}
 	t.setTime(latest(at, f.signed()))
 	return nil
+}
+
+// pollDue reports whether a newer root is to be asked for whatever the timestamp says.
+func (t *Trust) pollDue(at time.Time) bool {
+	polled := time.Unix(t.floor.Polled, 0)
+	return at.Sub(polled) >= pollRoot || polled.After(at) || t.held.root.Signed.Version < t.floor.Root
+}
+
+// NextRoot returns the name of the root for which the next Refresh asks whatever else
+// it finds, so that it can be fetched at the same time as the timestamp; ok is false
+// when it asks for none.
+func (t *Trust) NextRoot(clock time.Time) (name string, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return metaName(metadata.ROOT, t.held.root.Signed.Version+1), t.pollDue(t.nowLocked(clock))
 }
 
 // fill gets the roots before the first one trusted, for the sake of peers. What

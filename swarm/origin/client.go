@@ -52,6 +52,7 @@ type Client struct {
 	log     *slog.Logger
 	count   traffic
 	idle    func() // closes idle connections
+	warm    stash
 
 	mu      sync.Mutex // guards all below
 	current int        // the source that answered last
@@ -129,19 +130,20 @@ func (c *Client) source(raw string, o ClientOptions, h *http.Client) (source, er
 // transport is HTTP/1.1 over few, long-lived connections whose bytes are counted.
 func (c *Client) transport(conf *tls.Config) *http.Transport {
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	c.warm.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := d.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &countConn{Conn: conn, t: &c.count}, nil
+	}
 	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := d.DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return &countConn{Conn: conn, t: &c.count}, nil
-		},
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            c.warm.get,
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    dialTimeout,
 		DisableCompression:     true,
-		MaxIdleConnsPerHost:    1 + aheadMax,
+		MaxIdleConnsPerHost:    1 + max(aheadMax, laneCount),
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 16 << 10,
 		ReadBufferSize:         32 << 10,
@@ -157,8 +159,18 @@ func (c *Client) Counters() (bytesIn, requests int64) {
 // BytesOut returns the bytes sent to origins.
 func (c *Client) BytesOut() int64 { return c.count.out.Load() }
 
+// Far reports whether no origin has answered soon yet: it is far away, as over a
+// satellite, or has not been asked.
+func (c *Client) Far() bool {
+	d := time.Duration(c.count.answer.Load())
+	return d == 0 || d >= laneFar
+}
+
 // Close closes idle connections. Calls under way are not touched.
-func (c *Client) Close() { c.idle() }
+func (c *Client) Close() {
+	c.idle()
+	c.warm.close()
+}
 
 // Get returns a whole small object of at most limit bytes. Objects that can
 // change are asked for conditionally: when the origin says that the body is the

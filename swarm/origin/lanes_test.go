@@ -13,28 +13,24 @@ import (
 	"time"
 )
 
-func TestLanes(t *testing.T) {
+// TestDeck deals 20 MiB: everything once and in order, the last of it in small pieces.
+func TestDeck(t *testing.T) {
 	var rs []Range
 	for off := int64(0); off < 20<<20; off += 64 << 10 {
 		rs = append(rs, Range{off, 64 << 10})
 	}
-	if n := len(lanes(rs, 50*time.Millisecond)); n != 1 {
-		t.Errorf("%d lanes to a near origin", n)
-	}
-	if n := len(lanes(rs[:20], time.Second)); n != 1 {
-		t.Errorf("%d lanes for little", n)
-	}
-	parts := lanes(rs, time.Second)
-	var all []int
-	for _, p := range parts {
-		if !slices.IsSorted(p) || len(p) < len(rs)/8 {
-			t.Errorf("a lane of %d", len(p))
+	most, last, at := 0, 0, 0
+	d := &deck{rs: rs, left: 20 << 20, of: func(from, to int) *transfer {
+		if from != at {
+			t.Fatalf("dealt from %d on after %d", from, at)
 		}
-		all = append(all, p...)
+		most, last, at = max(most, to-from), to-from, to
+		return new(transfer)
+	}}
+	for d.deal() != nil {
 	}
-	slices.Sort(all)
-	if len(parts) != laneCount || len(all) != len(rs) || all[0] != 0 || all[len(all)-1] != len(rs)-1 || len(slices.Compact(all)) != len(rs) {
-		t.Errorf("%d lanes of %d ranges", len(parts), len(all))
+	if at != len(rs) || d.left != 0 || most*64<<10 > laneMost || most*64<<10 < laneMost/2 || last*64<<10 > laneEnd {
+		t.Errorf("dealt %d of %d, at most %d and at last %d, %d bytes left", at, len(rs), most, last, d.left)
 	}
 }
 

@@ -53,79 +53,114 @@ func (c *Client) Ranges(ctx context.Context, name string, size int64, rs []Range
 		last = r.end()
 	}
 	defer c.count.silence.begin()()
-	parts := lanes(rs, time.Duration(c.count.answer.Load()))
-	if len(parts) == 1 {
-		return c.transfer(ctx, name, size, rs, fn)
+	d := &deck{rs: rs}
+	for _, r := range rs {
+		d.left += r.Len
+	}
+	if time.Duration(c.count.answer.Load()) < laneFar || d.left < laneLeast {
+		t := &transfer{c: c, name: name, size: size, rs: rs, fn: fn}
+		return t.fetch(ctx)
+	}
+	d.of = func(from, to int) *transfer {
+		return &transfer{c: c, name: name, size: size, rs: rs[from:to], fn: func(k int, b []byte) error {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if d.err == nil {
+				d.err = fn(from+k, b)
+			}
+			return d.err
+		}}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	var mu sync.Mutex // held by fn; guards first
-	var first error
-	for _, part := range parts {
+	for range laneCount {
 		wg.Go(func() {
-			list := make([]Range, len(part))
-			for k, i := range part {
-				list[k] = rs[i]
-			}
-			err := c.transfer(ctx, name, size, list, func(k int, b []byte) error {
-				mu.Lock()
-				defer mu.Unlock()
-				if first == nil {
-					first = fn(part[k], b)
-				}
-				return first
-			})
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				if first == nil {
-					first = err
-				}
+			if err := d.lane(ctx); err != nil {
+				d.fail(err)
 				cancel()
 			}
 		})
 	}
 	wg.Wait()
-	return first
+	return d.err
 }
 
 // A new connection sends little before its first acknowledgements are back, and takes
 // long to find the rate of a link that is both fast and far. Several get there sooner.
 const (
 	laneFar   = 200 * time.Millisecond // an origin that never answers sooner is far away
-	laneCount = 4
-	laneBytes = 2 << 20 // what one of them brings before its next piece
+	laneCount = 8
+	laneLeast = 4 << 20 // less than that is not worth them
+	laneMost  = 2 << 20 // what one of them fetches before it is dealt more
+	laneEnd   = 128 << 10
+	laneAhead = 256 << 10 // so many bytes before its end it asks for more, about what comes during a round trip
 )
 
-// lanes deals the ranges out to connections: indexes, each list ascending.
-func lanes(rs []Range, answer time.Duration) [][]int {
-	total := int64(0)
-	for _, r := range rs {
-		total += r.Len
-	}
-	n := 1
-	if answer >= laneFar && total >= laneCount*laneBytes {
-		n = laneCount
-	}
-	out := make([][]int, n)
-	lane, filled := 0, int64(0)
-	for i, r := range rs {
-		if n > 1 && filled >= laneBytes {
-			lane, filled = (lane+1)%n, 0
-		}
-		out[lane] = append(out[lane], i)
-		filled += r.Len
-	}
-	return out
+// deck deals ranges out to connections, in order: much at first, less towards the end,
+// so that all come to the end together.
+type deck struct {
+	rs []Range
+	of func(from, to int) *transfer // of rs[from:to]
+
+	mu   sync.Mutex // guards all below; held by the caller's fn
+	next int        // of rs
+	left int64      // bytes of those not dealt
+	err  error      // the first one
 }
 
-// transfer fetches ranges over one connection, with requests made ahead over others.
-func (c *Client) transfer(ctx context.Context, name string, size int64, rs []Range, fn func(i int, b []byte) error) error {
-	t := &transfer{c: c, name: name, size: size, rs: rs, fn: fn}
+// deal returns the transfer of the next ranges, or nil at the end.
+func (d *deck) deal() *transfer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from, n := d.next, int64(0)
+	for most := min(max(d.left/(2*laneCount), laneEnd), laneMost); d.next < len(d.rs) && n < most && d.err == nil; d.next++ {
+		n += d.rs[d.next].Len
+	}
+	if d.left -= n; n == 0 {
+		return nil
+	}
+	return d.of(from, d.next)
+}
+
+func (d *deck) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+// lane fetches what it is dealt until there is no more.
+func (d *deck) lane(ctx context.Context) error {
+	var next *transfer
+	for t := d.deal(); t != nil; t, next = next, nil {
+		t.nearEnd = func(source int) {
+			if next = d.deal(); next != nil {
+				next.askAhead(ctx, source, 0)
+			}
+		}
+		if err := t.fetch(ctx); err != nil {
+			if next != nil {
+				next.drop()
+			}
+			return err
+		}
+		if next == nil {
+			next = d.deal()
+		}
+	}
+	return nil
+}
+
+// fetch fetches ranges over one connection, with requests made ahead over others.
+func (t *transfer) fetch(ctx context.Context) error {
+	for _, r := range t.rs {
+		t.left += r.Len
+	}
 	defer t.drop()
-	a := c.attempts()
-	for t.next < len(rs) {
+	a := t.c.attempts()
+	for t.next < len(t.rs) {
 		t.fresh = 0
 		first := t.next
 		err := t.attempt(ctx, a.source)
@@ -138,14 +173,14 @@ func (c *Client) transfer(ctx context.Context, name string, size int64, rs []Ran
 		}
 		t.drop()
 		if err := a.failed(ctx, err, t.next > first || t.fresh >= progressBytes, false); err != nil {
-			return fmt.Errorf("get %s: %w", name, err)
+			return fmt.Errorf("get %s: %w", t.name, err)
 		}
 	}
 	return nil
 }
 
-// transfer is one call of Ranges: the next range to deliver, what has come of it,
-// and the requests made ahead.
+// transfer is a call of Ranges, or the part of it that a lane was dealt: the next range
+// to deliver, what has come of it, and the requests made ahead.
 type transfer struct {
 	c     *Client
 	name  string
@@ -153,10 +188,13 @@ type transfer struct {
 	rs    []Range
 	fn    func(i int, b []byte) error
 	next  int    // index of the first range not delivered
+	left  int64  // bytes from there on
 	got   []byte // the beginning of that range
 	fresh int64  // bytes that came in this attempt
 	fnErr error
 	ahead []*ahead // in the order of their ranges
+
+	nearEnd func(source int) // called once when little is left; nil: nothing to do then
 }
 
 // ahead is a request made before its turn.
@@ -194,7 +232,8 @@ func (t *transfer) attempt(ctx context.Context, source int) error {
 	if b.start == off && b.end <= end {
 		t.askAhead(ctx, source, after)
 	}
-	return t.deliver(ctx, b)
+	t.look(source)
+	return t.deliver(ctx, b, source)
 }
 
 // take returns the answer to a request: the one made ahead, or a new one.
@@ -252,6 +291,14 @@ func (t *transfer) askAhead(ctx context.Context, source, i int) {
 	}
 }
 
+// look asks for what comes after this transfer when it is near its end.
+func (t *transfer) look(source int) {
+	if t.nearEnd != nil && t.left <= laneAhead {
+		t.nearEnd(source)
+		t.nearEnd = nil
+	}
+}
+
 // drop gives up the requests made ahead.
 func (t *transfer) drop() {
 	for _, a := range t.ahead {
@@ -267,7 +314,7 @@ func (t *transfer) drop() {
 }
 
 // deliver reads b and passes on every range that lies in it.
-func (t *transfer) deliver(ctx context.Context, b *body) error {
+func (t *transfer) deliver(ctx context.Context, b *body, source int) error {
 	r := limit.Reader(ctx, b, t.c.lim)
 	pos := b.start
 	for t.next < len(t.rs) && t.rs[t.next].Off+int64(len(t.got)) < b.end {
@@ -302,6 +349,8 @@ func (t *transfer) deliver(ctx context.Context, b *body) error {
 		}
 		t.next++
 		t.got = t.got[:0]
+		t.left -= want.Len
+		t.look(source)
 	}
 	if len(t.got) > 0 && t.fresh < progressBytes || t.fresh == 0 {
 		return fmt.Errorf("%w: %d bytes of %s in an answer", ErrUnreachable, t.fresh, t.name)

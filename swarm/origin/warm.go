@@ -1,0 +1,91 @@
+package origin
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+// warmLife is how long a connection that was made ahead is good for.
+const warmLife = 20 * time.Second
+
+// stash holds connections made ahead, by address. A request takes one in the place of
+// making its own.
+type stash struct {
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	mu    sync.Mutex // guards all below
+	last  string     // address that was dialled last
+	conns []warmConn
+}
+
+type warmConn struct {
+	net.Conn
+	addr  string
+	since time.Time
+}
+
+// get is DialContext of the transport.
+func (s *stash) get(ctx context.Context, network, addr string) (net.Conn, error) {
+	s.mu.Lock()
+	s.last = addr
+	for len(s.conns) > 0 {
+		w := s.conns[len(s.conns)-1]
+		s.conns = s.conns[:len(s.conns)-1]
+		if w.addr == addr && time.Since(w.since) < warmLife {
+			s.mu.Unlock()
+			return w.Conn, nil
+		}
+		w.Close()
+	}
+	s.mu.Unlock()
+	return s.dial(ctx, network, addr)
+}
+
+// fill makes connections to the address dialled last until n are there.
+func (s *stash) fill(ctx context.Context, n int) {
+	s.mu.Lock()
+	addr := s.last
+	n -= len(s.conns)
+	s.mu.Unlock()
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			c, err := s.dial(ctx, "tcp", addr)
+			if err != nil {
+				return // the request that would have used it will say why
+			}
+			if ctx.Err() != nil {
+				c.Close()
+				return
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.conns = append(s.conns, warmConn{c, addr, time.Now()})
+		})
+	}
+	wg.Wait()
+	time.AfterFunc(warmLife, s.close) // what nobody took
+}
+
+func (s *stash) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.conns {
+		w.Close()
+	}
+	s.conns = nil
+}
+
+// Warm makes the connections that a long Ranges will use, if the origin is far away and
+// has been asked before; Ranges then does not wait for them. It returns when they are
+// there, or ctx ends.
+func (c *Client) Warm(ctx context.Context) {
+	if d := time.Duration(c.count.answer.Load()); d >= laneFar {
+		c.warm.fill(ctx, laneCount-warmIdle)
+	}
+}
+
+// warmIdle is how many connections are there already after the requests of a look.
+const warmIdle = 2
