@@ -143,7 +143,7 @@ func (c *Client) transport(conf *tls.Config) *http.Transport {
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    dialTimeout,
 		DisableCompression:     true,
-		MaxIdleConnsPerHost:    1 + max(aheadMax, laneCount),
+		MaxIdleConnsPerHost:    2 * laneCount,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 16 << 10,
 		ReadBufferSize:         32 << 10,

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// TestDeck deals 20 MiB: everything once and in order, the last of it in small pieces.
+// TestDeck deals 64 MiB: everything once and in order, the last of it in small pieces.
 func TestDeck(t *testing.T) {
 	var rs []Range
-	for off := int64(0); off < 20<<20; off += 64 << 10 {
+	for off := int64(0); off < 64<<20; off += 64 << 10 {
 		rs = append(rs, Range{off, 64 << 10})
 	}
 	most, last, at := 0, 0, 0
-	d := &deck{rs: rs, left: 20 << 20, of: func(from, to int) *transfer {
+	d := &deck{rs: rs, left: 64 << 20, of: func(from, to int) *transfer {
 		if from != at {
 			t.Fatalf("dealt from %d on after %d", from, at)
 		}

@@ -90,10 +90,10 @@ func (c *Client) Ranges(ctx context.Context, name string, size int64, rs []Range
 // long to find the rate of a link that is both fast and far. Several get there sooner.
 const (
 	laneFar   = 200 * time.Millisecond // an origin that never answers sooner is far away
-	laneCount = 8
+	laneCount = 12
 	laneLeast = 4 << 20 // less than that is not worth them
 	laneMost  = 2 << 20 // what one of them fetches before it is dealt more
-	laneEnd   = 128 << 10
+	laneEnd   = 256 << 10
 	laneAhead = 256 << 10 // so many bytes before its end it asks for more, about what comes during a round trip
 )
 
@@ -103,18 +103,21 @@ type deck struct {
 	rs []Range
 	of func(from, to int) *transfer // of rs[from:to]
 
-	mu   sync.Mutex // guards all below; held by the caller's fn
-	next int        // of rs
-	left int64      // bytes of those not dealt
-	err  error      // the first one
+	mu    sync.Mutex // guards all below; held by the caller's fn
+	next  int        // of rs
+	left  int64      // bytes of those not dealt
+	dealt int64      // how often
+	err   error      // the first one
 }
 
 // deal returns the transfer of the next ranges, or nil at the end.
 func (d *deck) deal() *transfer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.dealt++ // the first are of different size, so that not all come to their end at once
 	from, n := d.next, int64(0)
-	for most := min(max(d.left/(2*laneCount), laneEnd), laneMost); d.next < len(d.rs) && n < most && d.err == nil; d.next++ {
+	most := min(max(d.left/(2*laneCount), laneEnd), laneMost, d.dealt*laneMost/laneCount)
+	for ; d.next < len(d.rs) && n < most && d.err == nil; d.next++ {
 		n += d.rs[d.next].Len
 	}
 	if d.left -= n; n == 0 {
