@@ -154,6 +154,7 @@ func (u *update) bringPack(ctx context.Context, want []stored) (again bool, err 
 		if surplus > replanBytes {
 			return errReplan
 		}
+		u.n.sw.Pace(ctx)
 		return nil
 	})
 	if errors.Is(err, errReplan) {

@@ -395,6 +395,7 @@ func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, 
 			return err
 		}
 		u.n.sw.Inject(p.Sum, i, b)
+		u.n.sw.Pace(ctx)
 		return nil
 	})
 	return false, err

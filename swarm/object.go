@@ -28,6 +28,7 @@ type object struct {
 	asked   map[uint32]*ask
 	inject  bitmap // blobs that came from outside and have no relay yet
 	injectN int
+	only    map[uint32]struct{} // injected blobs of which no copy may have left this device; see unsentLocked
 	pending map[uint32]*delegation
 	done    chan struct{} // closed when complete
 	packing packing
@@ -91,7 +92,7 @@ func (s *Swarm) Open(o Object, b Blobs, opt OpenOptions) error {
 	obj := &object{
 		Object: o, blobs: b, opt: opt, have: newBitmap(n), busy: map[uint32]time.Duration{}, storing: map[uint32]bool{},
 		avail: make([]uint16, n), ready: make([]uint32, n), asked: map[uint32]*ask{}, inject: newBitmap(n),
-		pending: map[uint32]*delegation{}, done: make(chan struct{}), kept: map[uint32]bool{},
+		pending: map[uint32]*delegation{}, done: make(chan struct{}), kept: map[uint32]bool{}, only: map[uint32]struct{}{},
 	}
 	for i := range n {
 		if b.Has(i) {

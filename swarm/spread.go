@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"context"
 	"hash/fnv"
 	"time"
 
@@ -12,6 +13,8 @@ const (
 	directUpTo   = 2                      // with this many receivers the injector sends to each itself
 	relayTimeout = time.Second            // without a sign of a delegated blob, after it was written; at least 4 rounds of Have
 	pullPatience = 400 * time.Millisecond // time that a push has before a blob is asked for; at least 3 rounds of Have
+	unsentMost   = 1 << 20                // bytes that only the device that brought them has
+	paceLook     = 10 * time.Millisecond  // how often Pace looks
 	flightTime   = 2 * time.Second        // a blob that was sent is not sent again on request for this long
 )
 
@@ -66,8 +69,59 @@ func (s *Swarm) inject(id [32]byte, i int, data []byte, packed bool) {
 		s.cache.add(blobKey{id, uint32(i)}, f)
 		f.release()
 	}
+	if !obj.opt.Produce {
+		obj.only[uint32(i)] = struct{}{}
+	}
 	s.injectLocked(obj, i)
 	s.assignLocked()
+}
+
+// Pace waits while the members cannot take what was injected as fast as it comes: until of at most unsentMost bytes no
+// copy has left this device, or ctx ends. Who brings blobs calls it after each: what it has not passed on is lost to
+// the others when it dies, and would be brought again. Members that take nothing are not waited for.
+func (s *Swarm) Pace(ctx context.Context) {
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		n := s.unsentLocked()
+		s.mu.Unlock()
+		if n <= unsentMost {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(paceLook):
+		}
+	}
+}
+
+// unsentLocked returns the bytes of injected blobs that members want and that have not been written to any.
+func (s *Swarm) unsentLocked() int64 {
+	now, n := s.now(), int64(0)
+	for _, obj := range s.order {
+		for i := range obj.only {
+			if !obj.unsent(i, now) {
+				delete(obj.only, i)
+				continue
+			}
+			n += int64(obj.Sizes[i])
+		}
+	}
+	return n
+}
+
+// unsent reports whether a member that takes something wants blob i, nobody has it and it was written to nobody.
+func (obj *object) unsent(i uint32, now time.Duration) bool {
+	if obj.avail[i] > 0 {
+		return false
+	}
+	wanted := false
+	for _, h := range obj.shares {
+		if _, ok := h.flight[i]; ok {
+			return false
+		}
+		wanted = wanted || h.lacks(int(i)) && !h.m.suspect(now)
+	}
+	return wanted
 }
 
 // chosenLocked reports whether this device is the one of the producers that spreads blob i: the one with the highest
