@@ -56,6 +56,7 @@ type share struct {
 	announced bool
 	told      int  // entries of obj.log that it knows
 	queued    bool // in m.outbox
+	waits     bool // it gave this device blobs to pass on, and waits to hear that they are here
 
 	// what this device is to send to it
 	owed   bitmap
@@ -192,19 +193,29 @@ func (s *Swarm) queueLocked(h *share) {
 	h.m.wakeControl()
 }
 
-// flushLocked queues the Haves of every object for every member.
-func (s *Swarm) flushLocked(now time.Duration) {
-	s.stale = false
+// flushLocked queues Haves of every object for the members that wait for them; for all members when that is due, or with
+// all, or where blobs are asked for.
+func (s *Swarm) flushLocked(now time.Duration, all bool) {
+	all = all || s.pulledLocked() || now >= s.toAll+max(flushAll, 2*s.tickLocked())
+	s.stale, s.owing = false, false
 	s.flushed = now
+	if all {
+		s.toAll = now
+	}
 	for _, obj := range s.order {
 		if !obj.behind {
 			continue
 		}
 		obj.behind = false
 		for _, h := range obj.shares {
-			if h.told < len(obj.log) {
+			switch {
+			case h.told == len(obj.log):
+			case all || h.waits:
 				s.queueLocked(h)
+			default:
+				obj.behind, s.stale = true, true
 			}
+			h.waits = false
 		}
 	}
 }
@@ -235,14 +246,11 @@ func (s *Swarm) tellLocked(obj *object, i uint32) {
 	obj.log = append(obj.log, i)
 	obj.behind = true
 	if obj.n == len(obj.Sums) && len(obj.kept) == 0 {
-		s.stale = true
-		s.flushLocked(s.now())
+		s.flushLocked(s.now(), true)
 		return
 	}
-	if !s.stale {
-		s.stale = true
-		s.soonLocked(s.flushed + s.tickLocked())
-	}
+	s.stale = true
+	s.soonLocked(s.flushAtLocked())
 }
 
 // Close makes an object unknown again: nothing more is sent, received or asked for. Closing what is not open does nothing.

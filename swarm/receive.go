@@ -147,7 +147,18 @@ func (s *Swarm) duplicateLocked(obj *object, m *member, h wire.BlobHeader) {
 		s.unaskLocked(obj, h.Index, a, false)
 	}
 	if h.Flags&wire.BlobRelay != 0 && obj.have.has(int(h.Index)) {
+		s.waitsLocked(m, obj)
 		s.relayLocked(obj, int(h.Index), m)
+	}
+}
+
+// waitsLocked notes that a member waits to hear that this device has what it gave it to pass on.
+func (s *Swarm) waitsLocked(m *member, obj *object) {
+	if h := m.shares[obj.ID]; h != nil {
+		h.waits, s.owing = true, true
+		if s.stale {
+			s.soonLocked(s.flushAtLocked())
+		}
 	}
 }
 
@@ -246,6 +257,9 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 	if a := obj.asked[h.Index]; a != nil {
 		asked = true
 		s.unaskLocked(obj, h.Index, a, a.from.m != m || a.also != nil)
+	}
+	if h.Flags&wire.BlobRelay != 0 {
+		s.waitsLocked(m, obj)
 	}
 	s.hadLocked(obj, i, false)
 	if h.Flags&wire.BlobRelay != 0 {

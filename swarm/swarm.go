@@ -25,8 +25,9 @@ const (
 	receiveBytes = 8 << 20                // blobs being received at once, of all members
 	flushMin     = 50 * time.Millisecond  // least time between two rounds of Have while blobs are asked for,
 	flushEach    = 5 * time.Millisecond   // or this for each member
-	flushPush    = 250 * time.Millisecond // the same while blobs come unasked
+	flushPush    = 250 * time.Millisecond // the same while blobs come unasked, to those who wait for it
 	flushPushed  = 20 * time.Millisecond
+	flushAll     = time.Second            // and to the others; at least 2 of the above
 	pullRecent   = time.Second      // blobs were asked for so lately
 	notifyEvery  = time.Second      // holdings change Changed at most this often
 	stuckAfter   = 30 * time.Second // a member that takes nothing for this long is dropped
@@ -62,7 +63,9 @@ type Swarm struct {
 	changes   bool          // changed is to be closed at the next notification
 	notified  time.Duration // when it was closed last
 	flushed   time.Duration // when Haves went out last
+	toAll     time.Duration // when they went out to everybody
 	stale     bool          // some object has Haves to send
+	owing     bool          // some of them to a member that waits for them
 	worked    time.Duration // when a blob or an object came last
 	asking    time.Duration // when a blob was asked for last, here or of this device; 0: never
 	slack     uint          // times of patience are doubled so often, see slackLocked
@@ -199,10 +202,11 @@ func (s *Swarm) stepLocked(ctx context.Context, now time.Duration) time.Duration
 		soon(at)
 	}
 	if s.stale {
-		if due := s.flushed + s.tickLocked(); now >= due {
-			s.flushLocked(now)
-		} else {
-			soon(due)
+		if now >= s.flushAtLocked() {
+			s.flushLocked(now, false)
+		}
+		if s.stale {
+			soon(s.flushAtLocked())
 		}
 	}
 	soon(s.watchLocked(now))
@@ -231,13 +235,26 @@ func (s *Swarm) soonLocked(t time.Duration) {
 }
 
 // tickLocked returns the time between two rounds of Have. Members that ask each other for blobs live on what they know
-// of each other; where blobs are pushed, a Have is an acknowledgement, and each costs every member a wake-up.
+// of each other; where blobs are pushed, a Have is an acknowledgement to the one who pushed, and each costs every other
+// member a wake-up: they hear less often, see flushAtLocked.
 func (s *Swarm) tickLocked() time.Duration {
 	n := time.Duration(len(s.members))
-	if s.asking != 0 && s.now()-s.asking < pullRecent {
+	if s.pulledLocked() {
 		return max(flushMin, n*flushEach)
 	}
 	return max(flushPush, n*flushPushed)
+}
+
+// pulledLocked reports whether members ask each other for blobs.
+func (s *Swarm) pulledLocked() bool { return s.asking != 0 && s.now()-s.asking < pullRecent }
+
+// flushAtLocked returns when the next round of Have is due.
+func (s *Swarm) flushAtLocked() time.Duration {
+	tick := s.tickLocked()
+	if s.owing || s.pulledLocked() {
+		return s.flushed + tick
+	}
+	return s.toAll + max(flushAll, 2*tick)
 }
 
 // touchLocked makes Changed report, soon.
