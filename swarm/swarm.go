@@ -27,7 +27,7 @@ const (
 	flushEach    = 5 * time.Millisecond   // or this for each member
 	flushPush    = 250 * time.Millisecond // the same while blobs come unasked, to those who wait for it
 	flushPushed  = 20 * time.Millisecond
-	flushAll     = time.Second            // and to the others; at least 2 of the above
+	flushAll     = time.Second      // and to the others; at least 2 of the above
 	pullRecent   = time.Second      // blobs were asked for so lately
 	notifyEvery  = time.Second      // holdings change Changed at most this often
 	stuckAfter   = 30 * time.Second // a member that takes nothing for this long is dropped
