@@ -38,7 +38,8 @@ func TestPartialViews(t *testing.T) {
 	if p.Done != site.Devices || p.Members > float64(site.Peers) {
 		t.Error("not what was asked for")
 	}
-	if p.UplinkRatio > 1.5 || p.Duplicates > 0.05 || p.Busiest > 6 || p.TailS > 3 {
+	// Until rumors have met, two devices may bring the same: some of that comes twice.
+	if p.UplinkRatio > 1.5 || p.Duplicates > 0.15 || p.Busiest > 6 || p.TailS > 3 {
 		t.Error("more than it should cost")
 	}
 }
