@@ -128,6 +128,9 @@ func (s *Swarm) wantsMoreLocked() bool {
 // dial makes one attempt; on success it stays until the member is gone.
 func (s *Swarm) dial(ctx context.Context, t *target) {
 	id := t.info.ID
+	s.mu.Lock()
+	shown := s.renewed
+	s.mu.Unlock()
 	c, err := s.reach(ctx, id)
 	if err == nil && c == nil {
 		err = errDuplicate // it has dialled us
@@ -147,7 +150,9 @@ func (s *Swarm) dial(ctx context.Context, t *target) {
 	case err == nil || errors.Is(err, errDuplicate):
 		t.fails = 0
 	case errors.As(err, &refused) && !refused.Full:
-		wait = dialRefused
+		if shown == s.renewed { // what was refused is what would be shown again
+			wait = dialRefused
+		}
 	default:
 		wait = min(dialFirst<<min(t.fails, 10), dialLast)
 		t.fails++

@@ -135,6 +135,7 @@ func (s *Swarm) SetCredential(credential []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cfg.Credential = credential
+	s.renewed++
 	for id, t := range s.targets {
 		if s.members[id] == nil && !t.dialing {
 			t.next = min(t.next, s.now()+s.politeness(id))

@@ -54,6 +54,7 @@ type Swarm struct {
 	closed    bool
 	members   map[peer.ID]*member
 	targets   map[peer.ID]*target
+	renewed   int                        // how often the credential has changed
 	strange   map[network.Conn]time.Time // connections that have not said hello; until when they may
 	objects   map[[32]byte]*object
 	order     []*object // objects by falling priority, then in the order of Open

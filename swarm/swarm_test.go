@@ -392,3 +392,23 @@ func TestOutsiderIsRefused(t *testing.T) {
 		t.Errorf("members: %v %v", a.Members(), b.Members())
 	}
 }
+
+// TestRenewedWhileRefused: a device's credential changes while a peer is about to refuse the one before. It shows the
+// new one soon, not when a refusal is forgotten.
+func TestRenewedWhileRefused(t *testing.T) {
+	var a *device
+	b := start(t, func(c *swarm.Config) {
+		admit := c.Admit
+		c.Admit = func(id peer.ID, cred []byte) (swarm.Identity, error) {
+			if string(cred) == "ended" {
+				if err := a.SetCredential([]byte("fleet")); err != nil {
+					t.Error(err)
+				}
+			}
+			return admit(id, cred)
+		}
+	})
+	a = start(t, func(c *swarm.Config) { c.Credential = []byte("ended") })
+	a.Connect(b.info())
+	eventually(t, a, "a member", func() bool { return len(a.Members()) == 1 })
+}
