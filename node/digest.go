@@ -13,6 +13,7 @@ type prefix struct {
 	h   hash.Hash
 	off int64 // bytes in h
 	buf []byte
+	behind
 }
 
 // there returns how many bytes from the beginning of the stream are there.
@@ -51,6 +52,9 @@ func (a *assembly) hash(ctx context.Context, end int64) error {
 		}
 		f.h.Write(b)
 		f.off += int64(len(b))
+		if s, ok := a.st.(*fileStream); ok {
+			f.upTo(s.File, f.off)
+		}
 	}
 	return nil
 }
