@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"updraft/delta/release"
 	"updraft/delta/tree"
 )
@@ -53,6 +55,8 @@ func createFile(path string, size int64, mode os.FileMode) (*fileStream, error) 
 	if err := f.Truncate(size); err != nil {
 		return nil, errors.Join(fmt.Errorf("node: size artifact: %w", err), f.Close())
 	}
+	// Reading ahead of what has come would fill memory with zeros, to be written over.
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM)
 	return &fileStream{File: f, mode: mode, written: new(counter)}, nil
 }
 

@@ -70,11 +70,15 @@ func newWriter(dir string, l *Listing, from *os.Root) (*Writer, error) {
 }
 
 func (w *Writer) openFile(file int) (*os.File, error) {
-	flag := os.O_RDWR
 	if w.finished.Load() {
-		flag = os.O_RDONLY
+		return openListed(w.root, &w.list.Entries[file], os.O_RDONLY)
 	}
-	return openListed(w.root, &w.list.Entries[file], flag)
+	f, err := openListed(w.root, &w.list.Entries[file], os.O_RDWR)
+	if err == nil {
+		// Reading ahead of what has come would fill memory with zeros, to be written over.
+		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM)
+	}
+	return f, err
 }
 
 // prepare makes what must be there before contents can be written.
