@@ -47,7 +47,7 @@ func (p Profile) String() string {
 type Options struct {
 	Profile     Profile
 	Jobs        int    // goroutines that compress; 0: one for each CPU, and fewer for small streams
-	Memory      int64  // bytes for the index of the base; 0: three and a half times the base, at most 768 MiB
+	Memory      int64  // bytes for the index of the base; 0: one and a half times base and new together, at most 768 MiB
 	SegmentSize int    // bytes of output in a plain segment, at most MaxSegment; 0: 4 MiB
 	Scratch     string // directory for temporary files; empty: the system's
 	// OldListing and NewListing are the offsets at which the contents of a tree
@@ -165,14 +165,14 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	m := &made{}
 	var r *recipe
 	from, to := old, new
+	var err error
+	if h.baseSum, err = digest(ctx, old); err != nil {
+		return nil, err
+	}
+	if h.newSum, err = digest(ctx, new); err != nil {
+		return nil, err
+	}
 	if u != nil {
-		var err error
-		if h.baseSum, err = digest(ctx, old); err != nil {
-			return nil, err
-		}
-		if h.newSum, err = digest(ctx, new); err != nil {
-			return nil, err
-		}
 		from, to, r = u.old, u.new, &u.recipe
 		plain := r.append(nil)
 		r.size = int64(len(plain))
@@ -182,34 +182,27 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	}
 	h.baseView, h.newView = from.Size(), to.Size()
 	if o.Memory <= 0 {
-		o.Memory = indexMemory(h.baseView)
+		o.Memory = indexMemory(h.baseSize + h.newSize)
 	}
 	a, err := readAll(ctx, from)
 	if err != nil {
 		return nil, fmt.Errorf("patch: read base: %w", err)
 	}
-	b, err := readAll(ctx, to)
-	if err != nil {
-		return nil, fmt.Errorf("patch: read new: %w", err)
-	}
-	if u == nil {
-		h.baseSum, h.newSum = sha256.Sum256(a), sha256.Sum256(b)
-	}
 	progress := func(done int64) {
 		if o.Progress != nil {
-			o.Progress(int64(float64(done)/float64(max(len(b), 1))*float64(h.newSize)), h.newSize)
+			o.Progress(int64(float64(done)/float64(max(h.newView, 1))*float64(h.newSize)), h.newSize)
 		}
 	}
 	progress(0)
-	cs, err := covers(ctx, a, b, o.Memory, progress)
+	cs, err := covers(ctx, a, to, o.Memory, progress)
 	if err != nil {
 		return nil, err
 	}
 	if cs, err = prune(a, to, cs); err != nil {
 		return nil, err
 	}
-	if o.Profile != Plain && int64(max(len(a), len(b))) <= maxDense {
-		if cs, err = matchPrograms(ctx, a, b, cs, o.Memory); err != nil {
+	if o.Profile != Plain && max(h.baseView, h.newView) <= maxDense {
+		if cs, err = matchPrograms(ctx, a, to, cs, o.Memory); err != nil {
 			return nil, err
 		}
 		if cs, err = prune(a, to, cs); err != nil {
@@ -220,7 +213,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		cs = near(cs)
 	}
 	runtime.GC() // the index was the largest part of the heap; what follows fits into its place
-	payloads, err := encode(ctx, a, b, cs, h, o)
+	payloads, err := encode(ctx, a, to, cs, h, o)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +259,7 @@ type piece struct {
 
 // cut splits the output into segments: long exact runs of the base by themselves,
 // the rest in pieces of at most size bytes.
-func cut(old, new []byte, cs []cover, size int) []piece {
+func cut(old []byte, new *window, cs []cover, size int) ([]piece, error) {
 	var out []piece
 	at := 0
 	plain := func(to int) {
@@ -278,20 +271,27 @@ func cut(old, new []byte, cs []cover, size int) []piece {
 	}
 	for _, c := range cs {
 		for i := 0; i < c.l; {
-			n := common(old[c.o+i:c.o+c.l], new[c.n+i:c.n+c.l])
+			n, err := agree(old[c.o+i:c.o+c.l], new, c.n+i)
+			if err != nil {
+				return nil, err
+			}
 			if n >= minCopy {
 				plain(c.n + i)
 				out = append(out, piece{kindCopy, c.n + i, c.n + i + n, c.o + i})
 				at = c.n + i + n
 			}
 			i += n
-			for i < c.l && old[c.o+i] != new[c.n+i] {
+			b, err := new.from(min(c.n+i, new.size))
+			if err != nil {
+				return nil, err
+			}
+			for k := 0; k < len(b) && i < c.l && old[c.o+i] != b[k]; k++ {
 				i++
 			}
 		}
 	}
-	plain(len(new))
-	return merge(out, size)
+	plain(new.size)
+	return merge(out, size), nil
 }
 
 // merge joins short copies with the plain pieces around them where a segment of
@@ -325,13 +325,19 @@ func split(in []piece, size int) []piece {
 }
 
 // encode makes the payloads, the index first, and fills in the table.
-func encode(ctx context.Context, old, new []byte, cs []cover, h *header, o Options) ([][]byte, error) {
-	pieces := cut(old, new, cs, o.SegmentSize)
+func encode(ctx context.Context, old []byte, new Source, cs []cover, h *header, o Options) ([][]byte, error) {
+	pieces, err := cut(old, newWindow(new), cs, o.SegmentSize)
+	if err != nil {
+		return nil, err
+	}
 	if len(pieces) > maxSegs {
 		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, len(pieces))
 	}
 	e := &encoding{old: old, new: new, cs: cs, pieces: pieces, plain: make([][]byte, len(pieces)), dense: make([][]byte, len(pieces)), sums: make([][sumLen]byte, len(pieces))}
-	index := e.index(o)
+	index, err := e.index(o)
+	if err != nil {
+		return nil, err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(o.Jobs)
 	for i := range pieces {
@@ -370,11 +376,12 @@ func encode(ctx context.Context, old, new []byte, cs []cover, h *header, o Optio
 
 // encoding makes payloads, of both kinds where that is wanted.
 type encoding struct {
-	old, new     []byte
+	old          []byte
+	new          Source
 	cs           []cover
 	pieces       []piece
 	moves        *moves // nil: no dense segments
-	coders       sync.Pool
+	workers      sync.Pool
 	plain, dense [][]byte
 	sums         [][sumLen]byte
 }
@@ -392,26 +399,41 @@ func (e *encoding) pays(i int, p Profile) bool {
 	return d < b
 }
 
+// worker is what a goroutine needs to encode pieces.
+type worker struct {
+	dense *denseCoder // nil until it is wanted
+	new   []byte      // of the piece
+}
+
 // index makes the index, or nothing if there are to be no dense segments.
-func (e *encoding) index(o Options) []byte {
-	if o.Profile == Plain || len(e.cs) > maxCovers || int64(max(len(e.old), len(e.new))) > maxDense {
-		return nil
+func (e *encoding) index(o Options) ([]byte, error) {
+	if o.Profile == Plain || len(e.cs) > maxCovers || max(int64(len(e.old)), e.new.Size()) > maxDense {
+		return nil, nil
 	}
-	m := &moves{old: findImages(e.old), new: findImages(e.new)}
+	m := &moves{runs: make([]run, 0, len(e.cs))}
+	var err error
+	if m.old, err = findImages(bytes.NewReader(e.old)); err != nil {
+		return nil, err
+	}
+	if m.new, err = findImages(e.new); err != nil {
+		return nil, err
+	}
 	for _, c := range e.cs {
 		m.runs = append(m.runs, run{uint32(c.n), uint32(c.o), uint32(c.l)})
 	}
-	m.trim(e.old, e.new)
+	if err := m.trim(e.old, e.new); err != nil {
+		return nil, err
+	}
 	c := newEncoder()
-	if err := m.code(c, int64(len(e.old)), int64(len(e.new))); err != nil {
-		return nil
+	if err := m.code(c, int64(len(e.old)), e.new.Size()); err != nil {
+		return nil, nil //nolint:nilerr // what no index can say is not dense
 	}
 	b := c.finish()
 	if len(b) > maxIndex {
-		return nil
+		return nil, nil
 	}
 	e.moves = m
-	return b
+	return b, nil
 }
 
 // piece encodes piece i.
@@ -421,24 +443,31 @@ func (e *encoding) piece(i int) error {
 		e.plain[i] = binary.AppendUvarint(nil, uint64(p.from))
 		return nil
 	}
-	sum := sha256.Sum256(e.new[p.lo:p.hi])
+	w, _ := e.workers.Get().(*worker)
+	if w == nil {
+		w = &worker{}
+	}
+	defer e.workers.Put(w)
+	w.new = grow(w.new, p.hi-p.lo)
+	if err := readNew(e.new, w.new, int64(p.lo)); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(w.new)
 	copy(e.sums[i][:], sum[:])
 	first := sort.Search(len(e.cs), func(k int) bool { return e.cs[k].n+e.cs[k].l > p.lo })
-	e.plain[i] = encodePlain(e.old, e.new, e.cs[first:], p)
+	e.plain[i] = encodePlain(e.old, w.new, e.cs[first:], p)
 	if e.moves == nil {
 		return nil
 	}
-	d, _ := e.coders.Get().(*denseCoder)
-	if d == nil {
-		d = newDenseCoder(bytes.NewReader(e.old))
+	if w.dense == nil {
+		w.dense = newDenseCoder(bytes.NewReader(e.old))
 	}
-	defer e.coders.Put(d)
-	c := newEncoder()
-	out, err := d.segment(c, e.moves, int64(p.lo), int64(p.hi-p.lo), e.new[p.lo:p.hi], d.out)
+	d, c := w.dense, newEncoder()
+	out, err := d.segment(c, e.moves, int64(p.lo), int64(p.hi-p.lo), w.new, grow(d.out, p.hi-p.lo))
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(out, e.new[p.lo:p.hi]) {
+	if !bytes.Equal(out, w.new) {
 		return fmt.Errorf("patch: segment %d does not encode", i)
 	}
 	e.dense[i] = c.finish()

@@ -75,31 +75,84 @@ func findImage(ims []image, off int64) *image {
 	return &ims[i-1]
 }
 
-// findImages looks for programs in b.
-func findImages(b []byte) []image {
+// imageHead is how much of a program its headers are looked for in.
+const imageHead = 1<<20 + 64*56
+
+// findImages looks for programs in src.
+func findImages(src Source) ([]image, error) {
 	var out []image
-	kernel := kernelAt(b, 0)
+	w := newWindow(src)
 	for at := 0; len(out) < maxImages; {
-		i, parse := bytes.Index(b[at:], []byte("\x7fELF")), parseImage
-		if i >= 0 {
-			i += at
+		i, kernel, err := nextImage(w, at)
+		if err != nil || i < 0 {
+			return out, err
 		}
-		if kernel >= 0 && kernel < at {
-			kernel = kernelAt(b, at)
+		n, parse := min(w.size-i, imageHead), parseImage
+		if kernel {
+			if n, err = kernelSize(src, i); err != nil {
+				return out, err
+			}
+			parse = parseKernel
 		}
-		if kernel >= 0 && (i < 0 || kernel < i) {
-			i, parse = kernel, parseKernel
-		}
-		if i < 0 {
-			break
+		b := make([]byte, n)
+		if err := readNew(src, b, int64(i)); err != nil {
+			return out, err
 		}
 		at = i + 4
-		if im, ok := parse(b[i:], int64(i), int64(len(b))); ok {
+		if im, ok := parse(b, int64(i), int64(w.size)); ok {
 			out = append(out, im)
 			at = int(im.end)
 		}
 	}
-	return out
+	return out, nil
+}
+
+// nextImage returns where the next program from at on seems to be, and whether it is a
+// kernel; -1: there is none.
+func nextImage(w *window, at int) (i int, kernel bool, err error) {
+	for {
+		b, err := w.from(at)
+		if err == nil && len(b) < kernelHead && w.hi() < w.size {
+			err = w.move(at)
+			b = w.buf
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		e, head := bytes.Index(b, []byte("\x7fELF")), b
+		if e >= 0 {
+			head = b[:min(len(b), e+kernelHead-1)]
+		}
+		if k := kernelAt(head, 0); k >= 0 {
+			return at + k, true, nil
+		}
+		if e >= 0 {
+			return at + e, false, nil
+		}
+		if w.hi() == w.size {
+			return -1, false, nil
+		}
+		at += len(b) - kernelHead + 1 // a mark may lie across the end
+	}
+}
+
+const (
+	kernelHead = 60        // how much of a kernel tells that it is one
+	maxKernel  = 256 << 20 // of which more is not looked at
+)
+
+// kernelSize returns how many bytes of the stream a kernel at i may be.
+func kernelSize(src Source, i int) (int, error) {
+	var b [24]byte
+	n := int(src.Size()) - i
+	if n < len(b) {
+		return n, nil
+	}
+	if err := readNew(src, b[:], int64(i)); err != nil {
+		return 0, err
+	}
+	mem := binary.LittleEndian.Uint64(b[16:])
+	return int(min(uint64(n), max(mem, 4096), maxKernel)), nil
 }
 
 // parseImage reads the program headers of the ELF file in front of b.

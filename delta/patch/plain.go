@@ -21,7 +21,7 @@ const manyLiterals = 8
 
 var lightCoders = sync.Pool{New: func() any { return new(lightCoder) }}
 
-// encodePlain encodes new[p.lo:p.hi] with the covers that reach into it.
+// encodePlain encodes new, which is what p says, with the covers that reach into it.
 func encodePlain(old, new []byte, cs []cover, p piece) []byte {
 	var inside []cover
 	var lit []byte
@@ -35,10 +35,10 @@ func encodePlain(old, new []byte, cs []cover, p piece) []byte {
 			continue
 		}
 		inside = append(inside, cover{lo, c.o + lo - c.n, hi - lo})
-		lit = append(lit, new[at:lo]...)
+		lit = append(lit, new[at-p.lo:lo-p.lo]...)
 		at = hi
 	}
-	lit = append(lit, new[at:p.hi]...)
+	lit = append(lit, new[at-p.lo:]...)
 	l := lightCoders.Get().(*lightCoder)
 	defer lightCoders.Put(l)
 	c := newEncoder()
@@ -59,7 +59,7 @@ func encodePlain(old, new []byte, cs []cover, p piece) []byte {
 		for k := 0; k < x.l; k += lightRun {
 			b := buf[:min(lightRun, x.l-k)]
 			copy(b, old[x.o+k:])
-			l.differ(b, new[x.n+k:], int64(x.n+k))
+			l.differ(b, new[x.n+k-p.lo:], int64(x.n+k))
 		}
 		at, last = x.n+x.l, from+int64(x.l)
 	}
@@ -69,28 +69,39 @@ func encodePlain(old, new []byte, cs []cover, p piece) []byte {
 		c = newEncoder()
 		l.reset(c)
 		l.cover(0, 0, 0, 0)
-		out = append(appendStream([]byte{literalsStream}, new[p.lo:p.hi]), c.finish()...)
+		out = append(appendStream([]byte{literalsStream}, new), c.finish()...)
 	}
 	return out
 }
 
-var encoders = sync.Pool{New: func() any {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
+// streams makes streams, one at a time: its encoder takes 38 MiB.
+var streams struct {
+	sync.Mutex
+	encoder sync.Pool
+}
+
+func newStreamEncoder() *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
 		zstd.WithWindowSize(MaxSegment), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
 	if err != nil {
 		panic(err) // options are constants
 	}
 	return e
-}}
+}
 
 func appendStream(out, s []byte) []byte {
 	out = binary.AppendUvarint(out, uint64(len(s)))
 	if len(s) == 0 {
 		return out
 	}
-	e := encoders.Get().(*zstd.Encoder)
+	streams.Lock()
+	e, _ := streams.encoder.Get().(*zstd.Encoder)
+	if e == nil {
+		e = newStreamEncoder()
+	}
 	z := e.EncodeAll(s, nil)
-	encoders.Put(e)
+	streams.encoder.Put(e)
+	streams.Unlock()
 	if len(z) >= len(s) {
 		out = binary.AppendUvarint(out, 0)
 		return append(out, s...)

@@ -15,10 +15,14 @@ const rounds = 2
 // are. Dense segments predict references, so that what agrees in this way costs them
 // little; and tables of them, of which no two bytes in a row stay, are seen to have
 // moved.
-func matchPrograms(ctx context.Context, old, fresh []byte, cs []cover, memory int64) ([]cover, error) {
-	m := &moves{old: findImages(old), new: findImages(fresh)}
-	if len(m.old) == 0 || len(m.new) == 0 {
-		return cs, nil
+func matchPrograms(ctx context.Context, old []byte, fresh Source, cs []cover, memory int64) ([]cover, error) {
+	m := &moves{}
+	var err error
+	if m.old, err = findImages(bytes.NewReader(old)); err != nil || len(m.old) == 0 {
+		return cs, err
+	}
+	if m.new, err = findImages(fresh); err != nil || len(m.new) == 0 {
+		return cs, err
 	}
 	for range rounds {
 		m.runs = m.runs[:0]
@@ -32,7 +36,10 @@ func matchPrograms(ctx context.Context, old, fresh []byte, cs []cover, memory in
 				continue
 			}
 			a, b := &m.old[k], &m.new[i]
-			x, y := old[a.off:a.end], fresh[b.off:b.end]
+			x, y := old[a.off:a.end], make([]byte, b.end-b.off)
+			if err := readNew(fresh, y, b.off); err != nil {
+				return nil, err
+			}
 			if bytes.Equal(x, y) {
 				continue
 			}
@@ -46,7 +53,7 @@ func matchPrograms(ctx context.Context, old, fresh []byte, cs []cover, memory in
 				return v
 			})
 			y = b.absolute(y, func(v uint64) uint64 { return v })
-			found, err := covers(ctx, x, y, min(memory, indexMemory(int64(len(x)))), func(int64) {})
+			found, err := covers(ctx, x, bytes.NewReader(y), min(memory, indexMemory(int64(len(x)+len(y)))), func(int64) {})
 			if err != nil {
 				return nil, err
 			}
@@ -98,15 +105,21 @@ func imageAt(ims []image, off int64) int {
 
 // trim drops programs that stay as they are, and those of the base that nothing else
 // comes from: nothing in them needs to be predicted.
-func (m *moves) trim(old, fresh []byte) {
+func (m *moves) trim(old []byte, fresh Source) error {
 	used := make([]bool, len(m.old))
 	keep := m.new[:0]
 	for _, im := range m.new {
 		i := searchRuns(m.runs, im.off)
 		if i < len(m.runs) {
 			r := m.runs[i]
-			if o := int64(r.o) + im.off - int64(r.n); im.off >= int64(r.n) && im.end <= int64(r.n)+int64(r.l) && bytes.Equal(old[o:o+im.end-im.off], fresh[im.off:im.end]) {
-				continue
+			if o := int64(r.o) + im.off - int64(r.n); im.off >= int64(r.n) && im.end <= int64(r.n)+int64(r.l) {
+				same, err := equalAt(old[o:o+im.end-im.off], fresh, im.off)
+				if err != nil {
+					return err
+				}
+				if same {
+					continue
+				}
 			}
 		}
 		keep = append(keep, im)
@@ -129,6 +142,23 @@ func (m *moves) trim(old, fresh []byte) {
 		}
 	}
 	m.old = kept
+	return nil
+}
+
+// equalAt reports whether fresh has b at off.
+func equalAt(b []byte, fresh Source, off int64) (bool, error) {
+	var buf [64 << 10]byte
+	for len(b) > 0 {
+		p := buf[:min(len(buf), len(b))]
+		if err := readNew(fresh, p, off); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(p, b[:len(p)]) {
+			return false, nil
+		}
+		b, off = b[len(p):], off+int64(len(p))
+	}
+	return true, nil
 }
 
 // absolute returns b, the bytes of im, with what to says of its target in the field of

@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -89,7 +90,9 @@ func TestTrim(t *testing.T) {
 		new:  []image{at(0), at(200), at(400), at(600)},
 		runs: []run{{0, 0, 300}, {400, 400, 50}, {450, 0, 10}, {460, 460, 40}, {590, 590, 200}},
 	}
-	m.trim(old, fresh)
+	if err := m.trim(old, bytes.NewReader(fresh)); err != nil {
+		t.Fatal(err)
+	}
 	offs := func(ims []image) (o []int64) {
 		for _, im := range ims {
 			o = append(o, im.off)
