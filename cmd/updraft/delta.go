@@ -138,6 +138,13 @@ verified. Digests are those the patch names: a patch from elsewhere needs a sign
 	return c
 }
 
+// Bytes of memory that applying a patch aims at: what its decoder needs and the rest of the program, and not less than it
+// takes to begin.
+const (
+	applyRest  = 10 << 20
+	applyLeast = 24 << 20
+)
+
 func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch string) (err error) {
 	p, err := openPatch(patchPath)
 	if err != nil {
@@ -159,6 +166,8 @@ func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch str
 	if err != nil {
 		return err
 	}
+	// What a decoder has used and let go of must not be let grow to the size of what it uses.
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(info.Memory+applyRest, applyLeast)))
 	start := time.Now()
 	meter := u.meter(filepath.Base(out))
 	defer meter.end("")
