@@ -240,6 +240,10 @@ type decoder struct {
 	dense *denseCoder // nil until the first dense segment
 
 	payload, out, lit []byte
+
+	ahead   []byte // of the base, at aheadAt
+	aheadAt int64
+	readTo  int64 // where the last read of the base ended
 }
 
 // grow returns b with length n.
@@ -275,7 +279,31 @@ func (d *decoder) emit(b []byte) error {
 	return err
 }
 
-func (d *decoder) readBase(b []byte, off int64) error { return readFull(d.base, b, off) }
+// readAhead is how much of the base is read at once where reads follow one another.
+const readAhead = 32 << 10
+
+// readBase reads all of b from the base at offset off, ahead if off is about where the
+// last read ended: covers are many and short, and mostly follow one another.
+func (d *decoder) readBase(b []byte, off int64) error {
+	n := int64(len(b))
+	gap := off - d.readTo
+	d.readTo = off + n
+	if at := off - d.aheadAt; at >= 0 && at+n <= int64(len(d.ahead)) {
+		copy(b, d.ahead[at:])
+		return nil
+	}
+	if n >= readAhead || gap <= -readAhead || gap >= readAhead {
+		return readFull(d.base, b, off)
+	}
+	d.ahead = grow(d.ahead, int(max(n, min(readAhead, d.baseSize-off))))
+	d.aheadAt = off
+	if err := readFull(d.base, d.ahead, off); err != nil {
+		d.ahead = d.ahead[:0]
+		return err
+	}
+	copy(b, d.ahead)
+	return nil
+}
 
 // readIndex reads the index at offset off of the patch.
 func (d *decoder) readIndex(p Source, off int64, h *header) error {

@@ -41,8 +41,7 @@ func encodePlain(old, new []byte, cs []cover, p piece) []byte {
 	lit = append(lit, new[at-p.lo:]...)
 	l := lightCoders.Get().(*lightCoder)
 	defer lightCoders.Put(l)
-	c := newEncoder()
-	l.reset(c)
+	l.reset(true, nil)
 	out := []byte{literalsCoded}
 	if len(lit) > (p.hi-p.lo)/manyLiterals {
 		out = appendStream([]byte{literalsStream}, lit)
@@ -64,12 +63,11 @@ func encodePlain(old, new []byte, cs []cover, p piece) []byte {
 		at, last = x.n+x.l, from+int64(x.l)
 	}
 	l.cover(0, 0, 0, 0)
-	out = append(out, c.finish()...)
+	out = append(out, l.finish()...)
 	if len(out) > p.hi-p.lo+payloadSlack {
-		c = newEncoder()
-		l.reset(c)
+		l.reset(true, nil)
 		l.cover(0, 0, 0, 0)
-		out = append(appendStream([]byte{literalsStream}, new), c.finish()...)
+		out = append(appendStream([]byte{literalsStream}, new), l.finish()...)
 	}
 	return out
 }
@@ -119,9 +117,9 @@ func (d *decoder) plain(s segment, at int64) error {
 	switch mode {
 	case literalsStream:
 		d.lit = d.stream(f, d.lit, s.size)
-		l.reset(newDecoder(f.b))
+		l.reset(false, f.b)
 	case literalsCoded:
-		l.reset(newDecoder(f.b))
+		l.reset(false, f.b)
 		n := l.num(0, numLiterals)
 		if n > uint64(s.size/manyLiterals) {
 			f.fail("%d literals", n)
@@ -177,6 +175,9 @@ func (d *decoder) assemble(l *lightCoder, s segment, at int64) error {
 	}
 	if len(lit) != len(out) {
 		return fmt.Errorf("%w: literals do not add up", ErrCorrupt)
+	}
+	if !l.ended() {
+		return fmt.Errorf("%w: the input goes on behind the last cover", ErrCorrupt)
 	}
 	copy(out, lit)
 	return nil

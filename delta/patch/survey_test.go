@@ -84,15 +84,15 @@ func TestImagesAcrossWindows(t *testing.T) {
 	}
 }
 
-// short is a stream that ends before its size.
-type short struct{ *bytes.Reader }
+// truncated is a stream that ends before its size.
+type truncated struct{ *bytes.Reader }
 
-func (s short) Size() int64 { return s.Reader.Size() + 1 }
+func (s truncated) Size() int64 { return s.Reader.Size() + 1 }
 
 // TestStreamEndsEarly has both streams end before the size they say.
 func TestStreamEndsEarly(t *testing.T) {
 	b := random(1, 100<<10)
-	for _, p := range [][2]Source{{bytes.NewReader(b), short{bytes.NewReader(b)}}, {short{bytes.NewReader(b)}, bytes.NewReader(b)}} {
+	for _, p := range [][2]Source{{bytes.NewReader(b), truncated{bytes.NewReader(b)}}, {truncated{bytes.NewReader(b)}, bytes.NewReader(b)}} {
 		if _, err := Create(context.Background(), p[0], p[1], io.Discard, Options{}); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Error(err)
 		}
