@@ -57,6 +57,7 @@ that apply has made; with --any-copy they do not count, and the patch carries al
 	}
 	c.Flags().StringVar(&profile, "profile", "auto", "auto, plain (decodes fast) or dense (smallest)")
 	c.Flags().IntVar(&o.Jobs, "jobs", 0, "goroutines at work (default: one for each CPU, and fewer for what is small)")
+	c.Flags().Var((*sizeFlag)(&o.Memory), "memory", "for the index of the base, such as 256MiB; with less, patches are larger (default: 1.5 times old and new, at most 768MiB)")
 	c.Flags().StringVar(&o.Scratch, "scratch", "", "directory for temporary files (default: the system's)")
 	c.Flags().BoolVar(&anyCopy, "any-copy", false, "let the patch of a tree apply to copies with other modes, owners and times")
 	c.Flags().BoolVarP(&force, "force", "f", false, "replace PATCH if it exists")

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"updraft/delta"
 	"updraft/delta/chunk"
+	"updraft/delta/patch"
 	"updraft/delta/release"
 	"updraft/node/fleet"
 )
@@ -21,6 +23,7 @@ type publishOptions struct {
 	fleet  string
 	deltas int
 	jobs   int
+	memory int64
 	what   fleet.PublishOptions
 }
 
@@ -47,6 +50,7 @@ appears at once or not at all: an interrupted publish leaves the origin as it wa
 	f.StringSliceVar(&o.what.Types, "type", nil, "device type the release is for; may be repeated (default: any)")
 	f.IntVar(&o.deltas, "deltas", 3, "for how many earlier releases patches are made")
 	f.IntVar(&o.jobs, "jobs", 0, "compressors at work at once (default: one for each CPU)")
+	f.Var((*sizeFlag)(&o.memory), "memory", "for the index of the base, such as 256MiB; with less, patches are larger (default: 1.5 times old and new, at most 768MiB)")
 	required(c, "fleet", "version")
 	return c
 }
@@ -109,6 +113,8 @@ func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error
 	if err != nil {
 		return err
 	}
+	// As in deltaCreate.
+	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	start := time.Now()
 	before := signedFiles(f.Origin())
 	show := newBuildProgress(u)
@@ -117,6 +123,7 @@ func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error
 		m, st, err := delta.Build(ctx, in, delta.BuildOptions{
 			Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version, Types: j.Types, Sequence: j.Sequence,
 			Created: j.Created, Previous: j.Previous, Deltas: o.deltas, Jobs: o.jobs, Scratch: j.Scratch, Progress: show.step,
+			Patch: patch.Options{Memory: o.memory},
 		})
 		stats = st
 		return m, err

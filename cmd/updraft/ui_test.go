@@ -28,6 +28,20 @@ func TestParseRate(t *testing.T) {
 	}
 }
 
+func TestParseSize(t *testing.T) {
+	for in, want := range map[string]int64{"0": 0, "1000": 1000, "256MiB": 256 << 20, "1.5 GB": 1.5e9, "8kib": 8 << 10, " 2GiB ": 2 << 30} {
+		var f sizeFlag
+		if err := f.Set(in); err != nil || int64(f) != want {
+			t.Errorf("%q is %d: %v", in, f, err)
+		}
+	}
+	for _, in := range []string{"", "x", "-1", "1mbit", "NaN", "inf", "1e30", "MiB"} {
+		if n, err := parseSize(in); err == nil {
+			t.Errorf("%q is %d", in, n)
+		}
+	}
+}
+
 func TestClassify(t *testing.T) {
 	ctx := context.Background()
 	gone, cancel := context.WithCancel(ctx)
