@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -148,8 +147,8 @@ func digest(ctx context.Context, s Source) (sum [32]byte, err error) {
 	b := make([]byte, 1<<20)
 	for off := int64(0); off < s.Size(); off += int64(len(b)) {
 		b = b[:min(int64(len(b)), s.Size()-off)]
-		if n, err := s.ReadAt(b, off); n < len(b) {
-			return sum, fmt.Errorf("patch: read: %w", errors.Join(err, io.ErrUnexpectedEOF))
+		if err := readWhole(s, b, off); err != nil {
+			return sum, err
 		}
 		if err := ctx.Err(); err != nil {
 			return sum, err
@@ -186,7 +185,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	}
 	a, err := readAll(ctx, from)
 	if err != nil {
-		return nil, fmt.Errorf("patch: read base: %w", err)
+		return nil, err
 	}
 	progress := func(done int64) {
 		if o.Progress != nil {
@@ -234,8 +233,8 @@ func readAll(ctx context.Context, s Source) ([]byte, error) {
 			return nil, err
 		}
 		p := piece[:min(len(piece), len(b)-off)]
-		if n, err := s.ReadAt(p, int64(off)); n < len(p) {
-			return nil, errors.Join(err, io.ErrUnexpectedEOF)
+		if err := readWhole(s, p, int64(off)); err != nil {
+			return nil, err
 		}
 		// Pages of zeros are never touched, so that they take no memory: images have many.
 		for i := 0; i < len(p); i += len(zeros) {
@@ -449,7 +448,7 @@ func (e *encoding) piece(i int) error {
 	}
 	defer e.workers.Put(w)
 	w.new = grow(w.new, p.hi-p.lo)
-	if err := readNew(e.new, w.new, int64(p.lo)); err != nil {
+	if err := readWhole(e.new, w.new, int64(p.lo)); err != nil {
 		return err
 	}
 	sum := sha256.Sum256(w.new)

@@ -95,7 +95,7 @@ func findImages(src Source) ([]image, error) {
 			parse = parseKernel
 		}
 		b := make([]byte, n)
-		if err := readNew(src, b, int64(i)); err != nil {
+		if err := readWhole(src, b, int64(i)); err != nil {
 			return out, err
 		}
 		at = i + 4
@@ -148,7 +148,7 @@ func kernelSize(src Source, i int) (int, error) {
 	if n < len(b) {
 		return n, nil
 	}
-	if err := readNew(src, b[:], int64(i)); err != nil {
+	if err := readWhole(src, b[:], int64(i)); err != nil {
 		return 0, err
 	}
 	mem := binary.LittleEndian.Uint64(b[16:])

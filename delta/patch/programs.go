@@ -37,7 +37,7 @@ func matchPrograms(ctx context.Context, old []byte, fresh Source, cs []cover, me
 			}
 			a, b := &m.old[k], &m.new[i]
 			x, y := old[a.off:a.end], make([]byte, b.end-b.off)
-			if err := readNew(fresh, y, b.off); err != nil {
+			if err := readWhole(fresh, y, b.off); err != nil {
 				return nil, err
 			}
 			if bytes.Equal(x, y) {
@@ -150,7 +150,7 @@ func equalAt(b []byte, fresh Source, off int64) (bool, error) {
 	var buf [64 << 10]byte
 	for len(b) > 0 {
 		p := buf[:min(len(buf), len(b))]
-		if err := readNew(fresh, p, off); err != nil {
+		if err := readWhole(fresh, p, off); err != nil {
 			return false, err
 		}
 		if !bytes.Equal(p, b[:len(p)]) {

@@ -2,7 +2,6 @@ package patch
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"math/bits"
 )
@@ -110,10 +109,7 @@ func (g *guess) reset() {
 func (g *guess) read(lo, hi int) ([]byte, error) {
 	lo = max(0, lo-guessLook)
 	g.buf = grow(g.buf, hi-lo)
-	if n, err := g.src.ReadAt(g.buf, int64(lo)); n < len(g.buf) {
-		return nil, fmt.Errorf("patch: read: %w", err)
-	}
-	return g.buf, nil
+	return g.buf, readWhole(g.src, g.buf, int64(lo))
 }
 
 // each calls fn with the slots for each bit of bytes lo to hi.

@@ -31,7 +31,7 @@ func (w *window) move(keep int) error {
 	n := copy(w.buf, w.buf[keep-w.lo:])
 	w.lo = keep
 	w.buf = w.buf[:min(cap(w.buf), w.size-w.lo)]
-	if err := readNew(w.src, w.buf[n:], int64(w.lo+n)); err != nil {
+	if err := readWhole(w.src, w.buf[n:], int64(w.lo+n)); err != nil {
 		w.buf = w.buf[:n]
 		return err
 	}
@@ -50,8 +50,8 @@ func (w *window) from(off int) ([]byte, error) {
 	return w.buf[off-w.lo:], nil
 }
 
-// readNew reads all of b.
-func readNew(s io.ReaderAt, b []byte, off int64) error {
+// readWhole reads all of b; a stream that ends within is an error.
+func readWhole(s io.ReaderAt, b []byte, off int64) error {
 	if n, err := s.ReadAt(b, off); n < len(b) {
 		return fmt.Errorf("patch: read: %w", errors.Join(err, io.ErrUnexpectedEOF))
 	}
