@@ -22,11 +22,8 @@ type matcher struct {
 	scan, pos, length         int // of the seed under consideration
 	lastScan, lastPos, offset int // of the cover before
 	// How far the cover before has been looked at forwards, how many bytes of it agree,
-	// its best length and what speaks for that.
-	seen, agreed, length0, best int
-
-	told     int
-	progress func(done int64)
+	// the best length and what speaks for that.
+	seen, agreed, far, best int
 }
 
 // covers returns covers of new in ascending order, without overlap. The index may take
@@ -39,11 +36,12 @@ func covers(ctx context.Context, old []byte, new Source, memory int64, progress 
 	if err != nil {
 		return nil, err
 	}
-	m := &matcher{x: newIndex(old, same, memory), old: old, new: newWindow(new), progress: progress}
+	m := &matcher{x: newIndex(old, same, memory), old: old, new: newWindow(new)}
+	told := 0
 	for m.scan < m.new.size {
-		if m.scan-m.told > 1<<18 {
-			m.told = m.scan
-			progress(int64(m.told))
+		if m.scan-told > 1<<18 {
+			told = m.scan
+			progress(int64(told))
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
@@ -110,7 +108,7 @@ func (m *matcher) forward() {
 		}
 		i++
 		if v := m.agreed*2 - i; v > m.best {
-			m.best, m.length0 = v, i
+			m.best, m.far = v, i
 		}
 	}
 	m.seen = max(m.seen, n)
@@ -120,7 +118,7 @@ func (m *matcher) forward() {
 // half of the bytes agree, and writes the last cover.
 func (m *matcher) emit() {
 	m.forward()
-	lf := m.length0
+	lf := m.far
 	lo := m.new.lo
 	b := m.new.buf
 	lb := 0
@@ -158,5 +156,5 @@ func (m *matcher) emit() {
 		m.out = append(m.out, cover{m.lastScan, m.lastPos, lf})
 	}
 	m.lastScan, m.lastPos, m.offset = m.scan-lb, m.pos-lb, m.pos-m.scan
-	m.seen, m.agreed, m.length0, m.best = 0, 0, 0, 0
+	m.seen, m.agreed, m.far, m.best = 0, 0, 0, 0
 }
