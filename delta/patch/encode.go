@@ -165,9 +165,6 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	var r *recipe
 	from, to := old, new
 	var err error
-	if h.baseSum, err = digest(ctx, old); err != nil {
-		return nil, err
-	}
 	if h.newSum, err = digest(ctx, new); err != nil {
 		return nil, err
 	}
@@ -187,6 +184,11 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if err != nil {
 		return nil, err
 	}
+	if u == nil {
+		h.baseSum = sha256.Sum256(a)
+	} else if h.baseSum, err = digest(ctx, old); err != nil {
+		return nil, err
+	}
 	progress := func(done int64) {
 		if o.Progress != nil {
 			o.Progress(int64(float64(done)/float64(max(h.newView, 1))*float64(h.newSize)), h.newSize)
@@ -200,8 +202,12 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if cs, err = prune(a, to, cs); err != nil {
 		return nil, err
 	}
+	var programs *moves // nil: no dense segments
 	if o.Profile != Plain && max(h.baseView, h.newView) <= maxDense {
-		if cs, err = matchPrograms(ctx, a, to, cs, o.Memory); err != nil {
+		if programs, err = findPrograms(a, to); err != nil {
+			return nil, err
+		}
+		if cs, err = matchPrograms(ctx, programs, a, to, cs, o.Memory); err != nil {
 			return nil, err
 		}
 		if cs, err = prune(a, to, cs); err != nil {
@@ -212,7 +218,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		cs = near(cs)
 	}
 	runtime.GC() // the index was the largest part of the heap; what follows fits into its place
-	payloads, err := encode(ctx, a, to, cs, h, o)
+	payloads, err := encode(ctx, a, to, cs, programs, h, o)
 	if err != nil {
 		return nil, err
 	}
@@ -323,8 +329,9 @@ func split(in []piece, size int) []piece {
 	return out
 }
 
-// encode makes the payloads, the index first, and fills in the table.
-func encode(ctx context.Context, old []byte, new Source, cs []cover, h *header, o Options) ([][]byte, error) {
+// encode makes the payloads, the index first, and fills in the table. Without programs
+// no segment is dense.
+func encode(ctx context.Context, old []byte, new Source, cs []cover, programs *moves, h *header, o Options) ([][]byte, error) {
 	pieces, err := cut(old, newWindow(new), cs, o.SegmentSize)
 	if err != nil {
 		return nil, err
@@ -333,7 +340,7 @@ func encode(ctx context.Context, old []byte, new Source, cs []cover, h *header, 
 		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, len(pieces))
 	}
 	e := &encoding{old: old, new: new, cs: cs, pieces: pieces, plain: make([][]byte, len(pieces)), dense: make([][]byte, len(pieces)), sums: make([][sumLen]byte, len(pieces))}
-	index, err := e.index(o)
+	index, err := e.index(programs)
 	if err != nil {
 		return nil, err
 	}
@@ -404,22 +411,13 @@ type worker struct {
 	new   []byte      // of the piece
 }
 
-// index makes the index, or nothing if there are to be no dense segments.
-func (e *encoding) index(o Options) ([]byte, error) {
-	if o.Profile == Plain || len(e.cs) > maxCovers || max(int64(len(e.old)), e.new.Size()) > maxDense {
+// index makes the index of m, whose runs become the covers, or nothing if there are to
+// be no dense segments.
+func (e *encoding) index(m *moves) ([]byte, error) {
+	if m == nil || len(e.cs) > maxCovers {
 		return nil, nil
 	}
-	m := &moves{runs: make([]run, 0, len(e.cs))}
-	var err error
-	if m.old, err = findImages(bytes.NewReader(e.old)); err != nil {
-		return nil, err
-	}
-	if m.new, err = findImages(e.new); err != nil {
-		return nil, err
-	}
-	for _, c := range e.cs {
-		m.runs = append(m.runs, run{uint32(c.n), uint32(c.o), uint32(c.l)})
-	}
+	m.set(e.cs)
 	if err := m.trim(e.old, e.new); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package patch
 import (
 	"bytes"
 	"encoding/binary"
-	"slices"
 )
 
 // Machines whose references are understood, by their ELF numbers.
@@ -63,16 +62,10 @@ func (im *image) offset(v uint64) (int64, bool) {
 
 // findImage returns the image that off is in, or nil.
 func findImage(ims []image, off int64) *image {
-	i, found := slices.BinarySearchFunc(ims, off, func(im image, off int64) int {
-		if im.off <= off {
-			return -1
-		}
-		return 1
-	})
-	if found || i == 0 || off >= ims[i-1].end {
-		return nil
+	if i := imageAt(ims, off); i >= 0 {
+		return &ims[i]
 	}
-	return &ims[i-1]
+	return nil
 }
 
 // imageHead is how much of a program its headers are looked for in.

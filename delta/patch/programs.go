@@ -10,25 +10,28 @@ import (
 // before where things went.
 const rounds = 2
 
-// matchPrograms matches again what is in programs of old and fresh, with references in
+// findPrograms returns where the programs of both are.
+func findPrograms(old []byte, fresh Source) (*moves, error) {
+	m := &moves{}
+	var err error
+	if m.old, err = findImages(bytes.NewReader(old)); err != nil {
+		return nil, err
+	}
+	m.new, err = findImages(fresh)
+	return m, err
+}
+
+// matchPrograms matches again what is in the programs m of old and fresh, with references in
 // place of the bytes that say them: two calls of the same function agree wherever they
 // are. Dense segments predict references, so that what agrees in this way costs them
 // little; and tables of them, of which no two bytes in a row stay, are seen to have
 // moved.
-func matchPrograms(ctx context.Context, old []byte, fresh Source, cs []cover, memory int64) ([]cover, error) {
-	m := &moves{}
-	var err error
-	if m.old, err = findImages(bytes.NewReader(old)); err != nil || len(m.old) == 0 {
-		return cs, err
-	}
-	if m.new, err = findImages(fresh); err != nil || len(m.new) == 0 {
-		return cs, err
+func matchPrograms(ctx context.Context, m *moves, old []byte, fresh Source, cs []cover, memory int64) ([]cover, error) {
+	if len(m.old) == 0 || len(m.new) == 0 {
+		return cs, nil
 	}
 	for range rounds {
-		m.runs = m.runs[:0]
-		for _, c := range cs {
-			m.runs = append(m.runs, run{uint32(c.n), uint32(c.o), uint32(c.l)})
-		}
+		m.set(cs)
 		m.sort()
 		var again []cover
 		for i, k := range m.origins() {
@@ -64,6 +67,14 @@ func matchPrograms(ctx context.Context, old []byte, fresh Source, cs []cover, me
 		cs = fill(again, cs)
 	}
 	return cs, nil
+}
+
+// set makes cs the runs.
+func (m *moves) set(cs []cover) {
+	m.runs = m.runs[:0]
+	for _, c := range cs {
+		m.runs = append(m.runs, run{uint32(c.n), uint32(c.o), uint32(c.l)})
+	}
 }
 
 // origins returns for each program of the output the one of the base that most of it
