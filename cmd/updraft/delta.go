@@ -57,11 +57,23 @@ that apply has made; with --any-copy they do not count, and the patch carries al
 	}
 	c.Flags().StringVar(&profile, "profile", "auto", "auto, plain (decodes fast) or dense (smallest)")
 	c.Flags().IntVar(&o.Jobs, "jobs", 0, "goroutines at work (default: one for each CPU, and fewer for what is small)")
-	c.Flags().Var((*sizeFlag)(&o.Memory), "memory", "for the index of the base, such as 256MiB; with less, patches are larger (default: 1.5 times old and new, at most 768MiB)")
+	indexFlag(c, &o.Memory)
 	c.Flags().StringVar(&o.Scratch, "scratch", "", "directory for temporary files (default: the system's)")
 	c.Flags().BoolVar(&anyCopy, "any-copy", false, "let the patch of a tree apply to copies with other modes, owners and times")
 	c.Flags().BoolVarP(&force, "force", "f", false, "replace PATCH if it exists")
 	return c
+}
+
+// indexFlag adds --memory, which bounds the index of a base.
+func indexFlag(c *cobra.Command, memory *int64) {
+	c.Flags().Var((*sizeFlag)(memory), "memory", "for the index of the base, such as 256MiB; with less, patches are larger (default: 1.5 times old and new, at most 768MiB)")
+}
+
+// thrift keeps garbage from growing to the size of the heap while patches are made, most
+// of which lives long: old, new and an index. It returns what ends it.
+func thrift() func() {
+	was := debug.SetGCPercent(20)
+	return func() { debug.SetGCPercent(was) }
 }
 
 // parseProfile reads the value of --profile.
@@ -93,9 +105,7 @@ func deltaCreate(ctx context.Context, u *ui, oldPath, newPath, out string, anyCo
 	defer func() { err = errors.Join(err, old.Close(), fresh.Close()) }()
 	meter := u.meter(filepath.Base(out))
 	defer meter.end("")
-	// Most of the heap is old, new and an index, which live long: garbage must not be let
-	// grow to their size.
-	defer debug.SetGCPercent(debug.SetGCPercent(20))
+	defer thrift()()
 	o.OldListing, o.NewListing = old.listing, fresh.listing
 	o.Progress = func(done, total int64) { meter.set(done, total, "") }
 	start := time.Now()

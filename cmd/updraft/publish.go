@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +22,7 @@ type publishOptions struct {
 	fleet  string
 	deltas int
 	jobs   int
-	memory int64
+	patch  patch.Options
 	what   fleet.PublishOptions
 }
 
@@ -50,7 +49,7 @@ appears at once or not at all: an interrupted publish leaves the origin as it wa
 	f.StringSliceVar(&o.what.Types, "type", nil, "device type the release is for; may be repeated (default: any)")
 	f.IntVar(&o.deltas, "deltas", 3, "for how many earlier releases patches are made")
 	f.IntVar(&o.jobs, "jobs", 0, "compressors at work at once (default: one for each CPU)")
-	f.Var((*sizeFlag)(&o.memory), "memory", "for the index of the base, such as 256MiB; with less, patches are larger (default: 1.5 times old and new, at most 768MiB)")
+	indexFlag(c, &o.patch.Memory)
 	required(c, "fleet", "version")
 	return c
 }
@@ -113,8 +112,7 @@ func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error
 	if err != nil {
 		return err
 	}
-	// As in deltaCreate.
-	defer debug.SetGCPercent(debug.SetGCPercent(20))
+	defer thrift()()
 	start := time.Now()
 	before := signedFiles(f.Origin())
 	show := newBuildProgress(u)
@@ -123,7 +121,7 @@ func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error
 		m, st, err := delta.Build(ctx, in, delta.BuildOptions{
 			Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version, Types: j.Types, Sequence: j.Sequence,
 			Created: j.Created, Previous: j.Previous, Deltas: o.deltas, Jobs: o.jobs, Scratch: j.Scratch, Progress: show.step,
-			Patch: patch.Options{Memory: o.memory},
+			Patch: o.patch,
 		})
 		stats = st
 		return m, err
