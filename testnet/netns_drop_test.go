@@ -46,6 +46,9 @@ func TestNetnsDroppingUplink(t *testing.T) {
 		t.Fatalf("%v: %+v", err, out)
 	}
 	t.Logf("uplink %.4f of what was needed, last %.2f s with %d drops of %v; the download went on after %v", out.UplinkRatio, out.LastS, drops, away, idle)
+	if drops < len(shares) {
+		t.Errorf("the uplink was cut %d times, not %d", drops, len(shares))
+	}
 	if limit := out.NeededBytes*106/100 + int64(drops)<<20; out.UplinkBytes > limit {
 		t.Errorf("the uplink carried %d bytes, at most %d are allowed", out.UplinkBytes, limit)
 	}
