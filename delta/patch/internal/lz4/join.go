@@ -1,0 +1,209 @@
+package lz4
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// Join writes the frame that Split read. It reads the parse of each unit first, then
+// the unit's plain bytes, and nothing behind the end of the frame. What it writes when
+// plain and parse are not from Split is not a frame, or another one.
+func Join(w io.Writer, plain, parse io.Reader) error {
+	j := joiners.Get().(*joiner)
+	defer joiners.Put(j)
+	j.w, j.plain, j.parse = w, plain, parse
+	j.frame, j.out = frame{}, j.out[:0]
+	j.open, j.held, j.token = false, false, false
+	j.r, j.n, j.due = 0, 0, 0
+	j.content.reset()
+	defer func() { j.w, j.plain, j.parse = nil, nil, nil }()
+	if err := j.begin(); err != nil {
+		return err
+	}
+	for {
+		more, err := j.record()
+		if err != nil {
+			return err
+		}
+		if !more {
+			return j.flush()
+		}
+	}
+}
+
+// joiner is the state of one Join.
+type joiner struct {
+	frame
+	w            io.Writer
+	plain, parse io.Reader
+
+	rows [unitRows * rowSize]byte
+	buf  [inputSize]byte // plain bytes; buf[r:n] were not used yet
+	r, n int
+	due  uint64 // plain bytes of the unit that are not in buf yet
+
+	out            []byte // packed bytes
+	content, check xxh32
+
+	// Of the compressed block that is open, if one is: room is how many plain bytes it
+	// may still have, packed how many bytes it has, and written those that were flushed.
+	open    bool
+	token   bool   // that token is written
+	held    bool   // out has the whole block, its size in front
+	nibble  uint32 // 1 + lower half of the token whose match the next row has; 0: none
+	room    uint32
+	packed  int64
+	written int64
+}
+
+var joiners = sync.Pool{New: func() any { return new(joiner) }}
+
+func (j *joiner) readParse(b []byte) error {
+	_, err := io.ReadFull(j.parse, b)
+	return ended(err, "parse")
+}
+
+// ended makes the early end of a stream an error of its own.
+func ended(err error, name string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: %s ends early", ErrCorrupt, name)
+	}
+	return fmt.Errorf("read %s: %w", name, err)
+}
+
+func (j *joiner) head() (head, error) {
+	b := j.rows[:rowSize]
+	if err := j.readParse(b); err != nil {
+		return head{}, err
+	}
+	return parseHead(b)
+}
+
+func (j *joiner) size64() (uint64, error) {
+	b := j.rows[:rowSize]
+	err := j.readParse(b)
+	return binary.LittleEndian.Uint64(b), err
+}
+
+// begin reads the first record.
+func (j *joiner) begin() error {
+	h, err := j.head()
+	if err != nil {
+		return err
+	}
+	switch h.kind {
+	case kindFrame:
+		if err := j.descriptor(h.a, h.b); err != nil {
+			return fmt.Errorf("%w: %v", ErrCorrupt, err)
+		}
+		if j.has(flgSize) != (h.n == 1) || h.n > 1 {
+			return fmt.Errorf("%w: frame with %d sizes", ErrCorrupt, h.n)
+		}
+		if h.n == 1 {
+			if j.size, err = j.size64(); err != nil {
+				return err
+			}
+		}
+		j.out = append(j.out, j.header()...)
+	case kindLegacy:
+		j.legacy()
+		j.out = binary.LittleEndian.AppendUint32(j.out, magicLegacy)
+	case kindBare:
+		j.bare()
+	default:
+		return fmt.Errorf("%w: begins with kind %d", ErrCorrupt, h.kind)
+	}
+	return nil
+}
+
+// record reads a record and what it announces; it reports false behind the last.
+func (j *joiner) record() (bool, error) {
+	h, err := j.head()
+	if err != nil {
+		return false, err
+	}
+	if j.open != (h.kind == kindMore) {
+		return false, fmt.Errorf("%w: kind %d, block open: %v", ErrCorrupt, h.kind, j.open)
+	}
+	switch h.kind {
+	case kindBlock:
+		if err := j.start(); err != nil {
+			return false, err
+		}
+		return true, j.sequences(h.n)
+	case kindMore:
+		return true, j.sequences(h.n)
+	case kindStored:
+		return true, j.stored(h.n)
+	case kindEnd:
+		if j.flg&flgVersion != 0 {
+			j.out = binary.LittleEndian.AppendUint32(j.out, 0)
+			if j.has(flgSum) {
+				j.out = binary.LittleEndian.AppendUint32(j.out, j.content.sum())
+			}
+		}
+		return false, nil
+	}
+	return false, fmt.Errorf("%w: kind %d in a frame", ErrCorrupt, h.kind)
+}
+
+// stored writes a block that is not compressed.
+func (j *joiner) stored(n uint32) error {
+	if n > j.max || j.flg&flgVersion == 0 {
+		return fmt.Errorf("%w: stored block of %d", ErrCorrupt, n)
+	}
+	j.out = binary.LittleEndian.AppendUint32(j.out, n|1<<31)
+	if err := j.flush(); err != nil {
+		return err
+	}
+	j.check.reset()
+	j.due = uint64(n)
+	if err := j.literals(n); err != nil {
+		return err
+	}
+	return j.sum()
+}
+
+// start begins a compressed block.
+func (j *joiner) start() error {
+	if err := j.flush(); err != nil {
+		return err
+	}
+	j.check.reset()
+	j.open, j.token, j.room, j.nibble, j.written, j.packed = true, false, j.max, 0, 0, 0
+	j.held = !j.sized && !j.unbounded
+	if j.unbounded {
+		return nil
+	}
+	if j.sized {
+		n, err := j.size64()
+		if err != nil {
+			return err
+		}
+		if n > uint64(j.packedMax()) {
+			return fmt.Errorf("%w: block of %d bytes", ErrCorrupt, n)
+		}
+		j.packed = int64(n)
+	}
+	var b [4]byte
+	binary.LittleEndian.PutUint32(b[:], uint32(j.packed))
+	if j.held {
+		j.out = append(j.out, b[:]...)
+		return nil
+	}
+	_, err := j.w.Write(b[:])
+	return wrote(err)
+}
+
+func wrote(err error) error {
+	if err != nil {
+		return fmt.Errorf("write packed: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,433 @@
+package lz4_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"updraft/delta/patch/internal/lz4"
+)
+
+// sample returns n bytes: words, runs, noise, and repetitions from far back.
+func sample(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 7))
+	var b []byte
+	for len(b) < n {
+		switch k := r.IntN(40); {
+		case k == 0:
+			b = append(b, make([]byte, r.IntN(3000))...)
+		case k == 1:
+			for range r.IntN(600) {
+				b = append(b, byte(r.Uint32()))
+			}
+		case k < 6 && len(b) > 0:
+			from := r.IntN(len(b))
+			b = append(b, b[from:from+min(r.IntN(400), len(b)-from)]...)
+		default:
+			b = append(b, "some of these words come again and again: "[r.IntN(30):]...)
+		}
+	}
+	return b[:n]
+}
+
+// taken is what Split made of a frame, in units.
+type taken struct {
+	plain, parse []byte
+	units        [][2]int // plain bytes and parse at the end of each unit
+	packed       int64
+}
+
+func split(b []byte, bare bool) (taken, error) {
+	var plain, parse bytes.Buffer
+	var t taken
+	unit := func() error {
+		t.units = append(t.units, [2]int{plain.Len(), parse.Len()})
+		return nil
+	}
+	var err error
+	if bare {
+		t.packed = int64(len(b))
+		err = lz4.SplitBlock(bytes.NewReader(b), 0, int64(len(b)), &plain, &parse, unit)
+	} else {
+		t.packed, err = lz4.Split(bytes.NewReader(b), 0, int64(len(b)), &plain, &parse, unit)
+	}
+	t.plain, t.parse = plain.Bytes(), parse.Bytes()
+	return t, err
+}
+
+// turns checks that Join reads unit by unit: the parse of one, then its plain bytes.
+type turns struct {
+	t           *taken
+	plain, used int
+	ahead       bool
+}
+
+type turnPlain struct{ *turns }
+type turnParse struct{ *turns }
+
+func (r turnParse) Read(p []byte) (int, error) {
+	n := copy(p, r.t.parse[r.used:])
+	if n == 0 {
+		return 0, io.EOF
+	}
+	r.used += n
+	for i, u := range r.t.units {
+		if i > 0 && r.used > r.t.units[i-1][1] && r.plain < r.t.units[i-1][0] && u[1] > 0 {
+			r.ahead = true
+		}
+	}
+	return n, nil
+}
+
+func (r turnPlain) Read(p []byte) (int, error) {
+	n := copy(p, r.t.plain[r.plain:])
+	if n == 0 {
+		return 0, io.EOF
+	}
+	r.plain += n
+	for i, u := range r.t.units {
+		if i > 0 && r.plain > r.t.units[i-1][0] && r.used < u[1] {
+			r.ahead = true
+		}
+	}
+	return n, nil
+}
+
+// check splits b, which begins with a frame, joins it, and returns what is between.
+func check(t *testing.T, b []byte, bare bool) taken {
+	t.Helper()
+	k, err := split(b, bare)
+	if err != nil {
+		t.Fatalf("split: %v", err)
+	}
+	if len(k.parse)%8 != 0 {
+		t.Errorf("%d bytes of parse", len(k.parse))
+	}
+	last := [2]int{}
+	for _, u := range k.units {
+		if u[0]-last[0] > 256<<10 || u[1]-last[1] > 257<<10 {
+			t.Errorf("unit of %d, %d bytes of parse", u[0]-last[0], u[1]-last[1])
+		}
+		last = u
+	}
+	if last != [2]int{len(k.plain), len(k.parse)} {
+		t.Errorf("last unit ends at %v of %d, %d", last, len(k.plain), len(k.parse))
+	}
+	var out bytes.Buffer
+	order := &turns{t: &k}
+	if err := lz4.Join(&out, turnPlain{order}, turnParse{order}); err != nil {
+		t.Fatalf("join: %v", err)
+	}
+	if !bytes.Equal(out.Bytes(), b[:k.packed]) {
+		t.Fatalf("joined %d bytes to others, want %d", out.Len(), k.packed)
+	}
+	if order.ahead || order.plain != len(k.plain) || order.used != len(k.parse) {
+		t.Errorf("read ahead: %v; %d of %d, %d of %d", order.ahead, order.plain, len(k.plain), order.used, len(k.parse))
+	}
+	return k
+}
+
+// tool runs the lz4 program on b.
+func tool(t testing.TB, b []byte, arg ...string) []byte {
+	t.Helper()
+	if _, err := exec.LookPath("lz4"); err != nil {
+		t.Skip("no program lz4 to make frames with: ", err)
+	}
+	cmd := exec.Command("lz4", append(arg, "-c", "-q", "-")...)
+	cmd.Stdin = bytes.NewReader(b)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("lz4 %v: %v", arg, err)
+	}
+	return out.Bytes()
+}
+
+var toolArgs = [][]string{
+	{"-1"}, {"-9"}, {"-12"}, {"--fast=5"}, {"-B4", "-BD", "-BX"}, {"-B5", "-9"}, {"-B6", "--no-frame-crc"},
+	{"-B7", "-BD"}, {"-BX"}, {"-l"}, {"-l", "-9"}, {"-B4", "--no-frame-crc", "-12"},
+}
+
+func TestTool(t *testing.T) {
+	noise := make([]byte, 600<<10)
+	rand.NewChaCha8([32]byte{2}).Read(noise)
+	inputs := map[string][]byte{
+		"empty": nil, "one": {'x'}, "sample": sample(3, 1<<20), "noise": noise, "zeros": make([]byte, 9<<20),
+		"late": append(sample(1, 8<<20-5), noise...), "full": sample(4, 8<<20),
+	}
+	for name, b := range inputs {
+		for _, arg := range toolArgs {
+			slow := len(b) > 2<<20 && (len(arg) > 1 && arg[1] != "-BD" || arg[0] > "-4" && arg[0] != "-l")
+			if len(b) == 0 && arg[0] == "-l" || slow || testing.Short() && len(b) > 2<<20 {
+				continue
+			}
+			t.Run(fmt.Sprint(name, arg), func(t *testing.T) {
+				packed := tool(t, b, arg...)
+				k := check(t, append(packed, 0, 0, 0x80, 0), false)
+				if !bytes.Equal(k.plain, b) || k.packed != int64(len(packed)) {
+					t.Errorf("%d of %d packed, %d of %d plain", k.packed, len(packed), len(k.plain), len(b))
+				}
+			})
+		}
+	}
+}
+
+// TestGolden splits frames of lz4 1.9.4; they all hold sample(1, 5000).
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.lz4")
+	if err != nil || len(files) < 5 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k := check(t, b, false); !bytes.Equal(k.plain, sample(1, 5000)) {
+			t.Errorf("%s: other bytes", f)
+		}
+	}
+}
+
+// maker writes blocks of arbitrary sequences.
+type maker struct {
+	r     *rand.Rand
+	plain []byte
+}
+
+func (m *maker) length(b []byte, n int) []byte {
+	if n < 15 {
+		return b
+	}
+	for n -= 15; n >= 255; n -= 255 {
+		b = append(b, 255)
+	}
+	return append(b, byte(n))
+}
+
+func (m *maker) number() int {
+	switch m.r.IntN(30) {
+	case 0:
+		return m.r.IntN(300 << 10)
+	case 1, 2, 3:
+		return m.r.IntN(400)
+	}
+	return m.r.IntN(20)
+}
+
+// block returns a block of at most size plain bytes.
+func (m *maker) block(size int) []byte {
+	var b []byte
+	first := len(m.plain)
+	for n := m.r.IntN(30); ; n-- {
+		lit, match := m.number(), m.number()+4
+		if n <= 0 || len(m.plain)-first+lit+match > size {
+			lit = min(lit, size-(len(m.plain)-first))
+			b = append(b, byte(min(lit, 15)<<4))
+			b = m.length(b, lit)
+			return append(b, m.literals(lit)...)
+		}
+		if len(m.plain) == first {
+			lit++
+		}
+		b = append(b, byte(min(lit, 15)<<4|min(match-4, 15)))
+		b = m.length(b, lit)
+		b = append(b, m.literals(lit)...)
+		off := 1 + m.r.IntN(min(len(m.plain)-first, 65535))
+		b = append(b, byte(off), byte(off>>8))
+		b = m.length(b, match-4)
+		for range match {
+			m.plain = append(m.plain, m.plain[len(m.plain)-off])
+		}
+	}
+}
+
+func (m *maker) literals(n int) []byte {
+	for range n {
+		m.plain = append(m.plain, byte(m.r.Uint32()))
+	}
+	return m.plain[len(m.plain)-n:]
+}
+
+// TestMade splits blocks that no compressor makes.
+func TestMade(t *testing.T) {
+	for seed := range uint64(60) {
+		m := maker{r: rand.New(rand.NewPCG(seed, 1))}
+		if b := m.block(2 << 20); !bytes.Equal(check(t, b, true).plain, m.plain) {
+			t.Error(seed, "other bytes")
+		}
+		m.plain = nil
+		// Version 1, linked blocks, of 4 MiB, no checksums.
+		frame := []byte{4, 0x22, 0x4d, 0x18, 0x40, 0x70, 0xdf}
+		for range m.r.IntN(4) {
+			b := m.block(4 << 20)
+			if len(b) > 4<<20 {
+				t.Fatal(len(b))
+			}
+			frame = binary.LittleEndian.AppendUint32(frame, uint32(len(b)))
+			frame = append(frame, b...)
+			if m.r.IntN(2) == 0 {
+				k := m.r.IntN(600 << 10)
+				frame = binary.LittleEndian.AppendUint32(frame, uint32(k)|1<<31)
+				frame = append(frame, m.literals(k)...)
+			}
+		}
+		frame = append(frame, 0, 0, 0, 0)
+		if !bytes.Equal(check(t, frame, false).plain, m.plain) {
+			t.Error(seed, "other bytes")
+		}
+	}
+}
+
+// TestLegacyEnd finds the end of legacy frames whose last block is full.
+func TestLegacyEnd(t *testing.T) {
+	packed := tool(t, make([]byte, 16<<20), "-l")
+	for name, tail := range map[string][]byte{
+		"nothing": nil, "size": {0, 0, 0, 1}, "short": {9}, "zero": {0, 0, 0, 0}, "noise": []byte("\x09\x00\x00\x00something else"),
+		"frame": {4, 0x22, 0x4d, 0x18}, "legacy": packed,
+	} {
+		if k := check(t, append(bytes.Clone(packed), tail...), false); k.packed != int64(len(packed)) {
+			t.Errorf("%s: %d bytes, want %d", name, k.packed, len(packed))
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	golden, err := os.ReadFile("testdata/plain.lz4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(at int, to byte) []byte {
+		b := bytes.Clone(golden)
+		b[(at+len(b))%len(b)] = to
+		return b
+	}
+	for name, c := range map[string]struct {
+		b    []byte
+		want error
+	}{
+		"empty":          {nil, lz4.ErrFormat},
+		"magic":          {change(0, 5), lz4.ErrFormat},
+		"version":        {change(4, 0x84), lz4.ErrFormat},
+		"dictionary":     {change(4, golden[4]|1), lz4.ErrUnsupported},
+		"reserved":       {change(4, golden[4]|2), lz4.ErrUnsupported},
+		"block size":     {change(5, 0x30), lz4.ErrUnsupported},
+		"header sum":     {change(6, golden[6]^1), lz4.ErrFormat},
+		"block":          {change(10, 0x7f), lz4.ErrFormat},
+		"content":        {change(15, golden[15]^0x20), lz4.ErrFormat},
+		"content sum":    {change(-1, golden[len(golden)-1]^1), lz4.ErrFormat},
+		"cut":            {golden[:len(golden)/2], lz4.ErrFormat},
+		"cut sum":        {golden[:len(golden)-1], lz4.ErrFormat},
+		"skippable":      {[]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, lz4.ErrFormat},
+		"legacy":         {[]byte{2, 0x21, 0x4c, 0x18}, lz4.ErrFormat},
+		"legacy, broken": {[]byte{2, 0x21, 0x4c, 0x18, 4, 0, 0, 0, 0x10, 'a', 2, 0}, lz4.ErrFormat},
+		"token":          {[]byte{2, 0x21, 0x4c, 0x18, 2, 0, 0, 0, 0x11, 'a'}, lz4.ErrUnsupported},
+		"no last":        {[]byte{2, 0x21, 0x4c, 0x18, 4, 0, 0, 0, 0x10, 'a', 1, 0}, lz4.ErrFormat},
+	} {
+		if _, err := split(c.b, false); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	if err := lz4.SplitBlock(bytes.NewReader(nil), 0, 9<<20, nil, nil, nil); !errors.Is(err, lz4.ErrUnsupported) {
+		t.Error(err)
+	}
+}
+
+// TestErrors: what readers and writers report comes through.
+func TestErrors(t *testing.T) {
+	b, err := os.ReadFile("testdata/plain.lz4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := check(t, b, false)
+	end, src := int64(len(b)), bytes.NewReader(b)
+	stop := errors.New("stop")
+	if _, err := lz4.Split(src, 0, end, failing{stop}, nil, nil); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	if _, err := lz4.Split(src, 0, end, nil, failing{stop}, nil); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	if _, err := lz4.Split(src, 0, end, nil, nil, func() error { return stop }); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	if n, err := lz4.Split(src, 0, end, nil, nil, nil); err != nil || n != end {
+		t.Error(n, err)
+	}
+	if err := lz4.Join(failing{stop}, bytes.NewReader(k.plain), bytes.NewReader(k.parse)); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	if err := lz4.Join(io.Discard, failing{stop}, bytes.NewReader(k.parse)); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	if err := lz4.Join(io.Discard, bytes.NewReader(k.plain), failing{stop}); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	for n := range len(k.parse) {
+		if err := lz4.Join(io.Discard, bytes.NewReader(k.plain), bytes.NewReader(k.parse[:n])); !errors.Is(err, lz4.ErrCorrupt) {
+			t.Fatal(n, err)
+		}
+	}
+	if err := lz4.Join(io.Discard, bytes.NewReader(k.plain[1:]), bytes.NewReader(k.parse)); !errors.Is(err, lz4.ErrCorrupt) {
+		t.Error(err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error)  { return 0, f.err }
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+// TestCorrupt gives Join records that Split does not make.
+func TestCorrupt(t *testing.T) {
+	head := func(kind, a, b, c byte, n uint32) []byte {
+		return binary.LittleEndian.AppendUint32([]byte{kind, a, b, c}, n)
+	}
+	row := func(lit, length, off uint16) []byte {
+		b := binary.LittleEndian.AppendUint16(nil, lit)
+		return append(binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(b, length), off), 0, 0)
+	}
+	frame, small := head(1, 0x60, 0x40, 0, 0), row(3, 0, 0)
+	for name, parts := range map[string][][]byte{
+		"kind 0":           {head(0, 0, 0, 0, 0)},
+		"kind 8":           {frame, head(8, 0, 0, 0, 0)},
+		"fourth byte":      {head(1, 0x60, 0x40, 1, 0)},
+		"block first":      {head(4, 0, 0, 0, 1), small},
+		"frame twice":      {frame, frame},
+		"flags":            {head(1, 0x61, 0x40, 0, 0), head(7, 0, 0, 0, 0)},
+		"size unannounced": {head(1, 0x60, 0x40, 0, 1), make([]byte, 8), head(7, 0, 0, 0, 0)},
+		"size missing":     {head(1, 0x68, 0x40, 0, 0), head(7, 0, 0, 0, 0)},
+		"goes on, closed":  {frame, head(5, 0, 0, 0, 1), small},
+		"end, open":        {frame, head(4, 0, 0, 0, 0), head(7, 0, 0, 0, 0)},
+		"rows":             {frame, head(4, 0, 0, 0, 1<<15+1), make([]byte, 1<<19)},
+		"behind the last":  {frame, head(4, 0, 0, 0, 2), small, small},
+		"short match":      {frame, head(4, 0, 0, 0, 2), row(1, 3, 1), small},
+		"long token":       {frame, head(4, 0, 0, 0, 2), row(1, 17, 0), small},
+		"other token":      {frame, head(4, 0, 0, 0, 3), row(1, 3, 0), row(0, 7, 1), small},
+		"token, literals":  {frame, head(4, 0, 0, 0, 3), row(1, 3, 0), row(1, 6, 1), small},
+		"token, token":     {frame, head(4, 0, 0, 0, 3), row(1, 3, 0), row(0, 3, 0), small},
+		"too much":         {frame, head(4, 0, 0, 0, 2), row(65535, 4, 1), small},
+		"expands":          {frame, head(4, 0, 0, 0, 1), {0, 0, 0, 0, 0, 0, 1, 0}},
+		"stored":           {frame, head(6, 0, 0, 0, 1<<16+1)},
+		"stored, legacy":   {head(2, 0, 0, 0, 0), head(6, 0, 0, 0, 1)},
+		"size":             {head(2, 0, 0, 0, 0), head(4, 0, 0, 0, 1), {5, 0, 0, 0, 0, 0, 0, 0}, small},
+		"large size":       {head(2, 0, 0, 0, 0), head(4, 0, 0, 0, 1), {0, 0, 0, 0, 1, 0, 0, 0}, small},
+	} {
+		parse := bytes.Join(append(parts, head(7, 0, 0, 0, 0)), nil)
+		if err := lz4.Join(io.Discard, bytes.NewReader(make([]byte, 1<<20)), bytes.NewReader(parse)); !errors.Is(err, lz4.ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var out bytes.Buffer
+	ok := bytes.Join([][]byte{frame, head(4, 0, 0, 0, 3), row(1, 3, 0), row(0, 6, 1), small, head(7, 0, 0, 0, 0)}, nil)
+	if err := lz4.Join(&out, bytes.NewReader(make([]byte, 10)), bytes.NewReader(ok)); err != nil || out.Len() != 7+4+8+4 {
+		t.Error(out.Len(), err)
+	}
+}
