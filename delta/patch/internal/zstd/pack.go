@@ -1,0 +1,311 @@
+package zstd
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// limit is where a packed block that is too long is noticed; out has slack behind it.
+const limit = maxHeader + 3 + maxBlock
+
+// pack makes a packed block of bytes, sequences and descriptions.
+func (j *joiner) pack(b *block) error {
+	literals, ok := j.split(b)
+	if !ok {
+		return corrupt("sequences longer than the block")
+	}
+	if !j.packLiterals(b, literals) {
+		return corrupt("literals")
+	}
+	if !j.packCount(b) {
+		return corrupt("count of sequences")
+	}
+	if b.sequences == 0 {
+		return nil
+	}
+	if !j.packTables(b) {
+		return corrupt("tables of sequences")
+	}
+	if !j.packSequences(b) {
+		return corrupt("sequences")
+	}
+	return nil
+}
+
+// split gathers the literals.
+func (j *joiner) split(b *block) ([]byte, bool) {
+	p, lit := j.bytes[:b.size], j.literal[:0]
+	for i := range j.sequences[:b.sequences] {
+		q := &j.sequences[i]
+		run, match := int(q.run&lengthMask), int(q.match&lengthMask)
+		if run+match > len(p) {
+			return nil, false
+		}
+		lit = append(lit, p[:run]...)
+		p = p[run+match:]
+	}
+	return append(lit, p...), true
+}
+
+// packLiterals writes the section of literals.
+func (j *joiner) packLiterals(b *block, p []byte) bool {
+	way := b.literals & literalsMask
+	packed := way >= literalsTree
+	width := b.literals & widthMask >> widthShift
+	switch expected := expectedWidth(len(p), packed); {
+	case width == expected:
+		return false // it would not have been given
+	case width == 0:
+		width = expected
+	}
+	four := b.literals&fourBit != 0
+	if packed {
+		return j.packTree(b, p, width, four)
+	}
+	if four || b.flags&givenBit != 0 || b.logs[0] != 0 {
+		return false
+	}
+	var head uint32
+	switch width {
+	case 1:
+		head = uint32(way) | uint32(len(p))<<3
+	case 2:
+		head = uint32(way) | 1<<2 | uint32(len(p))<<4
+	case 3:
+		head = uint32(way) | 3<<2 | uint32(len(p))<<4
+	}
+	if head>>(8*width) != 0 {
+		return false
+	}
+	binary.LittleEndian.PutUint32(j.out.b[j.out.n:], head)
+	j.out.n += int(width)
+	if way == literalsRun {
+		if !same(p) {
+			return false
+		}
+		p = p[:1]
+	}
+	if j.out.n+len(p) > limit {
+		return false
+	}
+	j.out.n += copy(j.out.b[j.out.n:], p)
+	return true
+}
+
+// packTree writes literals that are coded by a tree.
+func (j *joiner) packTree(b *block, p []byte, width byte, four bool) bool {
+	w := &j.out
+	start := w.n
+	w.n += int(width) + 2
+	first := w.n
+	if !j.plant(b) || len(p) == 0 {
+		return false
+	}
+	if !j.packStreams(p, four) {
+		return false
+	}
+	format := width
+	if !four {
+		format = 0
+		if width != 1 {
+			return false
+		}
+	}
+	n, size := 6+4*width, uint64(w.n-first)
+	if uint64(len(p))>>n != 0 || size>>n != 0 {
+		return false
+	}
+	v := uint64(b.literals&literalsMask) | uint64(format)<<2 | uint64(len(p))<<4 | size<<(4+n)
+	for i := range int(width) + 2 {
+		w.b[start+i] = byte(v >> (8 * i))
+	}
+	return true
+}
+
+// plant makes the tree of the block and writes its description.
+func (j *joiner) plant(b *block) bool {
+	given := b.flags&givenBit != 0
+	if b.literals&literalsMask == literalsRepeat {
+		return j.planted && !given && b.logs[0] == 0
+	}
+	if !given || b.logs[0] != 0 {
+		return false
+	}
+	d := j.description(0)
+	var weights [256]uint8
+	n, symbols, ok := readWeights(d, &weights, &j.weights)
+	if !ok || n != len(d) {
+		return false
+	}
+	j.tree.set(&weights, symbols)
+	j.planted = true
+	j.out.n += copy(j.out.b[j.out.n:], d)
+	return true
+}
+
+// packStreams writes literals in one or four streams.
+func (j *joiner) packStreams(p []byte, four bool) bool {
+	w := &j.out
+	if !four {
+		return j.tree.encode(w, p, limit)
+	}
+	sizes := w.n
+	w.n += 6
+	part := (len(p) + 3) / 4
+	if 3*part > len(p) {
+		return false
+	}
+	for i := range 3 {
+		start := w.n
+		if !j.tree.encode(w, p[:part], limit) || w.n-start > 1<<16-1 {
+			return false
+		}
+		binary.LittleEndian.PutUint16(w.b[sizes+2*i:], uint16(w.n-start))
+		p = p[part:]
+	}
+	return j.tree.encode(w, p, limit)
+}
+
+// packCount writes the number of sequences and the modes of their codes.
+func (j *joiner) packCount(b *block) bool {
+	w, n := &j.out, int(b.sequences)
+	if w.n > limit {
+		return false
+	}
+	long := b.flags&longCountBit != 0
+	if long && (n >= 128 || n == 0) || n == 0 && b.modes != 0 {
+		return false
+	}
+	if n == 0 && (b.flags&^givenBit != 0 || b.logs[1]|b.logs[2]|b.logs[3] != 0) {
+		return false
+	}
+	switch {
+	case n < 128 && !long:
+		w.b[w.n] = byte(n)
+		w.n++
+	case n < longCount:
+		w.b[w.n], w.b[w.n+1] = byte(n>>8+128), byte(n)
+		w.n += 2
+	default:
+		w.b[w.n] = 255
+		binary.LittleEndian.PutUint16(w.b[w.n+1:], uint16(n-longCount))
+		w.n += 3
+	}
+	if n > 0 {
+		w.b[w.n] = b.modes
+		w.n++
+	}
+	return true
+}
+
+// packTables makes the three codes and writes their descriptions.
+func (j *joiner) packTables(b *block) bool {
+	for i := range kinds {
+		k := &kindsOf[i]
+		mode := b.modes >> k.shift & 3
+		given := b.flags&(givenBit<<(1+i)) != 0
+		if given != (mode == modeTable) || b.logs[1+i] != 0 {
+			return false
+		}
+		switch mode {
+		case modePredefined:
+			j.tables[i] = k.predefined
+		case modeOne:
+			c := j.sequences[0].code(i)
+			j.own[i].setOne(c)
+			j.tables[i] = &j.own[i]
+			j.out.b[j.out.n] = c
+			j.out.n++
+		case modeTable:
+			d := j.description(1 + i)
+			n, ok := j.own[i].read(d, k.maxLog, k.symbols)
+			if !ok || n != len(d) || j.out.n+n > limit+maxTreeBytes {
+				return false
+			}
+			j.tables[i] = &j.own[i]
+			j.out.n += copy(j.out.b[j.out.n:], d)
+		case modeRepeat:
+			if j.tables[i] == nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// code returns one of a sequence's three codes.
+func (q *sequence) code(kind int) uint8 {
+	switch kind {
+	case ofLL:
+		return uint8(q.run >> lengthBits)
+	case ofML:
+		return uint8(q.match >> lengthBits)
+	}
+	return uint8(bits.Len32(q.offset)) - 1
+}
+
+// packSequences writes the sequences for reading backwards: the last comes first.
+func (j *joiner) packSequences(b *block) bool {
+	w := &j.out
+	ll, of, ml := j.tables[ofLL], j.tables[ofOF], j.tables[ofML]
+	var at [kinds]uint32
+	i := int(b.sequences) - 1
+	if !j.begin(b, &at) {
+		return false
+	}
+	atLL, atOF, atML := at[ofLL], at[ofOF], at[ofML]
+	for {
+		q := &j.sequences[i]
+		run, match, o := uint8(q.run>>lengthBits), uint8(q.match>>lengthBits), uint8(bits.Len32(q.offset)-1)
+		l, m := runLengths[run], matchLengths[match]
+		w.add(uint64(q.run&lengthMask-l.base), l.bits)
+		w.add(uint64(q.match&lengthMask-m.base), m.bits)
+		w.flush()
+		w.add(uint64(q.offset)&(1<<o-1), o)
+		if i == 0 {
+			break
+		}
+		i--
+		q = &j.sequences[i]
+		run, match, o = uint8(q.run>>lengthBits), uint8(q.match>>lengthBits), uint8(bits.Len32(q.offset)-1)
+		if w.n > limit || !ll.has(run) || !of.has(o) || !ml.has(match) {
+			return false
+		}
+		atOF = of.step(w, atOF, o)
+		atML = ml.step(w, atML, match)
+		atLL = ll.step(w, atLL, run)
+		w.flush()
+	}
+	w.flush()
+	w.add(uint64(atML&(1<<ml.log-1)), ml.log)
+	w.add(uint64(atOF&(1<<of.log-1)), of.log)
+	w.add(uint64(atLL&(1<<ll.log-1)), ll.log)
+	w.close()
+	return true
+}
+
+// begin sets the states that encoding begins with: those of the last sequence.
+func (j *joiner) begin(b *block, at *[kinds]uint32) bool {
+	given := b.flags&statesBit != 0
+	if given && !zeros(j.states[6:]) {
+		return false
+	}
+	usual := true
+	for i, t := range j.tables {
+		c := j.sequences[b.sequences-1].code(i)
+		if !t.has(c) {
+			return false
+		}
+		s := t.first[c]
+		if given {
+			v := binary.LittleEndian.Uint16(j.states[2*i:])
+			if int(v) >= 1<<t.log || t.spread[v] != c {
+				return false
+			}
+			usual = usual && v == s
+			s = v
+		}
+		at[i] = 1<<t.log + uint32(s)
+	}
+	return !given || !usual
+}

@@ -1,0 +1,142 @@
+package zstd
+
+import "encoding/binary"
+
+// Sizes of records; all are multiples of a row.
+const (
+	rowSize     = 8
+	frameRecord = 16
+	blockRecord = 8
+	codeRecord  = 8
+)
+
+// Fields of the first byte of a block's record.
+const (
+	kindMask = 3
+	lastBit  = 4
+)
+
+// Fields of the second: how literals are packed.
+const (
+	literalsMask = 3
+	fourBit      = 4
+	widthShift   = 3 // 0: as expected, else which of the three widths of the sizes, from 1
+	widthMask    = 3 << widthShift
+)
+
+// Bits of the fourth byte.
+const (
+	longCountBit = 1 << 0 // the number of sequences takes two bytes though one were enough
+	statesBit    = 1 << 1 // a record has the states that encoding began with
+	givenBit     = 1 << 4 // a record has the description of the tree; then of the tables, in their order
+)
+
+// block is how a block is packed, but for its sequences and its descriptions.
+type block struct {
+	kind      byte // with lastBit
+	literals  byte
+	modes     byte // as it stands in front of the tables
+	flags     byte
+	size      uint32 // of the plain bytes
+	sequences uint32
+	logs      [4]uint8 // of the tree and the tables, unless they are given
+}
+
+// append writes the record.
+func (b *block) append(p []byte) []byte {
+	p = append(p, b.kind, b.literals, b.modes, b.flags)
+	p = binary.LittleEndian.AppendUint32(p, b.size)
+	if b.kind&kindMask == blockPacked {
+		p = binary.LittleEndian.AppendUint32(p, b.sequences)
+		p = append(p, b.logs[:]...)
+	}
+	return p
+}
+
+// appendGiven writes a description, with its length in front.
+func appendGiven(p, description []byte) []byte {
+	p = append(p, uint8(len(description)))
+	p = append(p, description...)
+	for len(p)%rowSize > 0 {
+		p = append(p, 0)
+	}
+	return p
+}
+
+// sequence is a run of literals and the match behind it, with their codes in front of
+// the lengths.
+type sequence struct {
+	run, match uint32 // code << lengthBits | length
+	offset     uint32 // as coded: 1 to 3 one used before, else a distance + 3
+}
+
+const (
+	lengthBits = 24
+	lengthMask = 1<<lengthBits - 1
+)
+
+// putRow writes a row, and one in front of it if the lengths take more than 16 bits.
+func putRow(p []byte, run, match, offset uint32) int {
+	n := 0
+	if high := run>>16 | match>>16<<16; high != 0 {
+		binary.LittleEndian.PutUint64(p, uint64(high))
+		n = rowSize
+	}
+	binary.LittleEndian.PutUint64(p[n:], uint64(run&0xffff)|uint64(match&0xffff)<<16|uint64(offset)<<32)
+	return n + rowSize
+}
+
+// expectedWidth returns which of three widths the sizes of literals take: the least
+// that libzstd thinks of.
+func expectedWidth(literals int, packed bool) byte {
+	small, large := 32, 4096
+	if packed {
+		small, large = 1<<10, 16<<10
+	}
+	switch {
+	case literals < small:
+		return 1
+	case literals < large:
+		return 2
+	}
+	return 3
+}
+
+// record writes the header's record.
+func (h *header) record(p []byte) []byte {
+	p = append(p, h.descriptor, h.window, 0, 0, 0, 0, 0, 0)
+	return binary.LittleEndian.AppendUint64(p, h.size)
+}
+
+// setRecord reads the header's record, false if no header has it.
+func (h *header) setRecord(p []byte) bool {
+	*h = header{descriptor: p[0], window: p[1], size: binary.LittleEndian.Uint64(p[8:])}
+	return zeros(p[2:8]) && (h.sizeWidth() > 0 || h.size == 0)
+}
+
+// zeros reports whether p has nothing else.
+func zeros(p []byte) bool {
+	for _, c := range p {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// setFirst reads what the records of all blocks have, setSecond what follows for packed
+// ones.
+func (b *block) setFirst(p []byte) bool {
+	*b = block{kind: p[0], literals: p[1], modes: p[2], flags: p[3], size: binary.LittleEndian.Uint32(p[4:])}
+	ok := b.kind <= lastBit|kindMask && b.kind&kindMask <= blockPacked && b.size <= maxBlock
+	if b.kind&kindMask != blockPacked {
+		return ok && b.literals|b.modes|b.flags == 0
+	}
+	return ok && b.literals>>5 == 0 && b.modes&3 == 0 && b.flags&0xc == 0
+}
+
+func (b *block) setSecond(p []byte) bool {
+	b.sequences = binary.LittleEndian.Uint32(p)
+	b.logs = [4]uint8(p[4:])
+	return b.sequences <= maxSequences
+}

@@ -1,0 +1,75 @@
+package zstd_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	packer "github.com/klauspost/compress/zstd"
+)
+
+// tool packs with the zstd program.
+func tool(t testing.TB, plain []byte, args ...string) []byte {
+	t.Helper()
+	cmd := exec.Command("zstd", append(args, "-c", "-q")...)
+	cmd.Stdin = bytes.NewReader(plain)
+	var failed strings.Builder
+	cmd.Stderr = &failed
+	b, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("zstd %v: %v: %s", args, err, failed.String())
+	}
+	return b
+}
+
+// TestProgram makes frames of the zstd program again.
+func TestProgram(t *testing.T) {
+	if _, err := exec.LookPath("zstd"); err != nil {
+		t.Skip("no zstd program in PATH to make frames with")
+	}
+	all := [][]string{{"-1"}, {"-3", "--no-check"}, {"-7"}, {"-15"}, {"-19"}, {"--ultra", "-22", "--zstd=wlog=23"}, {"--fast=5"}, {"-5", "--zstd=wlog=12"}, {"-9", "--long=23"}}
+	if !testing.Short() {
+		for _, l := range []string{"2", "4", "5", "6", "8", "9", "10", "11", "12", "13", "14", "16", "17", "18"} {
+			all = append(all, []string{"-" + l})
+		}
+	}
+	for name, plain := range inputs(t) {
+		for i, args := range all {
+			if testing.Short() && (len(name)+i)%4 > 0 {
+				continue
+			}
+			t.Run(name+"/"+strings.Join(args, ""), func(t *testing.T) {
+				check(t, tool(t, plain, args...), plain)
+			})
+		}
+	}
+}
+
+// TestGolden makes frames again that the zstd program, version 1.5.4, made.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.zst")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no frames: %v", err)
+	}
+	r, err := packer.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for _, f := range files {
+		t.Run(filepath.Base(f), func(t *testing.T) {
+			packed, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, err := r.DecodeAll(packed, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, packed, plain)
+		})
+	}
+}

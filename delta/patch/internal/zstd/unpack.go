@@ -1,0 +1,364 @@
+package zstd
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// unpacking is a packed block while it is taken apart.
+type unpacking struct {
+	*block
+	in       []byte // what is left of it
+	literals []byte
+	given    [1 + kinds][]byte // descriptions
+	starts   [kinds]uint16     // states that encoding began with
+}
+
+// broken is ErrFormat with what is wrong.
+func broken(what string) error { return fmt.Errorf("%w: %s", ErrFormat, what) }
+
+// packed takes the packed block of n bytes at the beginning of in apart.
+func (s *splitter) packed(b *block, n int) error {
+	u := unpacking{block: b, in: s.in[:n]}
+	if err := s.literals(&u); err != nil {
+		return err
+	}
+	if err := s.count(&u); err != nil {
+		return err
+	}
+	if u.sequences > 0 {
+		if err := s.codes(&u); err != nil {
+			return err
+		}
+	}
+	// The record stands in front of what is known last: room is made for the most.
+	head := len(s.rows)
+	rows := s.room(int(u.sequences))
+	used := 0
+	if u.sequences > 0 {
+		var ok bool
+		if used, ok = s.sequences(&u, rows); !ok {
+			return broken("sequences")
+		}
+	}
+	if len(s.history)-s.block+len(u.literals) > maxBlock {
+		return broken("a block above 128 KiB")
+	}
+	s.history = append(s.history, u.literals...)
+	b.size = uint32(len(s.history) - s.block)
+	s.rows = b.append(s.rows[:head])
+	for i, d := range u.given {
+		if b.flags&(givenBit<<i) != 0 {
+			s.rows = appendGiven(s.rows, d)
+		}
+	}
+	if b.flags&statesBit != 0 {
+		for _, at := range u.starts {
+			s.rows = binary.LittleEndian.AppendUint16(s.rows, at)
+		}
+		s.rows = append(s.rows, 0, 0)
+	}
+	s.rows = append(s.rows, rows[:used]...)
+	return nil
+}
+
+// most is the room for a frame's record, and a block's with all that goes with it.
+const most = frameRecord + blockRecord + codeRecord + (1+kinds)*(maxTreeBytes+rowSize) + rowSize
+
+// room returns where rows of n sequences can be written, behind all that rows may have
+// in front of them. Few have a length that takes a row more: those of 64 KiB.
+func (s *splitter) room(n int) []byte {
+	size := most + (n+4)*rowSize
+	if cap(s.rows) < size {
+		s.rows = append(make([]byte, 0, size), s.rows...)
+	}
+	return s.rows[most:size]
+}
+
+// literals reads the section of literals (RFC 8878, 3.1.1.3.1).
+func (s *splitter) literals(u *unpacking) error {
+	if len(u.in) < 2 {
+		return broken("block")
+	}
+	way := u.in[0] & 3
+	u.block.literals = way
+	if way >= literalsTree {
+		return s.treeLiterals(u)
+	}
+	width, skip := byte(1), 3
+	switch u.in[0] >> 2 & 3 {
+	case 1:
+		width, skip = 2, 4
+	case 3:
+		width, skip = 3, 4
+	}
+	if len(u.in) < int(width) {
+		return broken("block")
+	}
+	size := 0
+	for i, c := range u.in[:width] {
+		size |= int(c) << (8 * i)
+	}
+	size >>= skip
+	u.width(width, size, false)
+	u.in = u.in[width:]
+	take := size
+	if way == literalsRun {
+		take = 1
+	}
+	if size > maxBlock || take > len(u.in) {
+		return broken("literals")
+	}
+	switch {
+	case way == literalsRaw:
+		u.literals = u.in[:size]
+	case size == 0:
+		return fmt.Errorf("%w: empty run of literals", ErrUnsupported)
+	default:
+		u.literals = s.literal[:size]
+		fill(u.literals, u.in[0])
+	}
+	u.in = u.in[take:]
+	return nil
+}
+
+// width notes how wide the sizes of the literals are unless that is expected.
+func (u *unpacking) width(width byte, size int, packed bool) {
+	if width != expectedWidth(size, packed) {
+		u.block.literals |= width << widthShift
+	}
+}
+
+// treeLiterals reads literals that are coded by a tree.
+func (s *splitter) treeLiterals(u *unpacking) error {
+	format := u.in[0] >> 2 & 3
+	width := max(format, 1)
+	if len(u.in) < int(width)+2 {
+		return broken("block")
+	}
+	var field [8]byte
+	copy(field[:5], u.in)
+	v, bits := binary.LittleEndian.Uint64(field[:])>>4, 6+4*width
+	size, packed := int(v&(1<<bits-1)), int(v>>bits&(1<<bits-1))
+	u.width(width, size, true)
+	u.in = u.in[width+2:]
+	if packed > len(u.in) || size > maxBlock {
+		return broken("literals")
+	}
+	if size == 0 {
+		return fmt.Errorf("%w: a tree of no literals", ErrUnsupported)
+	}
+	in := u.in[:packed]
+	u.in = u.in[packed:]
+	if u.block.literals&literalsMask == literalsTree {
+		var weights [256]uint8
+		n, symbols, ok := readWeights(in, &weights, &s.weights)
+		if !ok {
+			return broken("tree of literals")
+		}
+		s.tree.set(&weights, symbols)
+		s.planted = true
+		u.give(0, in[:n])
+		in = in[n:]
+	}
+	if !s.planted {
+		return broken("no tree of literals before")
+	}
+	u.literals = s.literal[:size]
+	if format > 0 {
+		u.block.literals |= fourBit
+	}
+	if !s.streams(u.literals, in, format > 0) {
+		return broken("streams of literals")
+	}
+	return nil
+}
+
+// give notes a description.
+func (u *unpacking) give(which int, description []byte) {
+	u.flags |= givenBit << which
+	u.given[which] = description
+}
+
+// streams decodes literals from one or four streams.
+func (s *splitter) streams(dst, in []byte, four bool) bool {
+	if !four {
+		return s.tree.decode(dst, in[:cap(in)], len(in))
+	}
+	if len(in) < 6 {
+		return false
+	}
+	part := (len(dst) + 3) / 4
+	if 3*part > len(dst) {
+		return false
+	}
+	at := 6
+	for i := range 3 {
+		n := int(binary.LittleEndian.Uint16(in[2*i:]))
+		if n > len(in)-at || !s.tree.decode(dst[:part], in[at:cap(in)], n) {
+			return false
+		}
+		dst = dst[part:]
+		at += n
+	}
+	return s.tree.decode(dst, in[at:cap(in)], len(in)-at)
+}
+
+// count reads the number of sequences and the modes of their codes.
+func (s *splitter) count(u *unpacking) error {
+	if len(u.in) == 0 {
+		return broken("no sequences")
+	}
+	n, width := int(u.in[0]), 1
+	switch {
+	case n == 255:
+		width = 3
+	case n >= 128:
+		width = 2
+	}
+	if len(u.in) < width {
+		return broken("sequences")
+	}
+	switch width {
+	case 2:
+		if n = (n-128)<<8 + int(u.in[1]); n < 128 {
+			u.flags |= longCountBit
+		}
+	case 3:
+		n = int(binary.LittleEndian.Uint16(u.in[1:])) + longCount
+	}
+	u.in = u.in[width:]
+	switch {
+	case n > maxSequences:
+		return broken("too many sequences")
+	case n == 0 && width > 1:
+		return fmt.Errorf("%w: no sequences, in two bytes", ErrUnsupported)
+	case n == 0 && len(u.in) > 0:
+		return broken("bytes behind no sequences")
+	case n > 0 && (len(u.in) == 0 || u.in[0]&3 != 0):
+		return broken("modes of sequences")
+	}
+	u.sequences = uint32(n)
+	if n > 0 {
+		u.modes = u.in[0]
+		u.in = u.in[1:]
+	}
+	return nil
+}
+
+// longCount is the least number of sequences that takes three bytes.
+const longCount = 0x7F00
+
+// codes reads the descriptions of the three codes.
+func (s *splitter) codes(u *unpacking) error {
+	for i := range kinds {
+		k := &kindsOf[i]
+		switch u.modes >> k.shift & 3 {
+		case modePredefined:
+			s.tables[i] = k.predefined
+		case modeOne:
+			if len(u.in) == 0 || int(u.in[0]) >= k.symbols {
+				return broken("code of sequences")
+			}
+			s.own[i].setOne(u.in[0])
+			s.tables[i] = &s.own[i]
+			u.in = u.in[1:]
+		case modeTable:
+			n, ok := s.own[i].read(u.in, k.maxLog, k.symbols)
+			if !ok {
+				return broken("table of sequences")
+			}
+			s.tables[i] = &s.own[i]
+			u.give(1+i, u.in[:n])
+			u.in = u.in[n:]
+		case modeRepeat:
+			if s.tables[i] == nil {
+				return broken("no table of sequences before")
+			}
+		}
+	}
+	return nil
+}
+
+// sequences decodes all sequences, carries them out, and writes them to rows.
+func (s *splitter) sequences(u *unpacking, rows []byte) (int, bool) {
+	r, ok := newBitReader(u.in[:cap(u.in)], len(u.in))
+	if !ok {
+		return 0, false
+	}
+	ll, of, ml := s.tables[ofLL], s.tables[ofOF], s.tables[ofML]
+	atLL, atOF, atML := r.take(ll.log), r.take(of.log), r.take(ml.log)
+	used, end := 0, s.block+maxBlock
+	for left := u.sequences; ; left-- {
+		l, o, m := ll.dec[atLL&(1<<maxStateLog-1)], of.dec[atOF&(1<<maxStateLog-1)], ml.dec[atML&(1<<maxStateLog-1)]
+		offset := uint32(1)<<(o.symbol&31) + r.take(o.symbol)
+		match := matchLengths[m.symbol].base + r.take(matchLengths[m.symbol].bits)
+		run := runLengths[l.symbol].base + r.take(runLengths[l.symbol].bits)
+		if r.pos < 0 || int(run) > len(u.literals) || int(run+match) > end-len(s.history) {
+			return 0, false
+		}
+		s.history = append(s.history, u.literals[:run]...)
+		u.literals = u.literals[run:]
+		if !s.match(s.distance(offset, run == 0), int(match)) {
+			return 0, false
+		}
+		used += putRow(rows[used:], run, match, offset)
+		if left == 1 {
+			u.note([kinds]*stateTable{ll, of, ml}, [kinds]uint32{atLL, atOF, atML})
+			return used, r.pos == 0
+		}
+		atLL = uint32(l.base) + r.take(l.bits)
+		atML = uint32(m.base) + r.take(m.bits)
+		atOF = uint32(o.base) + r.take(o.bits)
+	}
+}
+
+// note notes the states in which encoding began, the last of decoding, unless they are
+// those that encoders begin in.
+func (u *unpacking) note(tables [kinds]*stateTable, at [kinds]uint32) {
+	for i, t := range tables {
+		u.starts[i] = uint16(at[i])
+		if t.first[t.dec[at[i]].symbol] != uint16(at[i]) {
+			u.flags |= statesBit
+		}
+	}
+}
+
+// distance resolves an offset as coded: 0 if there is none such.
+func (s *splitter) distance(offset uint32, noRun bool) uint32 {
+	if offset > 3 {
+		d := offset - 3
+		s.recent[2], s.recent[1], s.recent[0] = s.recent[1], s.recent[0], d
+		return d
+	}
+	i := offset - 1
+	if noRun {
+		i++
+	}
+	switch i {
+	case 1:
+		s.recent[1], s.recent[0] = s.recent[0], s.recent[1]
+	case 2:
+		s.recent[2], s.recent[1], s.recent[0] = s.recent[1], s.recent[0], s.recent[2]
+	case 3:
+		s.recent[2], s.recent[1], s.recent[0] = s.recent[1], s.recent[0], s.recent[0]-1
+	}
+	return s.recent[0]
+}
+
+// match appends n bytes from distance d; there is room.
+func (s *splitter) match(d uint32, n int) bool {
+	at := len(s.history)
+	if d == 0 || uint64(d) > uint64(at) || uint64(d) > s.header.reach() {
+		return false
+	}
+	h := s.history[:at+n]
+	from := at - int(d)
+	for n > 0 {
+		c := copy(h[at:at+n], h[from:at])
+		at += c
+		n -= c
+	}
+	s.history = h
+	return true
+}
