@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -281,13 +283,13 @@ func infoJSON(p *patchFile, i patch.Info, segments bool) map[string]any {
 		"tree": p.tree, "patch_bytes": p.Size(), "header_bytes": i.HeaderBytes,
 		"base_bytes": i.BaseSize, "base_sha256": hex.EncodeToString(i.BaseSum[:]),
 		"new_bytes": i.NewSize, "new_sha256": hex.EncodeToString(i.NewSum[:]),
-		"profile": i.Profile, "decoder_memory": i.Memory, "decoder_work": i.Work, "segments": len(i.Segments),
+		"profile": i.Profile, "decoder_memory": i.Memory, "decoder_file": i.File, "decoder_work": i.Work, "segments": len(i.Segments),
 		"recipe_bytes": i.RecipeBytes, "packed_streams": i.Packed,
 	}
 	if segments {
 		list := []map[string]any{}
 		for _, s := range i.Segments {
-			list = append(list, map[string]any{"kind": s.Kind, "offset": s.Offset, "size": s.Size, "bytes": s.Bytes})
+			list = append(list, map[string]any{"kind": s.Kind, "parse": s.Parse, "offset": s.Offset, "size": s.Size, "bytes": s.Bytes})
 		}
 		v["segment_list"] = list
 	}
@@ -301,8 +303,8 @@ func printInfo(w io.Writer, p *patchFile, i patch.Info, segments bool) {
 	}
 	by := map[string][3]int64{}
 	for _, s := range i.Segments {
-		x := by[s.Kind]
-		by[s.Kind] = [3]int64{x[0] + 1, x[1] + s.Size, x[2] + s.Bytes}
+		x := by[segmentKind(s)]
+		by[segmentKind(s)] = [3]int64{x[0] + 1, x[1] + s.Size, x[2] + s.Bytes}
 	}
 	rows := [][]string{
 		{"of", kind},
@@ -313,10 +315,14 @@ func printInfo(w io.Writer, p *patchFile, i patch.Info, segments bool) {
 		{"decoder", fmt.Sprintf("%s of memory, %s to work out", size(i.Memory), size(i.Work))},
 		{"header", size(i.HeaderBytes)},
 	}
+	if i.File > 0 {
+		rows = append(rows, []string{"", fmt.Sprintf("%s in a temporary file at most", size(i.File))})
+	}
 	if i.RecipeBytes > 0 {
 		rows = append(rows, []string{"recipe", fmt.Sprintf("%s of the header, to make %d compressed streams; segments are of what is in them", size(i.RecipeBytes), i.Packed)})
 	}
-	for kind, x := range by {
+	for _, kind := range slices.Sorted(maps.Keys(by)) {
+		x := by[kind]
 		rows = append(rows, []string{kind, fmt.Sprintf("%d segments give %s and take %s", x[0], size(x[1]), size(x[2]))})
 	}
 	table(w, rows)
@@ -325,7 +331,15 @@ func printInfo(w io.Writer, p *patchFile, i patch.Info, segments bool) {
 	}
 	rows = [][]string{{"SEGMENT", "KIND", "OFFSET", "SIZE", "BYTES"}}
 	for k, s := range i.Segments {
-		rows = append(rows, []string{fmt.Sprint(k), s.Kind, fmt.Sprint(s.Offset), fmt.Sprint(s.Size), fmt.Sprint(s.Bytes)})
+		rows = append(rows, []string{fmt.Sprint(k), segmentKind(s), fmt.Sprint(s.Offset), fmt.Sprint(s.Size), fmt.Sprint(s.Bytes)})
 	}
 	table(w, rows)
+}
+
+// segmentKind is how a segment is shown.
+func segmentKind(s patch.SegmentInfo) string {
+	if s.Parse {
+		return s.Kind + " parse"
+	}
+	return s.Kind
 }

@@ -26,6 +26,7 @@ type Info struct {
 	BaseSum, NewSum   [32]byte
 	Profile           string
 	Memory            int64 // bytes that a decoder needs, about
+	File              int64 // bytes that it may write to a temporary file
 	Work              int64 // bytes that a decoder has to make from differences; dense ones count 16 times
 	HeaderBytes       int64 // header, table, recipe and index
 	RecipeBytes       int64 // of these, of the recipe; 0: nothing is seen through compression
@@ -37,6 +38,7 @@ type Info struct {
 type SegmentInfo struct {
 	Kind   string // copy, plain or dense
 	Offset int64  // of its output; with a recipe, in the view of the output
+	Parse  bool   // how frames are packed, not what is in them
 	Size   int64  // bytes of output
 	Bytes  int64  // in the patch
 }
@@ -47,20 +49,21 @@ func (h *header) info(head int64, r *recipe) Info {
 	in.HeaderBytes += h.recipe + h.index
 	in.RecipeBytes = h.recipe
 	if r != nil {
-		in.Memory += r.memory()
+		n, file := r.memory()
+		in.Memory += n
+		in.File = file
 		in.Work += r.work()
 		for i := range r.layers {
 			in.Packed += r.layers[i].outputs
 		}
 	}
-	var off int64
 	if h.index > 0 {
 		in.Profile = Dense.String()
 		in.Memory += denseMemory + h.index
 	}
 	extra := in.Memory
 	for _, s := range h.segs {
-		si := SegmentInfo{Kind: "copy", Offset: off, Size: s.size, Bytes: s.payload}
+		si := SegmentInfo{Kind: "copy", Offset: s.at, Parse: s.region > 0, Size: s.size, Bytes: s.payload}
 		switch s.kind {
 		case kindPlain:
 			si.Kind = "plain"
@@ -71,7 +74,6 @@ func (h *header) info(head int64, r *recipe) Info {
 			in.Work += denseWork * s.size
 			in.Memory = max(in.Memory, extra+s.size+s.payload)
 		}
-		off += s.size
 		in.Segments = append(in.Segments, si)
 	}
 	return in
@@ -114,6 +116,10 @@ func openPatch(p Source) (*opened, error) {
 			return nil, err
 		}
 	}
+	if err := h.place(o.recipe); err != nil {
+		o.z.Close()
+		return nil, err
+	}
 	o.info = h.info(off, o.recipe)
 	o.off += h.recipe
 	return o, nil
@@ -149,19 +155,10 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	d := &decoder{base: base, baseSize: h.baseView, z: h.z}
 	out := &sink{w: w, whole: sha256.New(), left: h.newSize}
 	d.w = out
-	end := func() error { return nil }
-	if h.recipe != nil {
-		if d.base, err = h.recipe.view(base); err != nil {
-			return h.info, err
-		}
-		if d.base.Size() != h.baseView {
-			return h.info, fmt.Errorf("%w: view of %d bytes, not %d", ErrCorrupt, d.base.Size(), h.baseView)
-		}
-		d.w, end = h.recipe.writers(out)
-	}
-	err = d.decode(ctx, p, h)
-	if err == nil {
-		err = end()
+	if h.recipe == nil {
+		err = d.decode(ctx, p, h)
+	} else {
+		err = d.seen(ctx, p, h, o.Scratch)
 	}
 	if err == nil && (out.left != 0 || !bytes.Equal(out.whole.Sum(nil), h.newSum[:])) {
 		err = fmt.Errorf("%w: output does not have its digest", ErrCorrupt)
@@ -175,6 +172,25 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	return h.info, nil
 }
 
+// seen makes what the segments say of views.
+func (d *decoder) seen(ctx context.Context, p Source, h *opened, scratch string) error {
+	view, end, err := h.recipe.view(d.base, scratch)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if view.Size() != h.baseView {
+		return fmt.Errorf("%w: view of %d bytes, not %d", ErrCorrupt, view.Size(), h.baseView)
+	}
+	d.base = view
+	d.packer = h.recipe.packer(d.w)
+	defer d.packer.stop()
+	if err := d.decode(ctx, p, h); err != nil {
+		return err
+	}
+	return d.packer.end()
+}
+
 // decode makes what the segments say.
 func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 	off := h.off
@@ -184,10 +200,12 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 		}
 		off += h.index
 	}
-	at := int64(0)
 	for i, s := range h.segs {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if d.packer != nil {
+			d.w = d.packer.region(s.region)
 		}
 		d.payload = grow(d.payload, int(s.payload))
 		if n, err := p.ReadAt(d.payload, off); n < len(d.payload) {
@@ -199,11 +217,10 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 		case kindCopy:
 			err = d.copy(ctx, s)
 		case kindPlain:
-			err = d.plain(s, at)
+			err = d.plain(s, s.at)
 		case kindDense:
-			err = d.decodeDense(s, at)
+			err = d.decodeDense(s, s.at)
 		}
-		at += s.size
 		if err != nil {
 			return fmt.Errorf("segment %d: %w", i, err)
 		}
@@ -233,7 +250,8 @@ func (s *sink) Write(b []byte) (int, error) {
 type decoder struct {
 	base     Source // or its view
 	baseSize int64
-	w        io.Writer // for the output, or its view
+	w        io.Writer // for the output, or a region of its view
+	packer   packer    // nil: without a recipe
 	z        *zstd.Decoder
 
 	moves *moves      // the index, if there is one

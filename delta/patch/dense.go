@@ -2,7 +2,10 @@ package patch
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+
+	"updraft/delta/patch/internal/layer"
 )
 
 const (
@@ -245,8 +248,12 @@ func (d *denseCoder) literals(to int64) {
 
 // readFull reads all of b from the base.
 func readFull(s Source, b []byte, off int64) error {
-	if n, err := s.ReadAt(b, off); n < len(b) {
-		return fmt.Errorf("%w: read: %w", ErrBase, err)
+	n, err := s.ReadAt(b, off)
+	if n == len(b) {
+		return nil
 	}
-	return nil
+	if errors.Is(err, layer.ErrFile) {
+		return fmt.Errorf("patch: unpack the base: %w", err)
+	}
+	return fmt.Errorf("%w: read: %w", ErrBase, err)
 }

@@ -13,10 +13,12 @@
 //	       from the index where the target of each reference went; a third to a half
 //	       smaller on code, five to fifteen times slower to decode
 //
-// What base and output hold in deflate streams (gzip, zlib, zip, squashfs; two layers
-// deep) is seen unpacked: a recipe in front says where they are in the base, and by
-// which decisions of zlib, gzip or Go those of the output are made again, bit by bit.
-// Streams that are in both, or of other compressors, stay as they are.
+// What base and output hold in deflate streams (gzip, zlib, zip, squashfs) and in frames
+// of zstd, lz4 and xz, two layers deep, is seen unpacked: a recipe in front says where
+// they are in the base, and how those of the output are made again, bit by bit: deflate
+// streams by the decisions of zlib, gzip or Go, and corrections; frames by their parse,
+// what their compressor decided, which is patched as everything else is. Streams that
+// are in both, or are made otherwise, stay as they are.
 //
 // Covers are found in the manner of bsdiff (C. Percival, "Naive differences of
 // executable code", 2003): exact seeds, here from hash chains over the base,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -138,7 +139,11 @@ func createSeen(ctx context.Context, old, new Source, o Options) (*made, error) 
 	if len(u.recipe.layers) == 0 || u.old.Size() > maxCreate || u.new.Size() > maxCreate {
 		return nil, nil
 	}
-	return create(ctx, old, new, u, o)
+	m, err := create(ctx, old, new, u, o)
+	if errors.Is(err, errLong) {
+		return nil, nil
+	}
+	return m, err
 }
 
 // digest returns the digest of a stream.
@@ -218,7 +223,16 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		cs = near(cs)
 	}
 	runtime.GC() // the index was the largest part of the heap; what follows fits into its place
-	payloads, err := encode(ctx, a, to, cs, programs, h, o)
+	pieces, err := cut(a, newWindow(to), cs, o.SegmentSize)
+	if err != nil {
+		return nil, err
+	}
+	if u != nil {
+		if pieces, err = u.arrange(pieces, h.newView); err != nil {
+			return nil, err
+		}
+	}
+	payloads, err := encode(ctx, a, to, cs, programs, pieces, h, o)
 	if err != nil {
 		return nil, err
 	}
@@ -258,8 +272,9 @@ var zeros [4096]byte
 // piece is the output of one segment.
 type piece struct {
 	kind   byte
-	lo, hi int // of new
-	from   int // copy: of old
+	lo, hi int  // of new
+	from   int  // copy: of old
+	region byte // of the view
 }
 
 // cut splits the output into segments: long exact runs of the base by themselves,
@@ -282,7 +297,7 @@ func cut(old []byte, new *window, cs []cover, size int) ([]piece, error) {
 			}
 			if n >= minCopy {
 				plain(c.n + i)
-				out = append(out, piece{kindCopy, c.n + i, c.n + i + n, c.o + i})
+				out = append(out, piece{kind: kindCopy, lo: c.n + i, hi: c.n + i + n, from: c.o + i})
 				at = c.n + i + n
 			}
 			i += n
@@ -329,13 +344,9 @@ func split(in []piece, size int) []piece {
 	return out
 }
 
-// encode makes the payloads, the index first, and fills in the table. Without programs
+// encode makes the payloads of pieces, the index first, and fills in the table. Without programs
 // no segment is dense.
-func encode(ctx context.Context, old []byte, new Source, cs []cover, programs *moves, h *header, o Options) ([][]byte, error) {
-	pieces, err := cut(old, newWindow(new), cs, o.SegmentSize)
-	if err != nil {
-		return nil, err
-	}
+func encode(ctx context.Context, old []byte, new Source, cs []cover, programs *moves, pieces []piece, h *header, o Options) ([][]byte, error) {
 	if len(pieces) > maxSegs {
 		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, len(pieces))
 	}
@@ -368,7 +379,7 @@ func encode(ctx context.Context, old []byte, new Source, cs []cover, programs *m
 		payloads[0], h.index = index, int64(len(index))
 	}
 	for i, p := range pieces {
-		s := segment{kind: p.kind, size: int64(p.hi - p.lo), sum: e.sums[i]}
+		s := segment{kind: p.kind, region: p.region, at: int64(p.lo), size: int64(p.hi - p.lo), sum: e.sums[i]}
 		b := e.plain[i]
 		if saved > 0 && e.pays(i, o.Profile) {
 			s.kind, b = kindDense, e.dense[i]

@@ -20,6 +20,8 @@ const (
 	MaxSegment = 4 << 20
 	// maxDense is the largest base and output for dense segments, in bytes.
 	maxDense = 1<<32 - 1
+	// maxParse is the largest output of a segment with a parse, in bytes.
+	maxParse = 512 << 10
 	// payloadSlack is how much longer than its output a segment's payload may be:
 	// literals that do not compress are stored.
 	payloadSlack = 64
@@ -49,6 +51,8 @@ var (
 // segment is a row of the table.
 type segment struct {
 	kind    byte
+	region  byte  // of the view: 0, or 1 and more with the parses of a layer
+	at      int64 // where the output is, or in its view; not in the patch
 	size    int64 // bytes of output
 	payload int64 // bytes in the patch
 	sum     [sumLen]byte
@@ -73,7 +77,7 @@ type header struct {
 //	views of base and new (uvarint);
 //	length of the index (uvarint; 0: none);
 //	number of segments (uvarint), and for each:
-//	kind (1 byte), size, payload (uvarint), digest (16 bytes; not for copy)
+//	kind | region << 4 (1 byte), size, payload (uvarint), digest (16 bytes; not for copy)
 func (h *header) append(b []byte) []byte {
 	var t []byte
 	t = binary.AppendUvarint(t, uint64(h.baseSize))
@@ -88,7 +92,7 @@ func (h *header) append(b []byte) []byte {
 	t = binary.AppendUvarint(t, uint64(h.index))
 	t = binary.AppendUvarint(t, uint64(len(h.segs)))
 	for _, s := range h.segs {
-		t = append(t, s.kind)
+		t = append(t, s.kind|s.region<<4)
 		t = binary.AppendUvarint(t, uint64(s.size))
 		t = binary.AppendUvarint(t, uint64(s.payload))
 		if s.kind != kindCopy {
@@ -156,6 +160,7 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 	for i := range h.segs {
 		s := &h.segs[i]
 		s.kind = d.byte()
+		s.kind, s.region = s.kind&15, s.kind>>4
 		s.size = d.size(h.newView - out)
 		s.payload = d.size(payloads)
 		limit := h.newView
@@ -171,6 +176,12 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		default:
 			d.fail("segment of kind %d", s.kind)
 		}
+		if s.region > 0 {
+			limit = min(limit, maxParse)
+			if h.recipe == 0 || s.region > maxLayers {
+				d.fail("segment of region %d", s.region)
+			}
+		}
 		if d.err == nil && (s.size < 1 || s.size > limit || s.payload > s.size+payloadSlack || s.kind == kindCopy && s.payload > 10) {
 			d.fail("segment of %d bytes from %d", s.size, s.payload)
 		}
@@ -184,6 +195,33 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		return nil, fmt.Errorf("%w: segments do not add up", ErrCorrupt)
 	}
 	return h, nil
+}
+
+// place finds out where segments go: those of each region follow one another.
+func (h *header) place(r *recipe) error {
+	var ends [maxLayers + 1]int64
+	for i := range ends {
+		ends[i] = h.newView
+	}
+	if r != nil {
+		ends = r.regions(h.newView)
+	}
+	if ends[0] < 0 {
+		return fmt.Errorf("%w: parses are longer than the view", ErrCorrupt)
+	}
+	at := [maxLayers + 1]int64{}
+	copy(at[1:], ends[:])
+	for i := range h.segs {
+		s := &h.segs[i]
+		s.at = at[s.region]
+		if at[s.region] += s.size; at[s.region] > ends[s.region] {
+			return fmt.Errorf("%w: region %d is too long", ErrCorrupt, s.region)
+		}
+	}
+	if at != ends {
+		return fmt.Errorf("%w: regions do not add up", ErrCorrupt)
+	}
+	return nil
 }
 
 // fields reads bounded fields and keeps the first error.

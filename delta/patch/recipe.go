@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -37,8 +38,9 @@ type recipeLayer struct {
 	outputs int
 	plain   int64 // bytes of outputs, unpacked
 	// One entry for each output, read when it is its turn.
-	gaps, sizes, picks, lengths []byte
-	corrections                 []byte
+	gaps, sizes, picks, parses, lengths []byte
+	corrections                         []byte
+	parse                               int64 // bytes of the parses
 }
 
 // next reads the next output.
@@ -54,6 +56,9 @@ func (l *recipeLayer) next() (o layer.Output, ok bool) {
 	}
 	o.Gap, o.Plain = number(&l.gaps), number(&l.sizes)
 	o.Class = &l.classes[number(&l.picks)]
+	if o.Class.Wrap.Parsed() {
+		o.Parse = number(&l.parses)
+	}
 	n := number(&l.lengths)
 	o.Corrections, l.corrections = l.corrections[:n], l.corrections[n:]
 	return o, true
@@ -94,7 +99,12 @@ func (l *recipeLayer) parseBase(d *fields, n int64) {
 	column(func(m *layer.Member, v int64) { m.Off = v }, MaxSize)
 	column(func(m *layer.Member, v int64) { m.Packed = v }, MaxSize)
 	column(func(m *layer.Member, v int64) { m.Plain = v }, MaxSize)
-	column(func(m *layer.Member, v int64) { m.Wrap = layer.Wrap(v) }, int64(layer.Gzip))
+	column(func(m *layer.Member, v int64) { m.Wrap = layer.Wrap(v) }, int64(layer.XZ))
+	for i := range l.base {
+		if m := &l.base[i]; m.Wrap.Parsed() {
+			m.Parse = d.size(MaxSize)
+		}
+	}
 	at := int64(0)
 	for i := range l.base {
 		m := &l.base[i]
@@ -109,9 +119,13 @@ func (l *recipeLayer) parseBase(d *fields, n int64) {
 
 func (l *recipeLayer) parseClasses(d *fields, n int64) {
 	for i := range n {
-		c := layer.Class{Wrap: layer.Wrap(d.size(int64(layer.Gzip)))}
+		c := layer.Class{Wrap: layer.Wrap(d.size(int64(layer.XZ)))}
 		if c.Wrap == layer.Zlib {
 			d.bytes(c.Head[:])
+		}
+		if c.Wrap.Parsed() {
+			l.classes = append(l.classes, c)
+			continue
 		}
 		p, err := deflate.ParseParams(d.take(deflate.ParamsLen))
 		if err != nil {
@@ -128,9 +142,9 @@ func (l *recipeLayer) parseOutputs(d *fields) {
 		d.fail("outputs without a class")
 	}
 	total, fixes := int64(0), int64(0)
-	column := func(least, limit int64, sum *int64) []byte {
+	column := func(n int, least, limit int64, sum *int64) []byte {
 		b := d.b
-		for range l.outputs {
+		for range n {
 			v := d.size(limit)
 			if v < least {
 				d.fail("number below %d", least)
@@ -143,11 +157,28 @@ func (l *recipeLayer) parseOutputs(d *fields) {
 		return b[:len(b)-len(d.b)]
 	}
 	var ignored int64
-	l.gaps = column(0, MaxSize, &total)
-	l.sizes = column(1, MaxSize, &l.plain)
-	l.picks = column(0, int64(len(l.classes))-1, &ignored)
-	l.lengths = column(0, maxRecipe, &fixes)
+	l.gaps = column(l.outputs, 0, MaxSize, &total)
+	l.sizes = column(l.outputs, 1, MaxSize, &l.plain)
+	l.picks = column(l.outputs, 0, int64(len(l.classes))-1, &ignored)
+	l.parses = column(l.frames(), 1, MaxSize, &l.parse)
+	l.lengths = column(l.outputs, 0, maxRecipe, &fixes)
 	l.corrections = d.take(fixes)
+}
+
+// frames returns how many outputs have a parse.
+func (l *recipeLayer) frames() int {
+	n := 0
+	for b := l.picks; len(b) > 0; {
+		v, k := binary.Uvarint(b)
+		if k <= 0 || v >= uint64(len(l.classes)) {
+			return 0 // parse has failed
+		}
+		if l.classes[v].Wrap.Parsed() {
+			n++
+		}
+		b = b[k:]
+	}
+	return n
 }
 
 // append encodes a recipe.
@@ -170,16 +201,23 @@ func (r *recipe) append(b []byte) []byte {
 		for _, m := range l.base {
 			b = append(b, byte(m.Wrap))
 		}
+		for _, m := range l.base {
+			if m.Wrap.Parsed() {
+				b = binary.AppendUvarint(b, uint64(m.Parse))
+			}
+		}
 		b = binary.AppendUvarint(b, uint64(len(l.classes)))
 		for _, c := range l.classes {
 			b = append(b, byte(c.Wrap))
 			if c.Wrap == layer.Zlib {
 				b = append(b, c.Head[:]...)
 			}
-			b = c.Params.Append(b)
+			if !c.Wrap.Parsed() {
+				b = c.Params.Append(b)
+			}
 		}
 		b = binary.AppendUvarint(b, uint64(l.outputs))
-		for _, column := range [][]byte{l.gaps, l.sizes, l.picks, l.lengths, l.corrections} {
+		for _, column := range [][]byte{l.gaps, l.sizes, l.picks, l.parses, l.lengths, l.corrections} {
 			b = append(b, column...)
 		}
 	}
@@ -205,18 +243,37 @@ func (l *recipeLayer) add(o layer.Output) bool {
 	l.gaps = binary.AppendUvarint(l.gaps, uint64(o.Gap))
 	l.sizes = binary.AppendUvarint(l.sizes, uint64(o.Plain))
 	l.picks = binary.AppendUvarint(l.picks, uint64(pick))
+	if o.Class.Wrap.Parsed() {
+		l.parses = binary.AppendUvarint(l.parses, uint64(o.Parse))
+		l.parse += o.Parse
+	}
 	l.lengths = binary.AppendUvarint(l.lengths, uint64(len(o.Corrections)))
 	l.corrections = append(l.corrections, o.Corrections...)
 	return true
 }
 
-// memory returns what a decoder needs for the recipe, in bytes.
-func (r *recipe) memory() int64 {
-	n := r.size + pointRoom
+// memory returns what a decoder needs for the recipe, in bytes, and how many it may
+// write to a temporary file.
+func (r *recipe) memory() (n, file int64) {
+	n = r.size
+	points := int64(0)
 	for i := range r.layers {
-		n += layer.ViewMemory + layer.WriterMemory + layer.MemberMemory*int64(len(r.layers[i].base))
+		l := &r.layers[i]
+		parts, long := layer.PartsMemory(l.base)
+		n += parts + layer.MemberMemory*int64(len(l.base))
+		file += long
+		if slices.ContainsFunc(l.base, func(m layer.Member) bool { return !m.Wrap.Parsed() }) {
+			n += layer.ViewMemory
+			points = pointRoom
+		}
+		if slices.ContainsFunc(l.classes, func(c layer.Class) bool { return !c.Wrap.Parsed() }) {
+			n += layer.WriterMemory
+		}
+		if l.parse > 0 {
+			n += layer.JoinMemory
+		}
 	}
-	return n
+	return n + points, file
 }
 
 // work returns what it costs to unpack and pack, in bytes of plain segments: packing
@@ -236,39 +293,83 @@ func (r *recipe) work() int64 {
 // repackWork is how much more a byte costs that is packed than one of a plain segment.
 const repackWork = 8
 
-// view returns the view of the base.
-func (r *recipe) view(base Source) (Source, error) {
+// regions returns where the regions of the output's view end: what is no parse, and the
+// parses of each layer.
+func (r *recipe) regions(size int64) (ends [maxLayers + 1]int64) {
+	for i := range ends {
+		ends[i] = size
+	}
+	for i := len(r.layers) - 1; i >= 0; i-- {
+		size -= r.layers[i].parse
+		for k := range i + 1 {
+			ends[k] = size
+		}
+	}
+	return ends
+}
+
+// view returns the view of the base, and what gives back its files, which are in scratch.
+func (r *recipe) view(base Source, scratch string) (_ Source, end func(), err error) {
+	var views []*layer.View
+	end = func() {
+		for _, v := range views {
+			v.Close()
+		}
+	}
 	long := int64(1)
 	for i := range r.layers {
 		long += layer.Long(r.layers[i].base)
 	}
 	for i := range r.layers {
 		ms := r.layers[i].base
-		v, err := layer.NewView(base, ms, MaxSize, pointRoom*(layer.Long(ms)>>10)/(long>>10+1))
+		v, err := layer.NewView(base, ms, MaxSize, pointRoom*(layer.Long(ms)>>10)/(long>>10+1), scratch)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+			end()
+			return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
+		views = append(views, v)
 		base = v
 	}
-	return base, nil
+	return base, end, nil
 }
 
-// writers returns a writer for the view of the output, and what ends it.
-func (r *recipe) writers(w io.Writer) (io.Writer, func() error) {
-	var all []*layer.Writer
+// packer makes the output from its view.
+type packer []*layer.Writer
+
+// packer returns one that writes to w. It must be stopped.
+func (r *recipe) packer(w io.Writer) packer {
+	var p packer
 	for i := range r.layers {
 		l := r.layers[i] // of which next takes away
 		z := layer.NewWriter(w, l.next)
-		all = append(all, z)
+		p = append(p, z)
 		w = z
 	}
-	return w, func() error {
-		for i := len(all) - 1; i >= 0; i-- {
-			if err := all[i].Close(); err != nil {
-				return err
-			}
+	return p
+}
+
+// region returns what takes the bytes of a region of the view.
+func (p packer) region(i byte) io.Writer {
+	if i == 0 {
+		return p[len(p)-1]
+	}
+	return &p[i-1].Queue
+}
+
+// end checks that all is made.
+func (p packer) end() error {
+	for i := len(p) - 1; i >= 0; i-- {
+		if err := p[i].Close(); err != nil {
+			return err
 		}
-		return nil
+	}
+	return nil
+}
+
+// stop gives up what is not complete.
+func (p packer) stop() {
+	for _, z := range p {
+		z.Stop()
 	}
 }
 

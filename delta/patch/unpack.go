@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,12 +19,13 @@ type unpacking struct {
 	o        Options
 	old, new Source // or their views so far
 	recipe   recipe
-	views    int64 // bytes that a view may have
+	most     int64 // bytes that a view may have
 	room     int   // bytes that the recipe may yet take
 	base     int   // members it may yet have
 	outputs  int
 	hints    []deflate.Params // what made streams so far
-	spools   []*layer.Spool
+	spools   []*layer.Spools
+	views    []*layer.Spooled // of new, one for each layer
 }
 
 const (
@@ -42,7 +44,7 @@ const (
 // unpack looks for compressed streams in old and new that differ and can be made
 // again. Close must be called.
 func unpack(ctx context.Context, old, new Source, o Options) (*unpacking, error) {
-	u := &unpacking{o: o, old: old, new: new, views: min(maxCreate, viewFree+viewRatio*max(old.Size(), new.Size())), room: maxRecipe - 1<<10, base: maxMembers, outputs: maxOutputs}
+	u := &unpacking{o: o, old: old, new: new, most: min(maxCreate, viewFree+viewRatio*max(old.Size(), new.Size())), room: maxRecipe - 1<<10, base: maxMembers, outputs: maxOutputs}
 	var oldKnown, newKnown []layer.Member
 	for range maxLayers {
 		var err error
@@ -67,10 +69,11 @@ func (u *unpacking) Close() {
 
 // found is what one stream holds.
 type found struct {
-	src   Source
-	spool *layer.Spool
-	ms    []layer.Found
-	open  []bool // of ms: to be unpacked
+	src    Source
+	main   int64 // bytes of src that may hold members
+	spools *layer.Spools
+	ms     []layer.Found
+	open   []bool // of ms: to be unpacked
 }
 
 // head returns the first bytes of a member, plain or as it is packed.
@@ -78,7 +81,7 @@ func (f *found) head(i int, plain bool) []byte {
 	m := &f.ms[i]
 	b := make([]byte, min(64, m.Plain, m.Packed))
 	if plain {
-		if n, _ := f.spool.ReadAt(b, m.Spool); n < len(b) {
+		if n, _ := f.spools.Plain.ReadAt(b, m.Spool); n < len(b) {
 			return nil
 		}
 	} else if n, _ := f.src.ReadAt(b, m.Off); n < len(b) {
@@ -90,14 +93,17 @@ func (f *found) head(i int, plain bool) []byte {
 // layer unpacks one layer. It returns the members that stay as they are, by their
 // places in the views; nil if there is nothing to unpack.
 func (u *unpacking) layer(ctx context.Context, oldKnown, newKnown []layer.Member) (_, _ []layer.Member, err error) {
-	old, new := &found{src: u.old}, &found{src: u.new}
+	old, new := &found{src: u.old, main: u.old.Size()}, &found{src: u.new, main: u.new.Size()}
+	if v, ok := u.old.(*layer.Spooled); ok {
+		old.main, new.main = v.Main(), u.views[len(u.views)-1].Main()
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(u.o.Jobs)
 	for i, f := range []*found{old, new} {
-		f.spool = layer.NewSpool(u.o.Scratch)
-		u.spools = append(u.spools, f.spool)
+		f.spools = layer.NewSpools(u.o.Scratch)
+		u.spools = append(u.spools, f.spools)
 		g.Go(func() (err error) {
-			f.ms, err = layer.Find(gctx, f.src, [][]layer.Member{oldKnown, newKnown}[i], f.spool, maxOutputs, u.views-f.src.Size())
+			f.ms, err = layer.Find(gctx, io.NewSectionReader(f.src, 0, f.main), [][]layer.Member{oldKnown, newKnown}[i], f.spools, maxOutputs, u.most-f.src.Size())
 			f.open = make([]bool, len(f.ms))
 			return err
 		})
@@ -106,6 +112,9 @@ func (u *unpacking) layer(ctx context.Context, oldKnown, newKnown []layer.Member
 		return nil, nil, err
 	}
 	choose(old, new)
+	if err := strange(old, new); err != nil {
+		return nil, nil, err
+	}
 	l, err := u.analyze(ctx, new)
 	if err != nil || l.outputs == 0 {
 		return nil, nil, err
@@ -114,22 +123,27 @@ func (u *unpacking) layer(ctx context.Context, oldKnown, newKnown []layer.Member
 	l.base = members(old.ms, old.open)
 	u.base -= len(l.base)
 	u.recipe.layers = append(u.recipe.layers, l)
-	if u.old, oldKnown, err = view(old); err != nil {
+	oldView, oldKnown, err := view(old)
+	if err != nil {
 		return nil, nil, err
 	}
-	u.new, newKnown, err = view(new)
-	return oldKnown, newKnown, err
+	newView, newKnown, err := view(new)
+	if err != nil {
+		return nil, nil, err
+	}
+	u.old, u.new, u.views = oldView, newView, append(u.views, newView)
+	return oldKnown, newKnown, nil
 }
 
 // view returns the view of f, and where in it members are that stay packed.
-func view(f *found) (Source, []layer.Member, error) {
+func view(f *found) (*layer.Spooled, []layer.Member, error) {
 	var open []layer.Found
 	for i, m := range f.ms {
 		if f.open[i] {
 			open = append(open, m)
 		}
 	}
-	v, err := layer.NewSpooled(f.src, open, f.spool, MaxSize)
+	v, err := layer.NewSpooled(f.src, open, f.spools, MaxSize)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -238,20 +252,22 @@ func (u *unpacking) analyze(ctx context.Context, new *found) (recipeLayer, error
 			todo = append(todo, i)
 		}
 	}
-	results := make([]*deflate.Result, len(new.ms))
-	strange := 0
+	results := make([]*way, len(new.ms))
+	foreign := 0
 	for n := 1; len(todo) > 0; n = batch {
 		n = min(n, len(todo))
-		if strange >= giveUp {
+		if foreign >= giveUp {
 			break
 		}
 		if err := u.batch(ctx, new, todo[:n], results); err != nil {
 			return l, err
 		}
 		for _, i := range todo[:n] {
-			if strange++; results[i] != nil {
-				strange = 0
-				u.hint(results[i].Params)
+			if foreign++; results[i] != nil {
+				foreign = 0
+				if c := results[i].class; !c.Wrap.Parsed() {
+					u.hint(c.Params)
+				}
 			}
 		}
 		todo = todo[n:]
@@ -264,15 +280,14 @@ func (u *unpacking) analyze(ctx context.Context, new *found) (recipeLayer, error
 		m := &new.ms[i]
 		new.open[i] = false
 		r := results[i]
-		if r == nil || u.outputs == 0 || u.room < recipeCost+len(r.Corrections) || int64(len(r.Corrections)) > m.Packed/4 {
+		if r == nil || u.outputs == 0 || u.room < recipeCost+len(r.corrections) || int64(len(r.corrections)) > m.Packed/4 {
 			continue
 		}
-		c := &layer.Class{Wrap: m.Wrap, Head: m.Head, Params: r.Params}
-		if !l.add(layer.Output{Gap: m.Off - end, Plain: m.Plain, Class: c, Corrections: r.Corrections}) {
+		if !l.add(layer.Output{Gap: m.Off - end, Plain: m.Plain, Parse: m.Parse, Class: &r.class, Corrections: r.corrections}) {
 			continue
 		}
 		u.outputs--
-		u.room -= recipeCost + len(r.Corrections)
+		u.room -= recipeCost + len(r.corrections)
 		end = m.Off + m.Packed
 		new.open[i] = true
 	}
@@ -295,13 +310,26 @@ func (u *unpacking) hint(p deflate.Params) {
 	u.hints[0] = p
 }
 
+// way is how a member is made.
+type way struct {
+	class       layer.Class
+	corrections []byte
+}
+
 // batch analyses members; results of those that cannot be made stay nil.
-func (u *unpacking) batch(ctx context.Context, f *found, todo []int, results []*deflate.Result) error {
+func (u *unpacking) batch(ctx context.Context, f *found, todo []int, results []*way) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(u.o.Jobs)
 	for _, i := range todo {
 		g.Go(func() error {
 			m := &f.ms[i]
+			if m.Wrap.Parsed() {
+				same, err := f.joins(i)
+				if same {
+					results[i] = &way{class: layer.Class{Wrap: m.Wrap}}
+				}
+				return err
+			}
 			off, end := m.Deflate()
 			r, err := deflate.Analyze(ctx, f.src, off, end, deflate.Options{Hints: u.hints})
 			switch {
@@ -310,7 +338,7 @@ func (u *unpacking) batch(ctx context.Context, f *found, todo []int, results []*
 			case err != nil:
 				return fmt.Errorf("patch: analyse: %w", err)
 			case r.Packed == end-off && r.Plain == m.Plain:
-				results[i] = &r
+				results[i] = &way{layer.Class{Wrap: m.Wrap, Head: m.Head, Params: r.Params}, r.Corrections}
 			}
 			return nil
 		})

@@ -257,8 +257,13 @@ func TestUnpackBrokenEnds(t *testing.T) {
 }
 
 func TestUnpackGolden(t *testing.T) {
-	const name = "testdata/golden-unpack.patch"
 	p, old, fresh := unpackPatch(t)
+	golden(t, "testdata/golden-unpack.patch", p, old, fresh)
+}
+
+// golden checks that the file has p, and that it makes fresh of old.
+func golden(t *testing.T, name string, p, old, fresh []byte) {
+	t.Helper()
 	if *update {
 		if err := os.WriteFile(name, p, 0o644); err != nil {
 			t.Fatal(err)
@@ -360,12 +365,17 @@ func TestUnpackSquashfs(t *testing.T) {
 // FuzzRecipe looks for recipes that crash the decoder or make it allocate.
 func FuzzRecipe(f *testing.F) {
 	p, old, _ := unpackPatch(f)
-	f.Add(patch.Recipe(p))
-	f.Fuzz(func(t *testing.T, r []byte) {
+	frames, oldFrames, _ := parsePatch(f)
+	f.Add(patch.Recipe(p), false)
+	f.Add(patch.Recipe(frames), true)
+	f.Fuzz(func(t *testing.T, r []byte, framed bool) {
 		if len(r) > 1<<16 {
 			return
 		}
-		q := patch.WithRecipe(p, r)
+		q, old := patch.WithRecipe(p, r), old
+		if framed {
+			q, old = patch.WithRecipe(frames, r), oldFrames
+		}
 		if n := allocated(func() {
 			_, err := patch.Decode(t.Context(), bytes.NewReader(q), bytes.NewReader(old), io.Discard, patch.DecodeOptions{})
 			if err != nil && !errors.Is(err, patch.ErrCorrupt) {

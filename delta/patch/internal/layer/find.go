@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -16,10 +17,15 @@ import (
 // Found is a member that Find found.
 type Found struct {
 	Member
-	Head  [2]byte  // Zlib: what is in front
-	Sum   [16]byte // of its packed bytes
-	Spool int64    // where its plain bytes begin in the spool
+	Head    [2]byte  // Zlib: what is in front
+	Sum     [16]byte // of its packed bytes
+	Spool   int64    // where its plain bytes begin in the spool
+	ParseAt int64    // where its parse begins in the spool of those
+	Units   []Unit   // in which its parse is wanted, if it has one
 }
+
+// Unit is a part of a member: so many plain bytes need so much of the parse.
+type Unit struct{ Plain, Parse int64 }
 
 const (
 	scanPiece = 1 << 20
@@ -28,11 +34,11 @@ const (
 )
 
 // Find returns the members of src in order, at most limit, and appends their plain
-// bytes to spool, which may grow to most bytes. Of those known, where it shall not look, it takes only places: a
+// bytes and parses to spools, which may grow to most bytes together. Of those known, where it shall not look, it takes only places: a
 // caller knows what is in them. What looks like a member and is none costs time, of
 // which there is an end: a stream full of such is not searched any further.
-func Find(ctx context.Context, src Source, known []Member, spool *Spool, limit int, most int64) ([]Found, error) {
-	f := &finder{stopped: ctx.Err, src: src, size: src.Size(), spool: spool, buf: make([]byte, scanPiece+headRoom),
+func Find(ctx context.Context, src Source, known []Member, spools *Spools, limit int, most int64) ([]Found, error) {
+	f := &finder{stopped: ctx.Err, src: src, size: src.Size(), spools: spools, buf: make([]byte, scanPiece+headRoom),
 		copy: make([]byte, 64<<10), waste: 64<<20 + 2*src.Size(), most: most}
 	for off := int64(0); off < f.size && len(f.out) < limit && f.waste > 0; {
 		if err := ctx.Err(); err != nil {
@@ -69,7 +75,7 @@ type finder struct {
 	stopped func() error // the context's
 	src     Source
 	size    int64
-	spool   *Spool
+	spools  *Spools
 	out     []Found
 	r       *deflate.Reader
 	buf     []byte
@@ -89,12 +95,41 @@ type candidate struct {
 	late bool // zip: crc stands behind the stream
 }
 
+// frame returns the wrap of the frame that h begins with, if it does.
+func frame(h []byte) (Wrap, bool) {
+	for w := range wraps {
+		if c := codecs[w]; c != nil {
+			for _, m := range c.magics {
+				if bytes.HasPrefix(h, m) {
+					return w, true
+				}
+			}
+		}
+	}
+	return 0, false
+}
+
+// firsts are the bytes that members or what is in front of them begin with.
+var firsts = func() (set [256]bool) {
+	for _, b := range []byte{0x78, 0x1f, 'P'} {
+		set[b] = true
+	}
+	for _, c := range codecs {
+		if c != nil {
+			for _, m := range c.magics {
+				set[m[0]] = true
+			}
+		}
+	}
+	return set
+}()
+
 // scan looks for a member that begins in front of to; b is what is at off. It returns
 // where to go on.
 func (f *finder) scan(b []byte, off, to int64) (int64, error) {
 	le := binary.LittleEndian
 	for i := 0; off+int64(i) < to; i++ {
-		if x := b[i]; x != 0x78 && x != 0x1f && x != 'P' {
+		if !firsts[b[i]] {
 			continue
 		}
 		h := b[i:]
@@ -115,7 +150,11 @@ func (f *finder) scan(b []byte, off, to int64) (int64, error) {
 			n := 30 + int64(le.Uint16(h[26:])) + int64(le.Uint16(h[28:]))
 			c = candidate{off: at + n, zip: true, crc: le.Uint32(h[14:]), late: h[6]&8 != 0}
 		default:
-			continue
+			w, ok := frame(h)
+			if !ok {
+				continue
+			}
+			c = candidate{off: at, wrap: w}
 		}
 		end, err := f.try(c)
 		if err != nil {
@@ -159,11 +198,52 @@ func (f *finder) gzipHeader(off int64, flags byte) int64 {
 	return int64(n)
 }
 
-// try inflates what c says, and returns where the member ends, or 0 if it is none.
+// try unpacks what c says, and returns where the member ends, or 0 if it is none.
 func (f *finder) try(c candidate) (int64, error) {
-	if c.off >= f.taken {
+	switch {
+	case c.off >= f.taken:
+		return 0, nil
+	case c.wrap.Parsed():
+		return f.split(c)
+	default:
+		return f.inflate(c)
+	}
+}
+
+// split takes a frame apart.
+func (f *finder) split(c candidate) (int64, error) {
+	plain, parse := f.spools.Plain, f.spools.Parse
+	s := Found{Member: Member{Off: c.off, Wrap: c.wrap}, Spool: plain.Len(), ParseAt: parse.Len()}
+	codec := codecs[c.wrap]
+	n, err := codec.split(f.src, c.off, f.taken, plain, parse, func() error {
+		s.Units = append(s.Units, Unit{plain.Len() - s.Spool, parse.Len() - s.ParseAt})
+		if plain.Len()+parse.Len() > f.most {
+			return errTooMuch
+		}
+		return f.stopped()
+	})
+	s.Packed, s.Plain, s.Parse = n, plain.Len()-s.Spool, parse.Len()-s.ParseAt
+	switch {
+	case err == nil && s.Plain > 0 && s.Packed >= minPacked:
+		if err := f.digest(&s); err != nil {
+			return 0, err
+		}
+		f.out = append(f.out, s)
+		return s.end(), nil
+	case err == nil, errors.Is(err, errTooMuch), codec.isStrange(err):
+		f.waste -= s.Plain + 64
+		plain.Truncate(s.Spool)
+		parse.Truncate(s.ParseAt)
 		return 0, nil
 	}
+	return 0, err
+}
+
+// errTooMuch ends a split whose plain bytes are more than there is room for.
+var errTooMuch = errors.New("layer: too much")
+
+// inflate inflates what c says.
+func (f *finder) inflate(c candidate) (int64, error) {
 	if f.r == nil {
 		f.r = deflate.NewReader(f.src, c.off, f.size)
 	} else {
@@ -173,21 +253,21 @@ func (f *finder) try(c candidate) (int64, error) {
 	if c.wrap == Zlib {
 		sum = adler32.New()
 	}
-	start := f.spool.Len()
+	start := f.spools.Plain.Len()
 	plain := int64(0)
 	for {
 		n, err := f.r.Read(f.copy)
 		plain += int64(n)
 		if n > 0 && (err == nil || errors.Is(err, io.EOF)) {
 			sum.Write(f.copy[:n])
-			if _, err := f.spool.Write(f.copy[:n]); err != nil {
+			if _, err := f.spools.Plain.Write(f.copy[:n]); err != nil {
 				return 0, err
 			}
 		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if errors.Is(err, deflate.ErrFormat) || f.spool.Len() > f.most {
+		if errors.Is(err, deflate.ErrFormat) || f.spools.Len() > f.most {
 			return 0, f.drop(start, plain)
 		}
 		if err == nil {
@@ -213,7 +293,7 @@ func (f *finder) try(c candidate) (int64, error) {
 
 // drop forgets plain bytes that came of no member.
 func (f *finder) drop(start, plain int64) error {
-	f.spool.Truncate(start)
+	f.spools.Plain.Truncate(start)
 	f.waste -= plain + 64
 	return nil
 }

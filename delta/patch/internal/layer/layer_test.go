@@ -12,8 +12,11 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"updraft/delta/patch/internal/deflate"
 	"updraft/delta/patch/internal/layer"
+	split "updraft/delta/patch/internal/zstd"
 )
 
 // text is compressible.
@@ -58,10 +61,14 @@ func pack(t testing.TB, c *layer.Class, plain []byte) []byte {
 
 // sample is a stream with members, its view, and how to make it.
 type sample struct {
-	stream, view []byte
+	stream, view []byte // the view without parses
+	parse        []byte
 	members      []layer.Member
 	outputs      []layer.Output
 }
+
+// whole returns the view with the parses.
+func (s *sample) whole() []byte { return append(bytes.Clone(s.view), s.parse...) }
 
 // raw appends bytes that are in no member.
 func (s *sample) raw(b []byte) {
@@ -70,15 +77,34 @@ func (s *sample) raw(b []byte) {
 }
 
 func (s *sample) member(t testing.TB, c *layer.Class, plain []byte) {
-	b := pack(t, c, plain)
+	s.add(c, pack(t, c, plain), plain, nil)
+}
+
+// frame appends a zstd frame.
+func (s *sample) frame(t testing.TB, level zstd.EncoderLevel, plain []byte) {
+	t.Helper()
+	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed := w.EncodeAll(plain, nil)
+	var parse bytes.Buffer
+	if _, err := split.Split(bytes.NewReader(packed), 0, int64(len(packed)), nil, &parse, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.add(&layer.Class{Wrap: layer.Zstd}, packed, plain, parse.Bytes())
+}
+
+func (s *sample) add(c *layer.Class, packed, plain, parse []byte) {
 	gap := int64(len(s.stream))
 	if n := len(s.members); n > 0 {
 		gap -= s.members[n-1].Off + s.members[n-1].Packed
 	}
-	s.members = append(s.members, layer.Member{Off: int64(len(s.stream)), Packed: int64(len(b)), Plain: int64(len(plain)), Wrap: c.Wrap})
-	s.outputs = append(s.outputs, layer.Output{Gap: gap, Plain: int64(len(plain)), Class: c})
-	s.stream = append(s.stream, b...)
+	s.members = append(s.members, layer.Member{Off: int64(len(s.stream)), Packed: int64(len(packed)), Plain: int64(len(plain)), Parse: int64(len(parse)), Wrap: c.Wrap})
+	s.outputs = append(s.outputs, layer.Output{Gap: gap, Plain: int64(len(plain)), Parse: int64(len(parse)), Class: c})
+	s.stream = append(s.stream, packed...)
 	s.view = append(s.view, plain...)
+	s.parse = append(s.parse, parse...)
 }
 
 func newSample(t testing.TB, long int) *sample {
@@ -94,7 +120,9 @@ func newSample(t testing.TB, long int) *sample {
 	s.raw([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"))
 	s.member(t, g, append(text(4, long), noise(5, long/4)...))
 	s.raw(text(6, 3000))
+	s.frame(t, zstd.SpeedDefault, text(8, 300<<10))
 	s.member(t, z, text(7, 900))
+	s.frame(t, zstd.SpeedBetterCompression, append(text(9, long/2), noise(9, 3000)...))
 	return s
 }
 
@@ -109,20 +137,20 @@ func (s *sample) next() func() (layer.Output, bool) {
 	}
 }
 
-func find(t testing.TB, b []byte, known []layer.Member) ([]layer.Found, *layer.Spool) {
+func find(t testing.TB, b []byte, known []layer.Member) ([]layer.Found, *layer.Spools) {
 	t.Helper()
-	spool := layer.NewSpool(t.TempDir())
-	t.Cleanup(func() { spool.Close() })
-	ms, err := layer.Find(t.Context(), bytes.NewReader(b), known, spool, 1000, 1<<30)
+	spools := layer.NewSpools(t.TempDir())
+	t.Cleanup(func() { spools.Close() })
+	ms, err := layer.Find(t.Context(), bytes.NewReader(b), known, spools, 1000, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ms, spool
+	return ms, spools
 }
 
 func TestFind(t *testing.T) {
 	s := newSample(t, 6<<20)
-	ms, spool := find(t, s.stream, nil)
+	ms, spools := find(t, s.stream, nil)
 	if len(ms) != len(s.members) {
 		t.Fatalf("found %d members, want %d", len(ms), len(s.members))
 	}
@@ -131,16 +159,16 @@ func TestFind(t *testing.T) {
 			t.Errorf("member %d: %+v, want %+v", i, m.Member, s.members[i])
 		}
 	}
-	v, err := layer.NewSpooled(bytes.NewReader(s.stream), ms, spool, 1<<30)
+	v, err := layer.NewSpooled(bytes.NewReader(s.stream), ms, spools, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(io.NewSectionReader(v, 0, v.Size()))
-	if err != nil || !bytes.Equal(got, s.view) {
-		t.Errorf("view of %d bytes, want %d: %v", len(got), len(s.view), err)
+	if err != nil || !bytes.Equal(got, s.whole()) || v.Main() != int64(len(s.view)) {
+		t.Errorf("view of %d bytes, want %d and %d: %v", len(got), len(s.view), len(s.parse), err)
 	}
 	ms, _ = find(t, s.stream, s.members[1:3])
-	if len(ms) != 2 || ms[0].Member != s.members[0] || ms[1].Member != s.members[3] {
+	if len(ms) != 4 || ms[0].Member != s.members[0] || ms[1].Member != s.members[3] {
 		t.Errorf("with known ones: found %d members", len(ms))
 	}
 }
@@ -198,15 +226,15 @@ func TestFindGivesUp(t *testing.T) {
 	}
 	one := pack(t, &layer.Class{Wrap: layer.Zlib, Head: [2]byte{0x78, 0x9c}, Params: level6}, make([]byte, 4<<20))
 	one[len(one)-1] ^= 1
-	spool := layer.NewSpool(t.TempDir())
-	defer spool.Close()
-	ms, err := layer.Find(t.Context(), bytes.NewReader(bytes.Repeat(one, 200)), nil, spool, 1000, 1<<30)
-	if err != nil || len(ms) != 0 || spool.Len() != 0 {
-		t.Errorf("found %d, %d bytes in the spool: %v", len(ms), spool.Len(), err)
+	spools := layer.NewSpools(t.TempDir())
+	defer spools.Close()
+	ms, err := layer.Find(t.Context(), bytes.NewReader(bytes.Repeat(one, 200)), nil, spools, 1000, 1<<30)
+	if err != nil || len(ms) != 0 || spools.Len() != 0 {
+		t.Errorf("found %d, %d bytes in the spools: %v", len(ms), spools.Len(), err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := layer.Find(ctx, bytes.NewReader(one), nil, spool, 1000, 1<<30); !errors.Is(err, context.Canceled) {
+	if _, err := layer.Find(ctx, bytes.NewReader(one), nil, spools, 1000, 1<<30); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -214,30 +242,32 @@ func TestFindGivesUp(t *testing.T) {
 // TestFindLittleRoom: what inflates to more than there is room for stays packed.
 func TestFindLittleRoom(t *testing.T) {
 	s := newSample(t, 1<<20)
-	spool := layer.NewSpool(t.TempDir())
-	defer spool.Close()
-	ms, err := layer.Find(t.Context(), bytes.NewReader(s.stream), nil, spool, 1000, 200<<10)
-	if err != nil || len(ms) != 3 || spool.Len() > 200<<10 {
-		t.Errorf("found %d, %d bytes in the spool: %v", len(ms), spool.Len(), err)
+	spools := layer.NewSpools(t.TempDir())
+	defer spools.Close()
+	ms, err := layer.Find(t.Context(), bytes.NewReader(s.stream), nil, spools, 1000, 200<<10)
+	if err != nil || len(ms) != 3 || spools.Len() > 200<<10 {
+		t.Errorf("found %d, %d bytes in the spools: %v", len(ms), spools.Len(), err)
 	}
 }
 
 func TestView(t *testing.T) {
 	s := newSample(t, 6<<20)
 	for _, points := range []int64{0, 30 << 10, 1 << 20} {
-		v, err := layer.NewView(bytes.NewReader(s.stream), s.members, 1<<30, points)
+		v, err := layer.NewView(bytes.NewReader(s.stream), s.members, 1<<30, points, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v.Size() != int64(len(s.view)) {
-			t.Fatalf("view of %d bytes, want %d", v.Size(), len(s.view))
+		all := s.whole()
+		if v.Size() != int64(len(all)) || v.Main() != int64(len(s.view)) {
+			t.Fatalf("view of %d bytes, want %d", v.Size(), len(all))
 		}
+		defer v.Close()
 		r := rand.New(rand.NewPCG(1, 1))
 		for range 40 {
-			off := r.IntN(len(s.view))
+			off := r.IntN(len(all))
 			b := make([]byte, 1+r.IntN(100<<10))
 			n, err := v.ReadAt(b, int64(off))
-			want := s.view[off:min(off+len(b), len(s.view))]
+			want := all[off:min(off+len(b), len(all))]
 			if !bytes.Equal(b[:n], want) || n < len(b) != (err != nil) {
 				t.Fatalf("%d bytes at %d: got %d, %v", len(b), off, n, err)
 			}
@@ -262,12 +292,12 @@ func (c *counting) ReadAt(b []byte, off int64) (int, error) {
 func TestViewPoints(t *testing.T) {
 	s := newSample(t, 8<<20)
 	src := &counting{Reader: bytes.NewReader(s.stream)}
-	v, err := layer.NewView(src, s.members, 1<<30, 1<<20)
+	v, err := layer.NewView(src, s.members, 1<<30, 1<<20, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := make([]byte, 100)
-	for off := v.Size() - 200; off > 0; off -= v.Size() / 20 {
+	for off := v.Main() - 200; off > 0; off -= v.Size() / 20 {
 		if _, err := v.ReadAt(b, off); err != nil || !bytes.Equal(b, s.view[off:off+100]) {
 			t.Fatalf("at %d: %v", off, err)
 		}
@@ -282,7 +312,7 @@ func TestViewOfOtherBase(t *testing.T) {
 	for i := 1010; i < len(s.stream); i += 29999 {
 		b := bytes.Clone(s.stream)
 		b[i] ^= 0x41
-		v, err := layer.NewView(bytes.NewReader(b), s.members, 1<<30, 1<<20)
+		v, err := layer.NewView(bytes.NewReader(b), s.members, 1<<30, 1<<20, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +323,7 @@ func TestViewOfOtherBase(t *testing.T) {
 	}
 	longer := append([]layer.Member(nil), s.members...)
 	longer[1].Plain++
-	v, err := layer.NewView(bytes.NewReader(s.stream), longer, 1<<30, 1<<20)
+	v, err := layer.NewView(bytes.NewReader(s.stream), longer, 1<<30, 1<<20, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,9 +342,13 @@ func TestMembersThatCannotBe(t *testing.T) {
 		"no plain bytes":    {{Off: 0, Packed: 20}},
 		"too many of them":  {{Off: 0, Packed: 20, Plain: 1 << 41}},
 		"together too many": {{Off: 0, Packed: 20, Plain: 1 << 39}, {Off: 20, Packed: 20, Plain: 1 << 39}},
-		"unknown wrap":      {{Off: 0, Packed: 20, Plain: 1, Wrap: 3}},
+		"unknown wrap":      {{Off: 0, Packed: 20, Plain: 1, Wrap: layer.XZ + 1}},
+		"no parse":          {{Off: 0, Packed: 20, Plain: 1, Wrap: layer.Zstd}},
+		"negative parse":    {{Off: 0, Packed: 20, Plain: 1, Parse: -1, Wrap: layer.Zstd}},
+		"parse of deflate":  {{Off: 0, Packed: 20, Plain: 1, Parse: 1}},
+		"too much parse":    {{Off: 0, Packed: 20, Plain: 1 << 38, Parse: 1 << 38, Wrap: layer.Zstd}, {Off: 20, Packed: 20, Plain: 1 << 38, Parse: 1 << 38, Wrap: layer.Zstd}},
 	} {
-		if _, err := layer.NewView(src, ms, 1<<39, 0); !errors.Is(err, layer.ErrCorrupt) {
+		if _, err := layer.NewView(src, ms, 1<<39, 0, ""); !errors.Is(err, layer.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -325,6 +359,7 @@ func TestWriter(t *testing.T) {
 	for _, piece := range []int{1 << 30, 50000, 333} {
 		var out bytes.Buffer
 		w := layer.NewWriter(&out, s.next())
+		w.Queue.Write(s.parse)
 		for off := 0; off < len(s.view); off += piece {
 			if _, err := w.Write(s.view[off:min(off+piece, len(s.view))]); err != nil {
 				t.Fatal(err)
@@ -335,9 +370,25 @@ func TestWriter(t *testing.T) {
 		}
 	}
 	w := layer.NewWriter(io.Discard, s.next())
+	w.Queue.Write(s.parse)
 	w.Write(s.view[:len(s.view)-1])
 	if err := w.Close(); !errors.Is(err, layer.ErrCorrupt) {
 		t.Errorf("closed early: %v", err)
+	}
+	w = layer.NewWriter(io.Discard, s.next())
+	w.Queue.Write(s.parse[:len(s.parse)-8])
+	if _, err := w.Write(s.view); !errors.Is(err, layer.ErrCorrupt) {
+		t.Errorf("parse is cut short: %v", err)
+	}
+	w.Stop()
+	w = layer.NewWriter(io.Discard, s.next())
+	w.Queue.Write(append(s.parse, 0))
+	w.Write(s.view)
+	if err := w.Close(); !errors.Is(err, layer.ErrCorrupt) {
+		t.Errorf("parse is too long: %v", err)
+	}
+	if _, err := w.Queue.Write(make([]byte, 3<<20)); !errors.Is(err, layer.ErrCorrupt) {
+		t.Errorf("a parse of 3 MiB waits: %v", err)
 	}
 	s.outputs[1].Corrections = []byte{200, 200, 200}
 	w = layer.NewWriter(io.Discard, s.next())
@@ -362,10 +413,12 @@ func TestWriterToFullDisk(t *testing.T) {
 	s := newSample(t, 100<<10)
 	for left := 0; left < len(s.stream); left += 1 + len(s.stream)/50 {
 		w := layer.NewWriter(&full{left}, s.next())
+		w.Queue.Write(s.parse)
 		_, err := w.Write(s.view)
 		if err == nil {
 			err = w.Close()
 		}
+		w.Stop()
 		if !errors.Is(err, errFull) {
 			t.Errorf("after %d bytes: %v", left, err)
 		}
@@ -373,7 +426,7 @@ func TestWriterToFullDisk(t *testing.T) {
 }
 
 func TestSpool(t *testing.T) {
-	s := layer.NewSpool(t.TempDir())
+	s := layer.NewSpools(t.TempDir()).Plain
 	defer s.Close()
 	want := noise(1, 9<<20)
 	for off := 0; off < len(want); off += 1 << 20 {
@@ -394,14 +447,15 @@ func TestSpool(t *testing.T) {
 func FuzzView(f *testing.F) {
 	s := newSample(f, 300<<10)
 	for _, m := range s.members {
-		f.Add(m.Off, m.Packed, m.Plain, byte(m.Wrap), int64(100), s.stream[m.Off:m.Off+min(m.Packed, 2000)])
+		f.Add(m.Off, m.Packed, m.Plain, m.Parse, byte(m.Wrap), int64(100), s.stream[m.Off:m.Off+min(m.Packed, 2000)])
 	}
-	f.Fuzz(func(t *testing.T, off, packed, plain int64, wrap byte, at int64, tail []byte) {
+	f.Fuzz(func(t *testing.T, off, packed, plain, parse int64, wrap byte, at int64, tail []byte) {
 		b := append(bytes.Clone(s.stream[:5000]), tail...)
-		v, err := layer.NewView(bytes.NewReader(b), []layer.Member{{Off: off, Packed: packed, Plain: plain, Wrap: layer.Wrap(wrap)}}, 4<<20, 100<<10)
+		v, err := layer.NewView(bytes.NewReader(b), []layer.Member{{Off: off, Packed: packed, Plain: plain, Parse: parse, Wrap: layer.Wrap(wrap)}}, 4<<20, 100<<10, "")
 		if err != nil {
 			return
 		}
+		defer v.Close()
 		v.ReadAt(make([]byte, 10000), at)
 		io.Copy(io.Discard, io.NewSectionReader(v, 0, v.Size()))
 	})

@@ -5,29 +5,44 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sort"
 )
 
-// spoolMemory is how much a Spool holds in memory.
-const spoolMemory = 4 << 20
+const (
+	spoolMemory = 4 << 20   // what a Spool of a publisher holds in memory
+	viewSpool   = 256 << 10 // of a View
+)
 
 // Spool keeps bytes: few in memory, many in a file that is gone when it is closed.
 type Spool struct {
 	dir  string
+	most int // bytes in memory
 	f    *os.File
 	size int64  // bytes in f
 	tail []byte // behind those
 }
 
-// NewSpool returns an empty Spool with its file, if it comes to that, in dir, empty:
+// Spools keep the plain bytes and the parses of members.
+type Spools struct{ Plain, Parse *Spool }
+
+// NewSpools returns empty ones with their files, if it comes to that, in dir, empty:
 // the system's directory.
-func NewSpool(dir string) *Spool { return &Spool{dir: dir} }
+func NewSpools(dir string) *Spools {
+	return &Spools{&Spool{dir: dir, most: spoolMemory}, &Spool{dir: dir, most: spoolMemory}}
+}
+
+// Len returns the bytes kept by both.
+func (s *Spools) Len() int64 { return s.Plain.Len() + s.Parse.Len() }
+
+// Close gives the files back.
+func (s *Spools) Close() error { return errors.Join(s.Plain.Close(), s.Parse.Close()) }
 
 // Len returns the bytes kept.
 func (s *Spool) Len() int64 { return s.size + int64(len(s.tail)) }
 
 // Write implements io.Writer.
 func (s *Spool) Write(b []byte) (int, error) {
-	if s.tail = append(s.tail, b...); len(s.tail) < spoolMemory {
+	if s.tail = append(s.tail, b...); len(s.tail) < s.most {
 		return len(b), nil
 	}
 	if s.f == nil {
@@ -81,35 +96,32 @@ func (s *Spool) Close() error {
 	return s.f.Close()
 }
 
-// Spooled is the view of a stream by members whose plain bytes are in a Spool. It is
+// Spooled is the view of a stream by members that are unpacked in Spools. It is
 // safe for concurrent use if the stream is.
 type Spooled struct {
 	mapping
-	src   Source
-	spool *Spool
-	in    []int64 // where in spool the members are
+	src    Source
+	found  []Found
+	spools *Spools
 }
 
-// NewSpooled returns the view of src through found, which Find gave with spool.
-func NewSpooled(src Source, found []Found, spool *Spool, limit int64) (*Spooled, error) {
-	s := &Spooled{src: src, spool: spool}
-	var ms []Member
-	for _, f := range found {
-		ms = append(ms, f.Member)
-		s.in = append(s.in, f.Spool)
+// NewSpooled returns the view of src through found, which Find gave with spools.
+func NewSpooled(src Source, found []Found, spools *Spools, limit int64) (*Spooled, error) {
+	ms := make([]Member, len(found))
+	for i := range found {
+		ms[i] = found[i].Member
 	}
 	m, err := newMapping(ms, src.Size(), limit)
-	s.mapping = m
-	return s, err
+	return &Spooled{m, src, found, spools}, err
 }
-
-// Size returns the bytes of the view.
-func (s *Spooled) Size() int64 { return s.size }
 
 // ReadAt implements io.ReaderAt.
 func (s *Spooled) ReadAt(b []byte, off int64) (int, error) {
-	return s.read(b, off, func(b []byte, off int64) error { return readFull(s.src, b, off) },
-		func(i int, b []byte, off int64) error { return readFull(s.spool, b, s.in[i]+off) })
+	return s.read(b, off, parts{
+		raw:   func(b []byte, off int64) error { return readFull(s.src, b, off) },
+		plain: func(i int, b []byte, off int64) error { return readFull(s.spools.Plain, b, s.found[i].Spool+off) },
+		parse: func(i int, b []byte, off int64) error { return readFull(s.spools.Parse, b, s.found[i].ParseAt+off) },
+	})
 }
 
 // At returns where byte off of the stream, in no member, is in the view.
@@ -122,4 +134,43 @@ func (s *Spooled) At(off int64) int64 {
 		at += s.members[i].Plain - s.members[i].Packed
 	}
 	return at
+}
+
+// Need returns how much of the parses must be there before the first bytes, as many as
+// to says, of the view can be taken, and how much of it they use up at least. to is in front of the parses.
+func (s *Spooled) Need(to int64) (need, used int64) {
+	for i := range s.found {
+		f := &s.found[i]
+		switch at := to - s.at[i]; {
+		case at <= 0:
+			return need, used
+		case at >= f.Plain:
+			need += f.Parse
+			used = need
+		case len(f.Units) == 0: // deflate
+			return need, used
+		default:
+			// The unit of the byte at-1, which may be used up with it.
+			k := sort.Search(len(f.Units), func(k int) bool { return f.Units[k].Plain >= at })
+			if k > 0 {
+				used += f.Units[k-1].Parse
+			}
+			return need + f.Units[k].Parse, used
+		}
+	}
+	return need, used
+}
+
+// Made returns how many bytes of the stream the first bytes of the view, as many as to
+// says, make: at least, and at most. to is in front of the parses.
+func (s *Spooled) Made(to int64) (least, most int64) {
+	i := sort.Search(len(s.at), func(i int) bool { return s.at[i] >= to }) // members in front of to
+	if i == 0 {
+		return to, to
+	}
+	f, over := &s.found[i-1], to-s.at[i-1]-s.found[i-1].Plain
+	if over < 0 {
+		return f.Off, f.end()
+	}
+	return f.end() + over, f.end() + over
 }

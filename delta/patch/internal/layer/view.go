@@ -17,11 +17,11 @@ const (
 	minStep  = 128 << 10 // between points
 )
 
-// ViewMemory bounds what a View holds, in bytes, beside its members, each of which
-// takes MemberMemory, and its points.
+// ViewMemory bounds what a View holds where it inflates, in bytes, beside its members,
+// each of which takes MemberMemory, and its points.
 const (
 	ViewMemory   = pages*pageSize + (readers+1)*(112<<10) + 640<<10
-	MemberMemory = 40
+	MemberMemory = 64
 )
 
 // View is the view of a base, which is read by ranges: members are inflated as they are
@@ -40,6 +40,8 @@ type View struct {
 	mem    []byte // a window
 	pack   deflate.Writer
 	unpack *deflate.Reader
+	whole  [wholes]whole
+	long   longMembers
 }
 
 // page is a piece of a member.
@@ -71,36 +73,40 @@ const (
 )
 
 // NewView returns the view of src through members, of at most limit bytes, with points in at most
-// the given memory. It keeps members.
-func NewView(src Source, members []Member, limit, points int64) (*View, error) {
+// the given memory. It keeps members. Long frames are unpacked into a file in scratch, empty: the
+// system's directory. Close must be called.
+func NewView(src Source, members []Member, limit, points int64, scratch string) (*View, error) {
 	m, err := newMapping(members, src.Size(), limit)
 	if err != nil {
 		return nil, err
 	}
-	return &View{mapping: m, src: src, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}, nil
+	return &View{mapping: m, src: src, long: longMembers{spools: newViewSpools(scratch)}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}, nil
 }
 
 // Long returns the plain bytes of those members that points are of use for.
 func Long(members []Member) int64 {
 	long := int64(0)
 	for _, b := range members {
-		if b.Plain > minStep {
+		if b.Plain > minStep && !b.Wrap.Parsed() {
 			long += b.Plain
 		}
 	}
 	return long
 }
 
-// Size returns the bytes of the view.
-func (v *View) Size() int64 { return v.size }
+// Close gives the file back that long frames are in.
+func (v *View) Close() error { return v.long.spools.Close() }
 
 // ReadAt implements io.ReaderAt. ErrCorrupt: the base has no such members.
 func (v *View) ReadAt(b []byte, off int64) (int, error) {
-	return v.read(b, off, func(b []byte, off int64) error { return readFull(v.src, b, off) }, v.plain)
+	return v.read(b, off, parts{func(b []byte, off int64) error { return readFull(v.src, b, off) }, v.plain, v.parse})
 }
 
 // plain reads b at off of member i.
 func (v *View) plain(i int, b []byte, off int64) error {
+	if v.members[i].Wrap.Parsed() {
+		return v.apart(i, false, b, off)
+	}
 	for len(b) > 0 {
 		p, err := v.page(int64(i), off/pageSize)
 		if err != nil {

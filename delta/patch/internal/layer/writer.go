@@ -12,7 +12,7 @@ import (
 	"updraft/delta/patch/internal/deflate"
 )
 
-// WriterMemory bounds what a Writer holds, in bytes.
+// WriterMemory bounds what a Writer holds where it deflates, in bytes.
 const WriterMemory = 1 << 20
 
 // Class is how members are made that have much in common.
@@ -26,12 +26,16 @@ type Class struct {
 type Output struct {
 	Gap         int64 // bytes of the view between the member before and this one
 	Plain       int64
+	Parse       int64 // bytes of it in the queue; 0 for deflate
 	Class       *Class
 	Corrections []byte
 }
 
 // Writer makes a stream from its view. Not safe for concurrent use.
 type Writer struct {
+	// Queue takes the parses of frames, which must be there before their plain bytes.
+	Queue Queue
+
 	w    io.Writer
 	next func() (o Output, ok bool)
 	o    Output
@@ -40,6 +44,7 @@ type Writer struct {
 	left int64 // bytes of it that are to come, once gap is 0
 	z    deflate.Writer
 	sum  hash.Hash32
+	join *joiner // a frame that is being made; nil: none
 	err  error
 }
 
@@ -87,15 +92,29 @@ func (z *Writer) Write(b []byte) (int, error) {
 
 // Close checks that all members are made. It does not close the underlying writer.
 func (z *Writer) Close() error {
-	if z.err == nil && z.more {
+	if z.err == nil && (z.more || z.Queue.Len() > 0) {
 		z.err = fmt.Errorf("%w: view ends early", ErrCorrupt)
 	}
+	z.Stop()
 	return z.err
+}
+
+// Stop gives up a member that is not complete; a Writer that is not closed must be stopped.
+func (z *Writer) Stop() {
+	if z.join != nil {
+		z.join.stop()
+		z.join = nil
+	}
 }
 
 // begin begins the member at hand.
 func (z *Writer) begin() {
 	c := z.o.Class
+	if c.Wrap.Parsed() {
+		z.Queue.limit(z.o.Parse)
+		z.join = newJoiner(c.Wrap, z.w, &z.Queue)
+		return
+	}
 	z.sum = nil
 	switch c.Wrap {
 	case Zlib:
@@ -117,8 +136,27 @@ func (z *Writer) fail(err error) {
 	z.err = err
 }
 
+// frame writes plain bytes of the frame at hand, and ends it after the last.
+func (z *Writer) frame(p []byte) {
+	z.left -= int64(len(p))
+	z.err = z.join.write(p, z.left == 0)
+	if z.err != nil || z.left > 0 {
+		return
+	}
+	z.Stop()
+	if n := z.Queue.unread(); n > 0 {
+		z.err = fmt.Errorf("%w: %d bytes of parse are left", ErrCorrupt, n)
+		return
+	}
+	z.advance()
+}
+
 // member writes plain bytes of the member at hand, and ends it after the last.
 func (z *Writer) member(p []byte) {
+	if z.join != nil {
+		z.frame(p)
+		return
+	}
 	if z.sum != nil {
 		z.sum.Write(p)
 	}

@@ -1,0 +1,241 @@
+package patch_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"updraft/delta/patch"
+	"updraft/delta/patch/internal/deflate"
+)
+
+// zst returns a zstd frame.
+func zst(level zstd.EncoderLevel, plain []byte) []byte {
+	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		panic(err)
+	}
+	return w.EncodeAll(plain, nil)
+}
+
+// zstBlocks returns plain as squashfs has it: in frames, or stored where that is shorter.
+func zstBlocks(size int, plain []byte) []byte {
+	out := []byte("hsqs of a kind")
+	for ; len(plain) > 0; plain = plain[min(size, len(plain)):] {
+		b := plain[:min(size, len(plain))]
+		z := zst(zstd.SpeedBetterCompression, b)
+		if len(z) >= len(b) {
+			z = b
+		}
+		out = append(out, z...)
+	}
+	return out
+}
+
+// TestParse sees through frames, also within and around deflate streams.
+func TestParse(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	for _, c := range []struct {
+		name string
+		pack func(f ...[]byte) []byte
+	}{
+		{"zstd", func(f ...[]byte) []byte { return zst(zstd.SpeedDefault, tarred(f...)) }},
+		{"zstd fast", func(f ...[]byte) []byte { return zst(zstd.SpeedFastest, tarred(f...)) }},
+		{"zstd best", func(f ...[]byte) []byte { return zst(zstd.SpeedBestCompression, tarred(f...)) }},
+		{"squashfs", func(f ...[]byte) []byte { return zstBlocks(32<<10, bytes.Join(f, nil)) }},
+		{"gzip in zstd", func(f ...[]byte) []byte {
+			return zst(zstd.SpeedDefault, tarred(f[0], gz(level(9), f[1]), zipped(f[2])))
+		}},
+		{"zstd in gzip", func(f ...[]byte) []byte {
+			return gz(level(6), tarred(f[0], zst(zstd.SpeedDefault, f[1]), zst(zstd.SpeedFastest, f[2])))
+		}},
+		{"zstd in zstd", func(f ...[]byte) []byte {
+			return zst(zstd.SpeedDefault, tarred(f[0], zst(zstd.SpeedDefault, f[1]), zst(zstd.SpeedFastest, f[2])))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for seed := range uint64(2) {
+				a, b := pair(seed)
+				old, fresh := c.pack(a...), c.pack(b...)
+				p := create(t, old, fresh, patch.Options{})
+				in, err := patch.Inspect(bytes.NewReader(p))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%d of %d bytes, recipe %d, %d streams, memory %d", len(p), len(fresh), in.RecipeBytes, in.Packed, in.Memory)
+				if len(p) > 9000 || in.Packed == 0 || in.Memory > 32<<20 {
+					t.Errorf("%d of %d bytes: %+v", len(p), len(fresh), in)
+				}
+			}
+		})
+	}
+}
+
+// TestParseProfiles: short segments and one job or many give the same stream.
+func TestParseProfiles(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	a, b := pair(0)
+	old, fresh := zst(zstd.SpeedDefault, tarred(a...)), zst(zstd.SpeedDefault, tarred(b...))
+	for _, o := range []patch.Options{{Profile: patch.Plain}, {Profile: patch.Dense}, {SegmentSize: 16 << 10}} {
+		if p := create(t, old, fresh, o); len(p) > 12000 || patch.Recipe(p) == nil {
+			t.Errorf("%+v: %d bytes", o, len(p))
+		}
+	}
+	if !bytes.Equal(create(t, old, fresh, patch.Options{Jobs: 1}), create(t, old, fresh, patch.Options{Jobs: 4})) {
+		t.Error("more jobs make another patch")
+	}
+}
+
+// longFrames returns streams in one frame that is too large to be kept in memory.
+func longFrames() (old, fresh []byte) {
+	r := rand.New(rand.NewPCG(7, 54))
+	f := append(text(r, 6<<20), random(r, 1<<20)...)
+	return zst(zstd.SpeedDefault, f), zst(zstd.SpeedDefault, append([]byte("front"), edit(r, f, 30)...))
+}
+
+// TestParseLong bounds what a decoder allocates for long frames, garbage included.
+func TestParseLong(t *testing.T) {
+	if testing.Short() || underRace {
+		t.Skip("takes a few seconds")
+	}
+	old, fresh := longFrames()
+	p := create(t, old, fresh, patch.Options{})
+	in, err := patch.Inspect(bytes.NewReader(p))
+	if err != nil || in.File < 7<<20 {
+		t.Errorf("%+v, %v", in, err)
+	}
+	n := allocated(func() {
+		if _, err := patch.Decode(t.Context(), bytes.NewReader(p), bytes.NewReader(old), io.Discard, patch.DecodeOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Logf("%d of %d bytes, allocated %d", len(p), len(fresh), n)
+	if len(p) > len(fresh)*2/3 || n > 48<<20 {
+		t.Errorf("%d of %d bytes, decoding allocated %d bytes", len(p), len(fresh), n)
+	}
+	_, err = patch.Decode(t.Context(), bytes.NewReader(p), bytes.NewReader(old), io.Discard, patch.DecodeOptions{Scratch: "/nowhere"})
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, patch.ErrBase) || errors.Is(err, patch.ErrCorrupt) {
+		t.Errorf("without a place for temporary files: %v", err)
+	}
+}
+
+// TestParseStays: where the base tells nothing of how frames are packed, they stay.
+func TestParseStays(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	r := rand.New(rand.NewPCG(1, 55))
+	plain := text(r, 3<<20)
+	for name, old := range map[string][]byte{"another level": zst(zstd.SpeedFastest, plain), "another compressor": gz(level(6), plain), "nothing packed": random(r, 2<<20)} {
+		fresh := zst(zstd.SpeedBestCompression, append(plain[:1<<20:1<<20], text(r, 1<<20)...))
+		p := create(t, old, fresh, patch.Options{})
+		t.Logf("%s: %d of %d bytes", name, len(p), len(fresh))
+		if patch.Recipe(p) != nil || len(p) > len(fresh)+300 {
+			t.Errorf("%s: %d of %d bytes", name, len(p), len(fresh))
+		}
+	}
+}
+
+// parsePatch returns a small patch with frames.
+func parsePatch(t testing.TB) (p, old, fresh []byte) {
+	r := rand.New(rand.NewPCG(3, 56))
+	words := text(r, 12<<10)
+	pack := func(b []byte) []byte {
+		p := level(6)
+		p.Family = deflate.Zlib
+		return zstBlocks(4<<10, bytes.Join([][]byte{b, gz(p, b[:5<<10]), random(rand.New(rand.NewPCG(9, 9)), 300)}, nil))
+	}
+	old, fresh = pack(words), pack(edit(r, words, 6))
+	p = create(t, old, fresh, patch.Options{SegmentSize: 8 << 10})
+	if patch.Recipe(p) == nil {
+		t.Fatal("no recipe")
+	}
+	return p, old, fresh
+}
+
+// TestParseFlippedBytes damages a patch with frames byte by byte. Some recipes mean the
+// same.
+func TestParseFlippedBytes(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	p, old, fresh := parsePatch(t)
+	r := patch.Recipe(p)
+	for i := range r {
+		for _, bit := range []byte{1, 0x80} {
+			b := bytes.Clone(r)
+			b[i] ^= bit
+			got, err := decode(t.Context(), patch.WithRecipe(p, b), old)
+			if err != nil && !errors.Is(err, patch.ErrCorrupt) || err == nil && !bytes.Equal(got, fresh) {
+				t.Errorf("byte %d of the recipe flipped: error %v", i, err)
+			}
+		}
+	}
+	for i := range p {
+		b := bytes.Clone(p)
+		b[i] ^= 0x10
+		got, err := decode(t.Context(), patch.FixHeader(b), old)
+		if err == nil && !bytes.Equal(got, fresh) {
+			t.Errorf("byte %d flipped: another output", i)
+		}
+	}
+	for i := 0; i < len(old); i += 53 {
+		b := bytes.Clone(old)
+		b[i] ^= 4
+		if got, err := decode(t.Context(), p, b); err != nil && !errors.Is(err, patch.ErrBase) || err == nil && !bytes.Equal(got, fresh) {
+			t.Errorf("byte %d of the base flipped: error %v, want ErrBase", i, err)
+		}
+	}
+}
+
+// TestParseGolden pins patches with frames.
+func TestParseGolden(t *testing.T) {
+	p, old, fresh := parsePatch(t)
+	golden(t, "testdata/golden-parse.patch", p, old, fresh)
+}
+
+// TestParseSquashfs makes images with the real tool.
+func TestParseSquashfs(t *testing.T) {
+	if _, err := exec.LookPath("mksquashfs"); err != nil {
+		t.Skip(err)
+	}
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	a, b := pair(0)
+	for _, comp := range []string{"zstd"} {
+		image := func(files [][]byte) []byte {
+			dir := t.TempDir()
+			for i, f := range files {
+				os.WriteFile(filepath.Join(dir, string(rune('a'+i))), f, 0o644)
+			}
+			out := filepath.Join(t.TempDir(), "image")
+			if m, err := exec.Command("mksquashfs", dir, out, "-comp", comp, "-all-root", "-mkfs-time", "0", "-all-time", "0", "-b", "32768").CombinedOutput(); err != nil {
+				t.Skipf("mksquashfs: %v: %s", err, m)
+			}
+			m, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		old, fresh := image(a), image(b)
+		p := create(t, old, fresh, patch.Options{})
+		t.Logf("%s: %d of %d bytes", comp, len(p), len(fresh))
+		if len(p) > len(fresh)/10 {
+			t.Errorf("%s: %d of %d bytes", comp, len(p), len(fresh))
+		}
+	}
+}
