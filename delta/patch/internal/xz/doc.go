@@ -1,0 +1,86 @@
+// Package xz takes .xz streams apart into their plain bytes and their parse, and puts
+// them together again to the last bit.
+//
+//	Split  stream -> plain bytes, parse    (publisher; device, of its base)
+//	Join   plain bytes, parse -> stream    (device)
+//
+// The parse is what the compressor decided: after how many literals which match, how
+// long and from how far back or by which of the last distances, where chunks end and
+// what they reset, and what stands in headers. Bytes of literals, the range coder's
+// probabilities, compressed sizes, checks and the index are not in it: they follow from
+// these and the plain bytes. So where two streams hold the same bytes their parses
+// mostly agree, wherever in the stream that is, and whichever encoder wrote them.
+//
+// The plain bytes are those that LZMA2 gives. With filters in front of it (BCJ, delta)
+// they are filtered, and the check, which is of unfiltered bytes, is in the parse.
+//
+// A literal behind a match is coded with the byte at the match's distance. Join keeps
+// the last 512 KiB; where that byte is farther back, the parse has it.
+//
+// Streams with several blocks (up to 4096) are taken, several streams are several members.
+// Matches from more than 8 MiB back are not, nor what no encoder writes: a range coder
+// with bytes left over, padding that is not zero.
+//
+// # Format of the parse
+//
+// Numbers are little-endian. A parse is a row of records; a record is a head of 8
+// bytes and what it announces, in multiples of 8 bytes, filled up with zeros:
+//
+//	head    kind (1), a (1), b (1), zero (1), n (uint32)
+//
+//	kind 1  a stream begins: a is the type of its check; n is 0
+//	kind 2  a block begins: a is the first byte of its header (the size), b the second
+//	        (flags), n the length of the list of filters; it is followed by compressed
+//	        and uncompressed size (uint64 each), if the flags say so, and the list as it
+//	        stands in the header
+//	kind 3  an LZMA chunk begins: a is what it resets (0 nothing, 1 the state, 2 also
+//	        the properties, 3 also the dictionary), b the byte of properties, 0 unless
+//	        it has one; n rows follow
+//	kind 4  the chunk goes on, n rows follow
+//	kind 5  a chunk of n bytes that is not compressed: a is 1 if it resets the
+//	        dictionary, else 2
+//	kind 6  the block ends; n is the length of the check, which follows, or 0
+//	kind 7  the stream ends
+//
+//	row     literals (1 byte), length - 2 (1), flags (1), match byte (1), distance (uint32)
+//
+// A row is a run of literals, and what is behind it: flags & 7 is 0 nothing, 1 a match of
+// that length (2 or more) and distance (1 or more), 2 to 5 a match at the last distance to
+// the fourth last, 6 one byte at the last distance. Flags & 8 adds 256 to the length; the
+// higher four bits are the literals' bits 8 to 11. What a kind of row does not need is 0. The
+// match byte is the one to code the first literal with, if the distance back to it is more
+// than 512 KiB. At most 32768 rows, of 256 KiB of plain bytes, follow one head.
+package xz
+
+import "errors"
+
+var (
+	// ErrFormat reports bytes that are no .xz stream, or a broken one.
+	ErrFormat = errors.New("not an xz stream")
+	// ErrUnsupported reports a stream that Join could not make again, or one that
+	// takes more memory than Split has.
+	ErrUnsupported = errors.New("unsupported xz stream")
+	// ErrCorrupt reports plain bytes and a parse that do not go together.
+	ErrCorrupt = errors.New("corrupt xz parse")
+)
+
+// Bounds of what Split and Join hold, in bytes.
+const (
+	SplitMemory = maxWindow + 2<<20
+	JoinMemory  = 3 << 19
+)
+
+const (
+	maxWindow = 8 << 20   // how far back a match may reach
+	keep      = 512 << 10 // how far back Join sees
+	maxBlocks = 4096      // of a stream
+
+	unitPlain = 256 << 10 // plain bytes of a unit, at most
+	unitRows  = 32 << 10  // rows under one head, at most
+	maxRun    = 1<<12 - 1 // literals of a row, at most
+
+	chunkPlain  = 2 << 20  // plain bytes of a chunk, at most
+	chunkPacked = 64 << 10 // of its compressed bytes, or plain ones if it is stored
+	minMatch    = 2
+	maxMatch    = 273
+)

@@ -1,0 +1,203 @@
+package xz
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// chunkHeader is the longest header of a chunk but for the properties.
+const chunkHeader = 5
+
+// chunk begins a compressed chunk.
+func (j *joiner) chunk(h head) error {
+	if h.a > resetDictionary || h.a < resetProperties && h.b != 0 {
+		return fmt.Errorf("%w: reset %d, properties %02x", ErrCorrupt, h.a, h.b)
+	}
+	if j.ready = j.ready || h.a >= resetProperties; !j.ready {
+		return fmt.Errorf("%w: chunk without properties", ErrCorrupt)
+	}
+	j.inChunk, j.first, j.from, j.size = true, h, len(j.enc.out), 0
+	j.enc.out = append(j.enc.out, make([]byte, chunkHeader)...)
+	if h.a == resetDictionary {
+		j.pos = 0
+	}
+	if h.a >= resetProperties {
+		j.enc.out = append(j.enc.out, h.b)
+		if err := j.properties(h.b); err != nil {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+	}
+	if h.a >= resetState {
+		j.reset()
+	}
+	j.enc.begin()
+	return nil
+}
+
+// chunkEnd ends a compressed chunk.
+func (j *joiner) chunkEnd() error {
+	j.inChunk = false
+	j.enc.end()
+	packed := j.packed()
+	if j.size == 0 || j.size > chunkPlain || packed > chunkPacked {
+		return fmt.Errorf("%w: chunk of %d bytes from %d", ErrCorrupt, packed, j.size)
+	}
+	b := j.enc.out[j.from:]
+	b[0] = controlLZMA | j.first.a<<5 | byte((j.size-1)>>16)
+	binary.BigEndian.PutUint16(b[1:], uint16(j.size-1))
+	binary.BigEndian.PutUint16(b[3:], uint16(packed-1))
+	return j.spill()
+}
+
+// packed is how many bytes the chunk has behind its header.
+func (j *joiner) packed() int {
+	n := len(j.enc.out) - j.from - chunkHeader
+	if j.first.a >= resetProperties {
+		n--
+	}
+	return n
+}
+
+// stored writes a chunk that is not compressed.
+func (j *joiner) stored(h head) error {
+	if h.n == 0 || h.n > chunkPacked || h.a != controlFresh && h.a != controlPlain {
+		return fmt.Errorf("%w: stored chunk of %d, control %d", ErrCorrupt, h.n, h.a)
+	}
+	if h.a == controlFresh {
+		j.pos, j.ready = 0, false
+	}
+	b, err := j.read(int(h.n))
+	if err != nil {
+		return err
+	}
+	j.pos += uint64(h.n)
+	j.at += len(b)
+	j.enc.out = append(j.enc.out, h.a, byte((h.n-1)>>8), byte(h.n-1))
+	j.enc.out = append(j.enc.out, b...)
+	return j.spill()
+}
+
+// read reads n plain bytes to buf[at:].
+func (j *joiner) read(n int) ([]byte, error) {
+	if len(j.buf)-j.at < n {
+		k := j.at - keep
+		copy(j.buf[:], j.buf[k:j.at])
+		j.at = keep
+	}
+	b := j.buf[j.at : j.at+n]
+	if _, err := io.ReadFull(j.plain, b); err != nil {
+		return nil, ended(err, "plain")
+	}
+	if !j.header.filtered() {
+		j.check.write(b)
+	}
+	j.total += uint64(n)
+	return b, nil
+}
+
+// unit reads n rows and their plain bytes, and writes them.
+func (j *joiner) unit(n uint32) error {
+	if n > unitRows {
+		return fmt.Errorf("%w: %d rows", ErrCorrupt, n)
+	}
+	rows := j.rows[:n*rowSize]
+	if err := j.readParse(rows); err != nil {
+		return err
+	}
+	plain := 0
+	for b := rows; len(b) > 0; b = b[rowSize:] {
+		r := parseRow(b)
+		// No row has more than maxRun + maxMatch.
+		if plain += int(r.plain()); !r.valid() || plain > unitPlain {
+			return fmt.Errorf("%w: row % x", ErrCorrupt, b[:rowSize])
+		}
+	}
+	if j.size += plain; j.size > chunkPlain {
+		return fmt.Errorf("%w: chunk of more than %d", ErrCorrupt, chunkPlain)
+	}
+	if _, err := j.read(plain); err != nil {
+		return err
+	}
+	for ; len(rows) > 0; rows = rows[rowSize:] {
+		if err := j.row(parseRow(rows)); err != nil {
+			return err
+		}
+		if j.packed() > chunkPacked {
+			return fmt.Errorf("%w: chunk of more than %d packed", ErrCorrupt, chunkPacked)
+		}
+	}
+	return nil
+}
+
+// row writes r, the plain bytes of which begin at buf[at].
+func (j *joiner) row(r row) error {
+	for i := range r.literals {
+		prev := byte(0)
+		if j.pos > 0 {
+			prev = j.buf[j.at-1]
+		}
+		probs := j.literals(uint32(j.pos), prev)
+		c := j.buf[j.at]
+		if i == 0 && j.behindMatch() {
+			if j.reps[0] < keep {
+				far := j.at - 1 - int(j.reps[0])
+				if far < 0 {
+					return fmt.Errorf("%w: match from %d back", ErrCorrupt, j.reps[0])
+				}
+				r.with = j.buf[far]
+			}
+			j.enc.bit(&j.isMatch[j.state][uint32(j.pos)&j.posMask], 0)
+			j.enc.matched(probs, c, r.with)
+		} else {
+			j.enc.bit(&j.isMatch[j.state][uint32(j.pos)&j.posMask], 0)
+			j.enc.literal(probs, c)
+		}
+		j.after(afterLiteral)
+		j.at++
+		j.pos++
+	}
+	if r.kind == rowLiterals {
+		return nil
+	}
+	j.matched(r)
+	n := r.plain() - r.literals
+	j.at += int(n)
+	j.pos += uint64(n)
+	return nil
+}
+
+// matched writes what is behind the literals of r.
+func (j *joiner) matched(r row) {
+	at := uint32(j.pos) & j.posMask
+	j.enc.bit(&j.isMatch[j.state][at], 1)
+	if r.kind == rowMatch {
+		j.enc.bit(&j.isRep[j.state], 0)
+		j.enc.length(&j.match, r.length, at)
+		j.enc.distance(&j.model, r.distance-1, r.length)
+		j.push(r.distance - 1)
+		j.after(afterMatch)
+		return
+	}
+	j.enc.bit(&j.isRep[j.state], 1)
+	switch r.kind {
+	case rowShort:
+		j.enc.bit(&j.notRep0[j.state], 0)
+		j.enc.bit(&j.longRep0[j.state][at], 0)
+		j.after(afterShort)
+		return
+	case rowRep:
+		j.enc.bit(&j.notRep0[j.state], 0)
+		j.enc.bit(&j.longRep0[j.state][at], 1)
+	default:
+		k := uint32(r.kind - rowRep)
+		j.enc.bit(&j.notRep0[j.state], 1)
+		j.enc.bit(&j.notRep1[j.state], min(k-1, 1))
+		if k > 1 {
+			j.enc.bit(&j.notRep2[j.state], k-2)
+		}
+		j.repeat(int(k))
+	}
+	j.enc.length(&j.rep, r.length, at)
+	j.after(afterRep)
+}
