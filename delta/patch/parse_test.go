@@ -215,7 +215,7 @@ func TestParseSquashfs(t *testing.T) {
 		t.Skip("one goroutine: nothing for the race detector; runs without it")
 	}
 	a, b := pair(0)
-	for _, comp := range []string{"zstd"} {
+	for _, comp := range []string{"zstd", "xz"} {
 		image := func(files [][]byte) []byte {
 			dir := t.TempDir()
 			for i, f := range files {

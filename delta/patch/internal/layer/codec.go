@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"updraft/delta/patch/internal/lz4"
+	"updraft/delta/patch/internal/xz"
 	"updraft/delta/patch/internal/zstd"
 )
 
@@ -25,6 +26,7 @@ type codec struct {
 var codecs = [wraps]*codec{
 	Zstd: {magics: [][]byte{{0x28, 0xb5, 0x2f, 0xfd}}, split: zstd.Split, join: zstd.Join, strange: []error{zstd.ErrFormat, zstd.ErrUnsupported}, corrupt: zstd.ErrCorrupt},
 	LZ4:  {magics: [][]byte{{0x04, 0x22, 0x4d, 0x18}, {0x02, 0x21, 0x4c, 0x18}}, split: lz4.Split, join: lz4.Join, strange: []error{lz4.ErrFormat, lz4.ErrUnsupported}, corrupt: lz4.ErrCorrupt},
+	XZ:   {magics: [][]byte{{0xfd, '7', 'z', 'X', 'Z', 0}}, split: xz.Split, join: xz.Join, strange: []error{xz.ErrFormat, xz.ErrUnsupported}, corrupt: xz.ErrCorrupt},
 }
 
 // Parsed reports whether members are made from plain bytes and a parse.
@@ -99,8 +101,8 @@ const (
 // SplitMemory and JoinMemory bound what taking a frame apart and making one hold, in
 // bytes.
 const (
-	SplitMemory = max(lz4.SplitMemory, zstd.SplitMemory)
-	JoinMemory  = max(lz4.JoinMemory, zstd.JoinMemory) + maxQueue
+	SplitMemory = max(lz4.SplitMemory, xz.SplitMemory, zstd.SplitMemory)
+	JoinMemory  = max(lz4.JoinMemory, xz.JoinMemory, zstd.JoinMemory) + maxQueue
 )
 
 // errStopped ends a Join that nobody waits for any more.
