@@ -49,9 +49,9 @@ func (h *header) info(head int64, r *recipe) Info {
 	in.HeaderBytes += h.recipe + h.index
 	in.RecipeBytes = h.recipe
 	if r != nil {
-		n, file := r.memory()
-		in.Memory += n
-		in.File = file
+		n := r.needs()
+		in.Memory += n.Memory
+		in.File = n.File
 		in.Work += r.work()
 		for i := range r.layers {
 			in.Packed += r.layers[i].outputs
@@ -75,6 +75,9 @@ func (h *header) info(head int64, r *recipe) Info {
 			in.Memory = max(in.Memory, extra+s.size+s.payload)
 		}
 		in.Segments = append(in.Segments, si)
+	}
+	if r != nil {
+		in.Memory = max(in.Memory, 1<<20+r.needs().Once)
 	}
 	return in
 }
@@ -175,6 +178,9 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 // seen makes what the segments say of views.
 func (d *decoder) seen(ctx context.Context, p Source, h *opened, scratch string) error {
 	view, end, err := h.recipe.view(d.base, scratch)
+	if err != nil && !errors.Is(err, layer.ErrCorrupt) && !errors.Is(err, layer.ErrFile) {
+		return fmt.Errorf("%w: read: %w", ErrBase, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -163,7 +163,10 @@ func digest(ctx context.Context, s Source) (sum [32]byte, err error) {
 	return [32]byte(h.Sum(nil)), nil
 }
 
-// create makes the patch, of the views if u is not nil.
+// maxMemory is what a decoder should get by with, in bytes.
+const maxMemory = 32 << 20
+
+// create makes the patch, of the views if u is not nil. errLong: that cannot be.
 func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*made, error) {
 	h := &header{baseSize: old.Size(), newSize: new.Size()}
 	m := &made{}
@@ -180,6 +183,12 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		m.payloads = append(m.payloads, appendStream(nil, plain))
 		h.recipe = int64(len(m.payloads[0]))
 		o.SegmentSize = min(o.SegmentSize, maxSeen)
+		switch n := r.needs(); {
+		case n.Once > maxMemory-1<<20:
+			return nil, errLong
+		case n.Memory > maxMemory-denseMemory-4<<20:
+			o.Profile = Plain
+		}
 	}
 	h.baseView, h.newView = from.Size(), to.Size()
 	if o.Memory <= 0 {
@@ -239,6 +248,13 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	m.payloads = append(m.payloads, payloads...)
 	m.head = h.append(nil)
 	m.Stats = Stats{Info: h.info(int64(len(m.head)), r), Covers: len(cs)}
+	if u != nil && m.Memory > maxMemory {
+		if o.Profile == Plain {
+			return nil, errLong
+		}
+		o.Profile = Plain
+		return create(ctx, old, new, u, o)
+	}
 	for _, c := range cs {
 		m.Covered += int64(c.l)
 	}

@@ -120,8 +120,8 @@ func (s *same) Write(b []byte) (int, error) {
 // piece more, and what is left of a unit, it fits into a decoder's queue.
 const parseRoom = 640 << 10
 
-// errLong reports a parse that is too long for what it is the parse of.
-var errLong = errors.New("patch: long parse")
+// errLong reports frames, or parses of them, that are too much for a decoder.
+var errLong = errors.New("patch: long frames")
 
 // need returns how much of the parses of layer l must have come before so many bytes of
 // the view are taken, and how much is used up then at least.

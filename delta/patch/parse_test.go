@@ -183,7 +183,7 @@ func TestParseFlippedBytes(t *testing.T) {
 			}
 		}
 	}
-	for i := range p {
+	for i := 0; i < len(p); i += 5 {
 		b := bytes.Clone(p)
 		b[i] ^= 0x10
 		got, err := decode(t.Context(), patch.FixHeader(b), old)
@@ -191,7 +191,7 @@ func TestParseFlippedBytes(t *testing.T) {
 			t.Errorf("byte %d flipped: another output", i)
 		}
 	}
-	for i := 0; i < len(old); i += 53 {
+	for i := 0; i < len(old); i += 211 {
 		b := bytes.Clone(old)
 		b[i] ^= 4
 		if got, err := decode(t.Context(), p, b); err != nil && !errors.Is(err, patch.ErrBase) || err == nil && !bytes.Equal(got, fresh) {

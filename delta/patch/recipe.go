@@ -2,7 +2,6 @@ package patch
 
 import (
 	"encoding/binary"
-	"fmt"
 	"io"
 	"slices"
 
@@ -252,28 +251,29 @@ func (l *recipeLayer) add(o layer.Output) bool {
 	return true
 }
 
-// memory returns what a decoder needs for the recipe, in bytes, and how many it may
-// write to a temporary file.
-func (r *recipe) memory() (n, file int64) {
-	n = r.size
+// needs returns what a decoder needs for the recipe.
+func (r *recipe) needs() (n layer.Parts) {
+	n.Memory, n.Once = r.size, r.size
 	points := int64(0)
 	for i := range r.layers {
 		l := &r.layers[i]
-		parts, long := layer.PartsMemory(l.base)
-		n += parts + layer.MemberMemory*int64(len(l.base))
-		file += long
+		p := layer.PartsOf(l.base)
+		n.Once = max(n.Once, n.Memory+p.Once)
+		n.Memory += p.Memory + layer.MemberMemory*int64(len(l.base))
+		n.File += p.File
 		if slices.ContainsFunc(l.base, func(m layer.Member) bool { return !m.Wrap.Parsed() }) {
-			n += layer.ViewMemory
+			n.Memory += layer.ViewMemory
 			points = pointRoom
 		}
 		if slices.ContainsFunc(l.classes, func(c layer.Class) bool { return !c.Wrap.Parsed() }) {
-			n += layer.WriterMemory
+			n.Memory += layer.WriterMemory
 		}
 		if l.parse > 0 {
-			n += layer.JoinMemory
+			n.Memory += layer.JoinMemory
 		}
 	}
-	return n + points, file
+	n.Memory += points
+	return n
 }
 
 // work returns what it costs to unpack and pack, in bytes of plain segments: packing
@@ -325,7 +325,7 @@ func (r *recipe) view(base Source, scratch string) (_ Source, end func(), err er
 		v, err := layer.NewView(base, ms, MaxSize, pointRoom*(layer.Long(ms)>>10)/(long>>10+1), scratch)
 		if err != nil {
 			end()
-			return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return nil, nil, err
 		}
 		views = append(views, v)
 		base = v

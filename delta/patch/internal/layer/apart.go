@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 )
 
 const (
@@ -11,34 +12,40 @@ const (
 	wholeMember = 1536 << 10 // plain bytes and parse of a frame that is kept in memory
 )
 
-// PartsMemory bounds what a View of members takes for frames, in bytes, and says how
-// many it writes to its file at most.
-func PartsMemory(members []Member) (memory, file int64) {
-	frames, largest, kept := false, int64(0), int64(0)
+// Parts bounds what a View takes for frames, in bytes.
+type Parts struct {
+	Memory int64 // for as long as it lives
+	Once   int64 // while long frames are unpacked, before anything is read
+	File   int64 // in its file, at most
+}
+
+// PartsOf returns what a View of members takes for frames.
+func PartsOf(members []Member) (p Parts) {
+	largest, kept := int64(0), int64(0)
 	for i := range members {
-		m := &members[i]
-		if !m.Wrap.Parsed() {
-			continue
-		}
-		frames = true
-		largest = max(largest, m.Plain)
-		if n := m.Plain + m.Parse; n > wholeMember {
-			file += n
-		} else {
-			kept = max(kept, n)
+		switch m := &members[i]; {
+		case !m.Wrap.Parsed():
+		case m.long():
+			p.File += m.Plain + m.Parse
+			p.Once = max(p.Once, splitMemory+min(m.Plain, SplitMemory-splitMemory))
+		default:
+			largest, kept = max(largest, m.Plain), max(kept, m.Plain+m.Parse)
 		}
 	}
-	if !frames {
-		return 0, 0
+	if kept > 0 {
+		p.Memory = wholes*kept + splitMemory + largest
 	}
-	if memory = wholes*kept + min(SplitMemory, splitMemory+largest); file > 0 {
-		memory += 2 * viewSpool
+	if p.File > 0 {
+		p.Memory += 2 * viewSpool
 	}
-	return memory, file
+	return p
 }
 
 // splitMemory is what taking a frame apart takes beside the plain bytes it has.
 const splitMemory = 2 << 20
+
+// long reports whether the member is a frame that is kept in a file.
+func (m *Member) long() bool { return m.Wrap.Parsed() && m.Plain+m.Parse > wholeMember }
 
 // whole is a frame taken apart.
 type whole struct {
@@ -63,7 +70,7 @@ func (v *View) parse(i int, b []byte, off int64) error { return v.apart(i, true,
 
 // apart reads b at off of the plain bytes or the parse of member i, which is a frame.
 func (v *View) apart(i int, parse bool, b []byte, off int64) error {
-	if m := &v.members[i]; m.Plain+m.Parse > wholeMember {
+	if v.members[i].long() {
 		return v.spooled(i, parse, b, off)
 	}
 	s, err := v.atHand(i)
@@ -104,23 +111,32 @@ func (v *View) atHand(i int) (*whole, error) {
 	return old, nil
 }
 
-// spooled reads from a frame that is kept in a file, where it is put first.
-func (v *View) spooled(i int, parse bool, b []byte, off int64) error {
+// unpackLong puts long frames into the file.
+func (v *View) unpackLong() error {
 	l := &v.long
-	at, ok := l.at[i]
-	if !ok {
-		at = [2]int64{l.spools.Plain.Len(), l.spools.Parse.Len()}
-		if err := v.takeApart(i, &spoolLeft{l.spools.Plain, v.members[i].Plain}, &spoolLeft{l.spools.Parse, v.members[i].Parse}); err != nil {
+	l.at = map[int][2]int64{}
+	for i := range v.members {
+		m := &v.members[i]
+		if !m.long() {
+			continue
+		}
+		l.at[i] = [2]int64{l.spools.Plain.Len(), l.spools.Parse.Len()}
+		if err := v.takeApart(i, &spoolLeft{l.spools.Plain, m.Plain}, &spoolLeft{l.spools.Parse, m.Parse}); err != nil {
 			return err
 		}
-		if l.at == nil {
-			l.at = map[int][2]int64{}
-		}
-		l.at[i] = at
 	}
-	from, begin := l.spools.Plain, at[0]
+	if len(l.at) > 0 {
+		runtime.GC() // what that took is wanted for what follows
+	}
+	return nil
+}
+
+// spooled reads from a frame that is in the file.
+func (v *View) spooled(i int, parse bool, b []byte, off int64) error {
+	l := &v.long
+	from, begin := l.spools.Plain, l.at[i][0]
 	if parse {
-		from, begin = l.spools.Parse, at[1]
+		from, begin = l.spools.Parse, l.at[i][1]
 	}
 	if err := readFull(from, b, begin+off); err != nil {
 		return fmt.Errorf("%w: %w", ErrFile, err)

@@ -16,7 +16,7 @@
 //	Writer     view, members, how they were made -> stream  (device: output)
 //
 // Guarantees: Find reports nothing that does not unpack and have its checksum; a View
-// holds at most ViewMemory and PartsMemory, a Writer at most WriterMemory, and JoinMemory
+// holds at most ViewMemory and what PartsOf says, a Writer at most WriterMemory, and JoinMemory
 // for frames, whatever they are told; wrong members make them fail or give other
 // bytes, nothing else.
 package layer

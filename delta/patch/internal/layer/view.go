@@ -73,14 +73,20 @@ const (
 )
 
 // NewView returns the view of src through members, of at most limit bytes, with points in at most
-// the given memory. It keeps members. Long frames are unpacked into a file in scratch, empty: the
-// system's directory. Close must be called.
+// the given memory. It keeps members. Long frames it unpacks into a file in scratch, empty: the
+// system's directory. Close must be called. ErrCorrupt: the members cannot be, or the base has
+// no such long frames; ErrFile: the file cannot be written.
 func NewView(src Source, members []Member, limit, points int64, scratch string) (*View, error) {
 	m, err := newMapping(members, src.Size(), limit)
 	if err != nil {
 		return nil, err
 	}
-	return &View{mapping: m, src: src, long: longMembers{spools: newViewSpools(scratch)}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}, nil
+	v := &View{mapping: m, src: src, long: longMembers{spools: newViewSpools(scratch)}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}
+	if err := v.unpackLong(); err != nil {
+		v.Close()
+		return nil, err
+	}
+	return v, nil
 }
 
 // Long returns the plain bytes of those members that points are of use for.
