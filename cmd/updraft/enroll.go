@@ -91,6 +91,10 @@ func enroll(u *ui, o enrollOptions) error {
 	if len(d.Origins) == 0 {
 		u.note("No --origin given: the device will live off its neighbours only.")
 	}
+	// Before the name is taken.
+	if _, err := os.Stat(filepath.Dir(o.out)); err != nil {
+		return err
+	}
 	e, err := f.Enroll(d)
 	if err != nil {
 		return err
@@ -100,7 +104,7 @@ func enroll(u *ui, o enrollOptions) error {
 		out = e.Name + ".updraft"
 	}
 	if err := e.Write(out); err != nil {
-		return err
+		return hinted{err, "the device counts as enrolled all the same: mend this and repeat the command with --replace"}
 	}
 	return enrolled(u, e, out)
 }

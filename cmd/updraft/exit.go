@@ -73,6 +73,7 @@ var kinds = []struct {
 	code int
 	hint string
 }{
+	{delta.ErrInput, exitUsage, ""}, // before what it wraps: the origin is not to blame
 	{report.ErrNotRunning, exitUnreachable, "start the agent with this --data directory, or name the right one"},
 	{release.ErrNoRelease, exitNotFound, "publish a release on that channel and for that type first"},
 	{release.ErrSignature, exitVerify, "the metadata is not signed by this fleet: look what serves it"},
@@ -87,13 +88,14 @@ var kinds = []struct {
 	{release.ErrQuorum, exitUsage, "at least 1 key must sign, and at most as many as there are"},
 	{release.ErrSequence, exitUsage, "give a version that is newer than those of the channel"},
 	{release.ErrName, exitUsage, "use letters, digits, dot, dash and underscore"},
-	{fleet.ErrOptions, exitUsage, "see updraft help"},
+	{fleet.ErrOptions, exitUsage, ""},
 	{delta.ErrCorrupt, exitVerify, "copy the origin from the publisher again"},
 	{patch.ErrBase, exitVerify, "use the file that the patch was made from; delta info shows its digest"},
 	{patch.ErrCorrupt, exitVerify, "the patch is damaged or no patch: make it again or copy it again"},
 	{tree.ErrChanged, exitVerify, "the files changed while they were read: try again when nothing writes there"},
 	{errMismatch, exitVerify, "an origin: copy it from the publisher again; a device: its agent mends it when a good source exists"},
 	{fleet.ErrNotFleet, exitNotFound, "name the directory that updraft init made"},
+	{fleet.ErrSecrets, exitUsage, "of a fleet, only its directory origin is for others"},
 	{fleet.ErrNotEmpty, exitError, "name a directory that is empty or does not exist"},
 	{fleet.ErrBusy, exitError, "wait until the other publish has ended"},
 	{fleet.ErrUnknown, exitNotFound, "the names of devices are those of the files in the fleet's devices directory"},
@@ -102,7 +104,6 @@ var kinds = []struct {
 	{fleet.ErrTokenUsed, exitError, "make a new token: updraft token create"},
 	{fleet.ErrTokenType, exitError, "make a token for that type, or one for any"},
 	{fleet.ErrExists, exitError, "choose another version or name; a certificate is renewed with --replace"},
-	{delta.ErrInput, exitUsage, "see updraft publish --help"},
 	{identity.ErrPermissions, exitError, "chmod 600 the file: who can read it is the device"},
 	{identity.ErrKey, exitError, "use the key that belongs to the request"},
 	{identity.ErrRevoked, exitError, "take the device back in with updraft revoke --undo, or enroll it anew"},
@@ -115,6 +116,7 @@ var kinds = []struct {
 	{node.ErrOperator, exitError, "enroll it with --role operator"},
 	{node.ErrInUse, exitError, "stop the other agent, or give each agent its own --data"},
 	{syscall.EADDRINUSE, exitError, "another program listens there: choose another address"},
+	{syscall.EADDRNOTAVAIL, exitError, "no interface of this machine has that address: choose one that ip address shows, or :PORT for all"},
 	{syscall.ENOSPC, exitError, "free space and try again"},
 	{fs.ErrPermission, exitError, "check the owner and mode, or run as the user who owns it"},
 	{fs.ErrNotExist, exitNotFound, "check the path"},
@@ -138,7 +140,7 @@ func classify(ctx context.Context, err error) (int, string) {
 	case err == nil:
 		return exitOK, ""
 	case errors.As(err, &ue):
-		return exitUsage, pick("see updraft help")
+		return exitUsage, pick("")
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted, pick("")
 	}
@@ -157,8 +159,11 @@ func (u *ui) exit(ctx context.Context, err error) int {
 		return code
 	}
 	text := err.Error()
-	if code == exitInterrupted {
+	switch {
+	case code == exitInterrupted:
 		text = "interrupted"
+	case code == exitUsage && hint == "":
+		hint = "see " + u.command + " --help"
 	}
 	// A command that has printed its result has said what failed in it.
 	if u.json && !u.printed {

@@ -112,6 +112,11 @@ func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error
 	if err != nil {
 		return err
 	}
+	for _, p := range paths {
+		if err := f.CheckPublic(p); err != nil {
+			return err
+		}
+	}
 	defer thrift()()
 	start := time.Now()
 	before := signedFiles(f.Origin())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"updraft/node/fleet"
 	"updraft/swarm/limit"
 	"updraft/swarm/origin"
 )
@@ -48,8 +49,14 @@ func serve(ctx context.Context, u *ui, dir, listen string, rate int64, access bo
 	if !st.IsDir() {
 		return usagef("%s is not a directory", dir)
 	}
+	if err := fleet.CheckPublic(dir); err != nil {
+		return err
+	}
 	if _, err := os.Stat(filepath.Join(dir, "metadata")); errors.Is(err, os.ErrNotExist) {
 		u.note("%s holds no metadata yet: devices find nothing until something is published", dir)
+	}
+	if _, _, err := net.SplitHostPort(listen); err != nil {
+		return usagef("--listen %q: write ADDRESS:PORT, or :PORT for all addresses", listen)
 	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {

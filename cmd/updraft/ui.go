@@ -25,6 +25,7 @@ type ui struct {
 	json     bool
 	quiet    bool
 	level    string
+	command  string // that ran, such as "updraft delta apply"
 	printed  bool   // a result was printed
 	typed    string // passphrase typed last
 
