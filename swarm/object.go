@@ -227,6 +227,7 @@ func (s *Swarm) hadLocked(obj *object, i int, keep bool) {
 	}
 	obj.n++
 	s.worked = s.now()
+	s.lease.Progress(s.worked)
 	s.touchLocked()
 	if obj.n == len(obj.Sums) {
 		close(obj.done)

@@ -33,6 +33,9 @@ func (s *Swarm) startRumorLocked(msg lease.Message) {
 
 // rumorLocked takes up what a member passed on.
 func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
+	if !s.partialLocked() {
+		return // all devices are members here: what others say of a holder can only be wrong
+	}
 	last, known := s.rumors[r.Holder]
 	if r.Holder == string(s.self) || known && (r.Epoch < last.epoch || r.Epoch == last.epoch && r.Number <= last.number) {
 		return
@@ -45,14 +48,14 @@ func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
 	}
 	s.rumors[r.Holder] = heard{r.Epoch, r.Number}
 	if m := s.members[peer.ID(r.Holder)]; m != nil {
-		// Of others the credential is not known here: who passes on such a rumor is believed, as he is in its epoch.
+		// It speaks for itself here, and nobody else for it.
 		r.Rank.Gateway = r.Rank.Gateway && m.ident.Gateway
+	} else {
+		// The credential is not known here: who passes on such a rumor is believed, as he is in its epoch.
+		rank := lease.Rank{Gateway: r.Rank.Gateway, Link: r.Rank.Link, Reach: r.Rank.Reach, Up: int64(r.Rank.Up)}
+		s.runLocked(s.lease.Hear(s.now(), r.Holder, lease.Message{Kind: lease.Kind(r.Kind), Epoch: r.Epoch, Rank: rank}))
 	}
-	rank := lease.Rank{Gateway: r.Rank.Gateway, Link: r.Rank.Link, Reach: r.Rank.Reach, Up: int64(r.Rank.Up)}
-	s.runLocked(s.lease.Hear(s.now(), r.Holder, lease.Message{Kind: lease.Kind(r.Kind), Epoch: r.Epoch, Rank: rank}))
-	if s.partialLocked() {
-		s.spreadRumorLocked(r, from, rumorFurther)
-	}
+	s.spreadRumorLocked(r, from, rumorFurther)
 }
 
 // spreadRumorLocked queues a rumor for n members, but not for the one it came from nor the one it is about.

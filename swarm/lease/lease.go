@@ -23,6 +23,11 @@
 // equal epochs the one with the lower rank; a holder that was paused for [Expiry] loses its lease before it does
 // anything else; while some candidate lives, somebody holds within bounded time. Not guaranteed, since no protocol of
 // this kind can: that there are never two holders for a moment. What they fetch twice is bounded by that moment.
+//
+// Members are believed, but not for ever: a candidate to which nothing new has come for [Stall] while others kept it from
+// the uplink doubts them. What a doubted member says of the lease is not followed for [DoubtFor], longer each time. So a
+// member that takes the lease and brings nothing, objects to everything or claims without end costs a site minutes,
+// and a member doubted in error costs what two holders fetch twice. The driver tells of what came with [Machine.Progress].
 package lease
 
 import "time"
@@ -37,6 +42,10 @@ const (
 	MaxPatience = 2 * time.Second        // nobody waits longer than this while there is no live holder
 	LostPeer    = 300 * time.Millisecond // added when only our connection to the holder broke
 	ByProxy     = 1 * time.Second        // a holder that others told us of counts as heard for this long
+	Stall       = time.Minute            // a candidate that others keep waiting believes them this long while nothing comes
+	DoubtFor    = 2 * time.Minute        // a member is doubted this long, doubled each time
+	doubtMost   = 5                      // doublings
+	doubtKept   = 64                     // doubted members remembered
 )
 
 // UpGrain is the granularity, in seconds, with which times of being up are compared.
@@ -153,12 +162,16 @@ type Machine struct {
 	consents map[string]bool
 	beat     time.Duration // when the last heartbeat was sent
 	out      []Effect
+
+	since   time.Duration    // since when this candidate has waited with nothing new
+	hinders map[string]int   // how often a member has kept it from claiming since then
+	doubts  map[string]doubt // members that are or were doubted
 }
 
 // New returns the machine of a member that claims nothing. now starts its patience: give the time from which members
 // could have been found.
 func New(self string, now time.Duration) *Machine {
-	return &Machine{self: self, members: map[string]*member{}, free: now, patience: Settle}
+	return &Machine{self: self, members: map[string]*member{}, free: now, patience: Settle, hinders: map[string]int{}, doubts: map[string]doubt{}}
 }
 
 // State returns the state of this member.
@@ -193,6 +206,7 @@ func (m *Machine) Acquire(now time.Duration) []Effect {
 	m.begin(now)
 	if m.state == Idle {
 		m.state = Waiting
+		m.Progress(now)
 		if m.holder == "" && now-m.free > m.patience+Settle {
 			// Nobody wanted the lease until now: let others that want it at the same moment speak up.
 			m.free, m.patience = now, Settle
@@ -258,6 +272,9 @@ func (m *Machine) Recv(now time.Duration, from string, msg Message) []Effect {
 	}
 	m.see(msg.Epoch)
 	p.rank = msg.Rank
+	if m.hindered(now, from, msg) {
+		return m.finish(now)
+	}
 	switch msg.Kind {
 	case Want:
 		p.want = true
@@ -294,6 +311,7 @@ func (m *Machine) Hear(now time.Duration, holder string, msg Message) []Effect {
 	if holder != m.self {
 		m.see(msg.Epoch)
 		switch {
+		case m.hindered(now, holder, msg):
 		case msg.Kind == Heartbeat:
 			m.heartbeat(now, holder, msg)
 		case msg.Kind == Yield && m.holder == holder && msg.Epoch >= m.holderEpoch:
@@ -307,10 +325,14 @@ func (m *Machine) Hear(now time.Duration, holder string, msg Message) []Effect {
 func (m *Machine) Next() (at time.Duration, ok bool) {
 	switch m.state {
 	case Waiting:
+		at = m.turn()
 		if m.holder != "" {
-			return m.holderTill, true
+			at = m.holderTill
 		}
-		return m.turn(), true
+		if len(m.hinders) > 0 {
+			at = min(at, m.since+Stall)
+		}
+		return at, true
 	case Claiming:
 		return m.until, true
 	case Holding:
@@ -333,6 +355,7 @@ func (m *Machine) begin(now time.Duration) {
 	if m.holder != "" && m.holder != m.self && now >= m.holderTill {
 		m.vacate(now, 0)
 	}
+	m.judge(now)
 }
 
 // finish applies what has become due at now and returns the effects.

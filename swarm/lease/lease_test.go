@@ -219,3 +219,94 @@ func TestWanted(t *testing.T) {
 		t.Error("wanted by a member that has left")
 	}
 }
+
+// beats lets a member say that it holds the lease with ever higher epochs, until to.
+func beats(m *lease.Machine, from string, at, to time.Duration) time.Duration {
+	for e := uint64(10); at < to; e++ {
+		m.Recv(at, from, lease.Message{Kind: lease.Heartbeat, Epoch: e})
+		at += lease.Beat
+	}
+	return at
+}
+
+func TestHolderThatBringsNothingIsDoubted(t *testing.T) {
+	m := lease.New("a", 0)
+	for _, id := range []string{"b", "c"} {
+		m.Up(0, id)
+	}
+	m.Acquire(0)
+	now := beats(m, "b", 0, lease.Stall-lease.Beat)
+	if by, _ := m.Holder(now); by != "b" || m.State() != lease.Waiting {
+		t.Fatalf("holder %q, state %d", by, m.State())
+	}
+	now = beats(m, "b", now, lease.Stall+5*time.Second)
+	if m.State() != lease.Holding {
+		t.Fatalf("state %d: still waits for who brings nothing", m.State())
+	}
+	eff := m.Recv(now, "b", lease.Message{Kind: lease.Heartbeat, Epoch: 1 << 20})
+	eff = append(eff, m.Recv(now, "b", lease.Message{Kind: lease.Claim, Epoch: 1 << 20})...)
+	if has(eff, lease.Lost) || sent(eff, lease.Consent) {
+		t.Error("follows who is doubted")
+	}
+	// Others are believed, but for what they say of the one who is doubted.
+	m.Release(now)
+	m.Acquire(now)
+	if m.Recv(now, "c", lease.Message{Kind: lease.Object, Epoch: 1, Holder: "b"}); m.State() != lease.Claiming {
+		t.Errorf("state %d: an objection in the name of who is doubted counts", m.State())
+	}
+	if m.Recv(now, "c", lease.Message{Kind: lease.Heartbeat, Epoch: 1 << 30}); m.State() != lease.Waiting {
+		t.Errorf("state %d: another holder is not believed", m.State())
+	}
+}
+
+// TestDoubtGrows: who is believed again after a while is doubted for longer if nothing has changed.
+func TestDoubtGrows(t *testing.T) {
+	m := lease.New("a", 0)
+	m.Up(0, "b")
+	m.Acquire(0)
+	free := 0
+	for at := time.Duration(0); at < time.Hour; at += lease.Beat {
+		m.Recv(at, "b", lease.Message{Kind: lease.Heartbeat, Epoch: uint64(at)})
+		switch m.State() {
+		case lease.Holding:
+			free++
+		case lease.Idle:
+			m.Acquire(at)
+		}
+	}
+	if share := float64(free) / float64(time.Hour/lease.Beat); share < 0.85 {
+		t.Errorf("the uplink is used for %.2f of the time", share)
+	}
+}
+
+func TestHolderThatBringsSomethingIsBelieved(t *testing.T) {
+	m := lease.New("a", 0)
+	m.Up(0, "b")
+	m.Acquire(0)
+	now := time.Duration(0)
+	for range 20 {
+		now = beats(m, "b", now, now+lease.Stall-2*lease.Beat)
+		m.Progress(now)
+		if by, _ := m.Holder(now); by != "b" || m.State() != lease.Waiting {
+			t.Fatalf("after %v: holder %q, state %d", now, by, m.State())
+		}
+	}
+}
+
+// TestWhoTellsOfALiarIsBelieved: members that object since they hear the liar are not doubted with it.
+func TestWhoTellsOfALiarIsBelieved(t *testing.T) {
+	m := lease.New("a", 0)
+	for _, id := range []string{"b", "c"} {
+		m.Up(0, id)
+	}
+	m.Acquire(0)
+	for at := time.Duration(0); at <= lease.Stall; at += lease.Beat {
+		m.Recv(at, "b", lease.Message{Kind: lease.Heartbeat, Epoch: 5})
+		m.Recv(at, "c", lease.Message{Kind: lease.Object, Epoch: 5, Holder: "b"})
+	}
+	now := lease.Stall + time.Second
+	m.Recv(now, "c", lease.Message{Kind: lease.Heartbeat, Epoch: 9})
+	if by, _ := m.Holder(now); by != "c" {
+		t.Errorf("holder %q, want the honest one", by)
+	}
+}

@@ -237,6 +237,7 @@ func (s *sim) got(n *node, i int) {
 	}
 	n.have[i] = true
 	n.n++
+	n.m.Progress(s.now)
 	for _, o := range s.nodes {
 		if s.linked(n, o) {
 			s.after(haveDelay/2+s.delay(), func() {
@@ -259,6 +260,7 @@ func (s *sim) take(o *node, i int) {
 	}
 	o.have[i] = true
 	o.n++
+	o.m.Progress(s.now)
 	if o.n == blobs {
 		o.holding = false
 		s.apply(o, o.m.Release(s.now))
