@@ -340,6 +340,7 @@ func (s *Swarm) register(m *member) error {
 	s.members[m.id] = m
 	delete(s.strange, m.conn)
 	m.heard = s.now()
+	m.slowUntil = s.late[m.id].until
 	m.profileDue = true
 	m.wakeControl()
 	for _, obj := range s.order {

@@ -278,3 +278,33 @@ func TestOneConnectionPerPair(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoDoesNotDeliverIsAskedLess: holdings that are claimed and not sent cost less each time, also when the
+// connection is made anew.
+func TestWhoDoesNotDeliverIsAskedLess(t *testing.T) {
+	hostile(t, func(t *testing.T, s *site, c content, p *raw) {
+		claim := wire.AppendInterest(nil, wire.Interest{ID: c.ID, Count: 8, Flags: wire.FlagAll})
+		p.join()
+		p.send(claim)
+		missing := 0
+		for k := range 600 {
+			if k == 300 {
+				_ = p.h.Network().ClosePeer(p.to)
+				time.Sleep(time.Second)
+				if err := p.h.Connect(t.Context(), s.dev[0].info()); err != nil {
+					t.Fatal(err)
+				}
+				p.join()
+				p.send(claim)
+			}
+			p.send(wire.AppendFrame(nil, wire.TypePing, nil))
+			time.Sleep(200 * time.Millisecond)
+			if len(s.dev[0].Missing(c.ID)) > 0 {
+				missing++
+			}
+		}
+		if share := float64(missing) / 600; share < 0.8 {
+			t.Errorf("the blobs counted as missing for %.2f of two minutes", share)
+		}
+	})
+}

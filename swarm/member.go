@@ -57,9 +57,9 @@ type member struct {
 	work        []*share // shares with blobs to send
 	outstanding int64    // bytes delegated to it and not acknowledged
 	lastAck     time.Duration
-	asked       int   // blobs asked of it
-	askedBytes  int64 // and their bytes
-	lastBlob    time.Duration
+	asked       int           // blobs asked of it
+	askedBytes  int64         // and their bytes
+	lastBlob    time.Duration // when a blob came from it that was of use
 	slowUntil   time.Duration // not asked before
 	mute        bool          // has not acknowledged in time, nor said anything since
 	heard       time.Duration // when it last said anything

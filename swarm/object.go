@@ -355,7 +355,8 @@ func (s *Swarm) dropBlobLocked(obj *object, i int) {
 	s.touchLocked()
 }
 
-// Missing returns the blobs of an open object that neither this device nor a member that answers has, nor sends now.
+// Missing returns the blobs of an open object that neither this device nor a member that answers has, nor sends now, at
+// a pace worth waiting for.
 func (s *Swarm) Missing(id [32]byte) []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -372,7 +373,7 @@ func (s *Swarm) Missing(id [32]byte) []int {
 		if obj.avail[i] > 0 && slices.ContainsFunc(obj.shares, func(h *share) bool { return h.bits.has(i) && !h.m.suspect(now) }) {
 			continue
 		}
-		if _, ok := obj.busy[uint32(i)]; ok {
+		if now-obj.busySince(uint32(i)) < busyMost {
 			continue
 		}
 		miss = append(miss, i)

@@ -15,6 +15,8 @@ const (
 	pullSlow    = 5 * time.Second        // a member that did not answer is not asked for this long
 	pullEnd     = 500 * time.Millisecond // at the end, a blob that is awaited for this long is asked for a second time
 	pullScan    = 2048                   // candidates looked at in one go
+	lateMost    = 3                      // doublings of pullSlow
+	lateKept    = 1024                   // peers of which lateness is remembered
 	slackMost   = 3                      // doublings of the times of patience
 	slackGrows  = time.Second            // at least between two doublings
 	slackEases  = 5 * time.Second        // until one is taken back
@@ -228,13 +230,53 @@ func (s *Swarm) overdueLocked(obj *object, now time.Duration) time.Duration {
 			next = min(next, due)
 			continue
 		}
-		if now-obj.busySince(i) < stuckAfter {
+		if now-obj.busySince(i) < busyMost {
 			continue // it is on its way
 		}
-		a.from.m.slowUntil = now + pullSlow
+		s.lateLocked(a.from.m, now)
 		s.unaskLocked(obj, i, a, true)
 	}
 	return next
+}
+
+// lateness is how often a peer did not send what it was asked for, and until when it is not asked again. It outlives
+// the connection.
+type lateness struct {
+	times int
+	until time.Duration
+}
+
+// lateLocked notes that a member has not sent what it was asked for: it is not asked for pullSlow, doubled each time.
+func (s *Swarm) lateLocked(m *member, now time.Duration) {
+	if now < m.slowUntil {
+		return // for what was asked at the same time
+	}
+	l, ok := s.late[m.id]
+	if !ok && len(s.late) >= lateKept {
+		for id, l := range s.late {
+			if now > l.until {
+				delete(s.late, id)
+			}
+		}
+		if len(s.late) >= lateKept {
+			clear(s.late)
+		}
+	}
+	m.slowUntil = now + pullSlow<<min(l.times, lateMost)
+	s.late[m.id] = lateness{l.times + 1, m.slowUntil}
+}
+
+// servedLocked notes that a member has sent what it was asked for.
+func (s *Swarm) servedLocked(m *member) {
+	l, ok := s.late[m.id]
+	if !ok {
+		return
+	}
+	if l.times = min(l.times, lateMost+1) - 1; l.times > 0 {
+		s.late[m.id] = l
+	} else {
+		delete(s.late, m.id)
+	}
 }
 
 // endGameLocked asks a second member for what has been awaited for long, when nothing else is left to ask for.

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	busyTime  = time.Second // a blob that is being received is not taken from another member for this long
-	junkBytes = 16 << 20    // of what nobody here wanted, before a member is dropped; plus what it sent of use
+	busyTime  = time.Second     // a blob that is being received is not taken from another member for this long
+	busyMost  = 5 * time.Second // and counts as on its way for this long
+	junkBytes = 16 << 20        // of what nobody here wanted, before a member is dropped; plus what it sent of use
 )
 
 // waitMember returns the member of a connection; the other side may know of the end of the handshake a moment earlier.
@@ -104,7 +105,7 @@ func (s *Swarm) expect(m *member, h wire.BlobHeader) (*object, error) {
 	now := s.now()
 	n := int64(h.Follows())
 	m.bytesIn += n
-	m.lastBlob, m.heard, m.pinged, m.mute = now, now, 0, false
+	m.heard, m.pinged, m.mute = now, 0, false
 	s.count.BytesIn += n
 	s.count.BlobsIn++
 	if h.Packed > 0 {
@@ -134,7 +135,7 @@ func (obj *object) busySince(i uint32) time.Duration {
 	if t, ok := obj.busy[i]; ok {
 		return t
 	}
-	return -busyTime
+	return -busyMost
 }
 
 // duplicateLocked counts a blob that is here already, and does what its flags still ask for.
@@ -181,7 +182,7 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 	f := newBuffer(h.Follows())
 	defer f.release()
 	if _, err := io.ReadFull(r, f.b); err != nil {
-		s.unexpect(obj, h.Index)
+		s.cutShort(obj, m, h.Index)
 		return err
 	}
 	plain, err := s.codec.open(f, h, obj.Sums[h.Index])
@@ -223,6 +224,18 @@ func (c *codec) open(f *buffer, h wire.BlobHeader, sum [32]byte) (*buffer, error
 	return f.retain(), nil
 }
 
+// cutShort takes back a blob that did not come to its end. Who sent it slowly until then is not asked again soon.
+func (s *Swarm) cutShort(obj *object, m *member, i uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if now-obj.busySince(i) >= busyMost {
+		s.lateLocked(m, now)
+	}
+	delete(obj.busy, i)
+	s.soonLocked(now)
+}
+
 func (s *Swarm) unexpect(obj *object, i uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -253,9 +266,13 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 		return
 	}
 	i := int(h.Index)
+	m.lastBlob = s.now()
 	asked := false
 	if a := obj.asked[h.Index]; a != nil {
 		asked = true
+		if a.from.m == m || a.also != nil && a.also.m == m {
+			s.servedLocked(m)
+		}
 		s.unaskLocked(obj, h.Index, a, a.from.m != m || a.also != nil)
 	}
 	if h.Flags&wire.BlobRelay != 0 {

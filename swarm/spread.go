@@ -12,6 +12,7 @@ const (
 	relayRoom    = 1 << 20                // bytes delegated to one relay and not acknowledged
 	directUpTo   = 2                      // with this many receivers the injector sends to each itself
 	relayTimeout = time.Second            // without a sign of a delegated blob, after it was written; at least 4 rounds of Have
+	relayMost    = 8                      // so many of these times, while it acknowledges others
 	pullPatience = 400 * time.Millisecond // time that a push has before a blob is asked for; at least 3 rounds of Have
 	unsentMost   = 1 << 20                // bytes that only the device that brought them has
 	paceLook     = 10 * time.Millisecond  // how often Pace looks
@@ -237,7 +238,9 @@ func (s *Swarm) redelegateLocked(now time.Duration) time.Duration {
 			if d.written == 0 {
 				wait = 3 * limit
 			}
-			if now-max(d.given, d.written, d.to.m.lastAck) < wait {
+			// Others that it acknowledges show that it is at work, for a while.
+			at := max(d.given, d.written)
+			if now-max(at, min(d.to.m.lastAck, at+relayMost*limit)) < wait {
 				continue
 			}
 			s.undelegateLocked(obj, i, d)

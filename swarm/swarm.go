@@ -56,6 +56,7 @@ type Swarm struct {
 	targets   map[peer.ID]*target
 	renewed   int                        // how often the credential has changed
 	strange   map[network.Conn]time.Time // connections that have not said hello; until when they may
+	late      map[peer.ID]lateness       // peers that did not send what they were asked for, connected or not
 	objects   map[[32]byte]*object
 	order     []*object // objects by falling priority, then in the order of Open
 	cache     cache
@@ -112,6 +113,7 @@ func New(cfg Config) (*Swarm, error) {
 		cfg: cfg, self: cfg.Host.ID(), instance: binary.LittleEndian.Uint64(r[:]), log: cfg.Log, start: time.Now(), gate: cfg.Gate,
 		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes),
 		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]time.Time{},
+		late:    map[peer.ID]lateness{},
 		objects: map[[32]byte]*object{}, changed: make(chan struct{}), rumors: map[string]heard{},
 	}
 	s.lease = lease.New(string(s.self), max(cfg.Settle, 0))
