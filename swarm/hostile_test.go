@@ -279,6 +279,55 @@ func TestOneConnectionPerPair(t *testing.T) {
 	})
 }
 
+// TestFloodOfMessagesIsSlow: what a member says faster than it can be of use waits in its own connection.
+func TestFloodOfMessagesIsSlow(t *testing.T) {
+	hostile(t, func(t *testing.T, s *site, c content, p *raw) {
+		p.join()
+		begin := time.Now()
+		go func() {
+			for range 300 {
+				b := wire.AppendInterest(nil, wire.Interest{ID: [32]byte{5}, Count: wire.MaxBlobs, Flags: wire.FlagAll})
+				if _, err := p.control.Write(b); err != nil {
+					return
+				}
+			}
+			_, _ = p.control.Write(wire.AppendFrame(nil, wire.TypePing, nil))
+		}()
+		s.feed(c, 1, 0, 8, payload)
+		s.finish(c) // the others do not wait with it
+		for {
+			typ, _, err := wire.ReadFrame(p.r, wire.MaxFrame, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if typ == wire.TypePong {
+				break
+			}
+		}
+		if d := time.Since(begin); d < 10*time.Second || d > 30*time.Second {
+			t.Errorf("300 messages about 65,536 blobs were read in %v", d)
+		}
+	})
+}
+
+// TestAnswersThatNobodyReadsAreBounded asks for what is not there, and takes no answer.
+func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
+	hostile(t, func(t *testing.T, s *site, c content, p *raw) {
+		p.join()
+		for k := range 100 { // until the stream is full
+			_ = s.dev[0].Announce(swarm.Profile{Node: make([]byte, 16<<10-k)})
+			time.Sleep(10 * time.Millisecond)
+		}
+		for range 2000 {
+			p.send(wire.AppendIndexes(nil, wire.TypeGet, c.ID, []uint32{0, 1, 2, 3, 4, 5, 6, 7}))
+		}
+		time.Sleep(time.Second)
+		if h := s.dev[0].Held(); h.Nacks == 0 || h.Nacks > 4096 {
+			t.Errorf("kept %+v", h)
+		}
+	})
+}
+
 // TestWhoDoesNotDeliverIsAskedLess: holdings that are claimed and not sent cost less each time, also when the
 // connection is made anew.
 func TestWhoDoesNotDeliverIsAskedLess(t *testing.T) {

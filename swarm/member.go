@@ -158,12 +158,16 @@ func (s *Swarm) severLocked(h *share) {
 
 // readControl applies the member's messages until the stream ends.
 func (s *Swarm) readControl(m *member, r *bufio.Reader) error {
+	speed := newMeter()
 	buf := make([]byte, 1<<10) // larger frames are rare, and get a slice of their own
 	var idx []uint32
 	for {
 		typ, body, err := wire.ReadFrame(r, wire.MaxFrame, buf)
 		if err != nil {
 			return err
+		}
+		if !speed.await(m, frameCost(typ, body)) {
+			return errGone
 		}
 		if idx, err = s.control(m, typ, body, idx); err != nil {
 			s.log.Warn("peer breaks the protocol", "peer", m.id, "error", err)
@@ -177,7 +181,7 @@ func (s *Swarm) control(m *member, typ wire.Type, body []byte, idx []uint32) ([]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m.dropped {
-		return idx, errors.New("dropped")
+		return idx, errGone
 	}
 	s.count.MessagesIn++
 	s.count.ControlIn += int64(len(body)) + 2
@@ -314,7 +318,7 @@ func (s *Swarm) retractLocked(m *member, id [32]byte) {
 				s.unaskLocked(obj, i, a, false)
 			}
 		}
-		h.owed, h.owedN, h.relay, h.wants = nil, 0, nil, nil
+		h.owed, h.owedN, h.relay, h.wants, h.wanted = nil, 0, nil, nil, nil
 		h.forget()
 	} else {
 		h.forget()
@@ -351,9 +355,7 @@ func (s *Swarm) indexesLocked(m *member, typ wire.Type, id [32]byte, list []uint
 				s.wantLocked(h, u, now)
 			}
 		case wire.TypeCancel:
-			if k := slices.Index(h.wants, u); k >= 0 {
-				h.wants = slices.Delete(h.wants, k, k+1)
-			}
+			h.wanted.clear(i)
 		case wire.TypeNack:
 			if obj != nil {
 				s.nackLocked(h, u)

@@ -61,8 +61,9 @@ type share struct {
 	// what this device is to send to it
 	owed   bitmap
 	owedN  int
-	relay  bitmap // of those owed, to be passed on
-	wants  []uint32
+	relay  bitmap   // of those owed, to be passed on
+	wants  []uint32 // asked for, in order; those not in wanted are no longer
+	wanted bitmap
 	flight map[uint32]time.Duration // sent, not yet acknowledged by a Have
 	active bool                     // in m.work
 
@@ -284,7 +285,7 @@ func (s *Swarm) Close(id [32]byte) {
 // detachLocked clears what h has to do with an open object; what the member said is kept.
 func (s *Swarm) detachLocked(h *share) {
 	h.obj, h.announced, h.told = nil, false, 0
-	h.owed, h.owedN, h.relay, h.wants, h.flight = nil, 0, nil, nil, nil
+	h.owed, h.owedN, h.relay, h.wants, h.wanted, h.flight = nil, 0, nil, nil, nil, nil
 	h.gets, h.cancels, h.nacks = nil, nil, nil
 	if !h.known {
 		delete(h.m.shares, h.id)

@@ -320,17 +320,20 @@ func (s *Swarm) relayLocked(obj *object, i int, from *member) {
 func (s *Swarm) wantLocked(h *share, i uint32, now time.Duration) {
 	s.asking = now
 	if !h.obj.have.has(int(i)) {
-		h.nacks = append(h.nacks, i)
-		s.queueLocked(h)
+		if len(h.nacks) < maxWants { // one that takes no answer may ask again
+			h.nacks = append(h.nacks, i)
+			s.queueLocked(h)
+		}
 		return
 	}
 	if t, ok := h.flight[i]; ok && now-t < flightTime || len(h.wants) >= maxWants {
 		return
 	}
-	for _, w := range h.wants {
-		if w == i {
-			return
-		}
+	if h.wanted == nil {
+		h.wanted = newBitmap(len(h.obj.Sums))
+	}
+	if !h.wanted.set(int(i)) {
+		return
 	}
 	if h.owed.clear(int(i)) {
 		h.owedN--
@@ -382,6 +385,9 @@ func (s *Swarm) takeLocked(h *share) (job, bool) {
 	if len(h.wants) > 0 {
 		j.i = h.wants[0]
 		h.wants = h.wants[1:]
+		if !h.wanted.clear(int(j.i)) {
+			return j, false
+		}
 		j.flags = wire.BlobAsked
 	} else {
 		i := h.owed.next(0)

@@ -1,0 +1,24 @@
+package swarm
+
+// Held is what a member makes a device keep: the most of any of its members, and what all share.
+type Held struct {
+	Shares, ShareBytes, Wants, Nacks, Leases, Rumors, Outbox int
+	Outstanding                                              int64
+	Cache, Members, Strange, Late                            int
+}
+
+// Held returns what is kept now.
+func (s *Swarm) Held() Held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := Held{Cache: s.cache.size, Members: len(s.members), Strange: len(s.strange), Late: len(s.late)}
+	for _, m := range s.members {
+		l.Shares, l.ShareBytes = max(l.Shares, len(m.shares)), max(l.ShareBytes, m.shareBytes)
+		l.Leases, l.Rumors, l.Outbox = max(l.Leases, len(m.leases)), max(l.Rumors, len(m.rumors)), max(l.Outbox, len(m.outbox))
+		l.Outstanding = max(l.Outstanding, m.outstanding)
+		for _, h := range m.shares {
+			l.Wants, l.Nacks = max(l.Wants, len(h.wants)), max(l.Nacks, len(h.nacks))
+		}
+	}
+	return l
+}
