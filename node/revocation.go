@@ -17,8 +17,11 @@ import (
 // expiryNotice is how long before its end a certificate is a problem.
 const expiryNotice = 30 * 24 * time.Hour
 
-// errLiar reports a device that sent bytes without the digest that they should have.
-var errLiar = errors.New("node: the device sent wrong bytes")
+// What a device of the site was shunned for.
+var (
+	errLiar   = errors.New("node: the device sent wrong bytes")
+	errBreach = errors.New("node: the device breaks the protocol")
+)
 
 // errEnding reports a certificate that is valid no longer than expiryNotice.
 var errEnding = errors.New("node: certificate will expire")
@@ -73,8 +76,12 @@ func (n *Node) certify(id peer.ID, credential []byte) (*identity.Cert, error) {
 
 // blamed shows which device sent what it should not have. It is over when that device
 // is admitted again.
-func (n *Node) blamed(_ peer.ID, ident swarm.Identity, shunned time.Duration) {
-	n.problem(problemRefused, ident.Name, fmt.Errorf("%w; not admitted for %v", errLiar, shunned))
+func (n *Node) blamed(_ peer.ID, ident swarm.Identity, why error, shunned time.Duration) {
+	what := errBreach
+	if errors.Is(why, swarm.ErrWrongBlob) {
+		what = errLiar
+	}
+	n.problem(problemRefused, ident.Name, fmt.Errorf("%w; not admitted for %v", what, shunned))
 }
 
 // loadRevocations takes over the list that was learnt before.

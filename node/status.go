@@ -173,6 +173,7 @@ var hints = []struct {
 	{release.ErrRollback, "the origin serves older metadata than before: restore it from the publisher's directory"},
 	{identity.ErrRevoked, "enroll the device anew, or undo it: updraft revoke --undo"},
 	{identity.ErrExpired, "enroll the device anew: updraft enroll --replace"},
+	{errBreach, "its program is damaged or of another make, or it is in wrong hands: look at it, or updraft revoke it"},
 	{errLiar, "its memory, storage or program is damaged, or it is in wrong hands: look at it, or updraft revoke it"},
 	{errRole, "enroll the device anew as a gateway: updraft enroll --replace --role gateway; or take gateway out of its configuration"},
 	{errEnding, "the publisher must run updraft renew, which the device learns from the origin or a neighbour; or enroll it anew before that day"},

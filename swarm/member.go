@@ -163,14 +163,16 @@ func (s *Swarm) readControl(m *member, r *bufio.Reader) error {
 	var idx []uint32
 	for {
 		typ, body, err := wire.ReadFrame(r, wire.MaxFrame, buf)
-		if err != nil {
-			return err
-		}
-		if !speed.await(m, frameCost(typ, body)) {
+		if err == nil && !speed.await(m, frameCost(typ, body)) {
 			return errGone
 		}
-		if idx, err = s.control(m, typ, body, idx); err != nil {
-			s.log.Warn("peer breaks the protocol", "peer", m.id, "error", err)
+		if err == nil {
+			idx, err = s.control(m, typ, body, idx)
+		}
+		if errors.Is(err, wire.ErrMalformed) {
+			s.blame(m, fmt.Errorf("%w: %w", ErrBreach, err), breachBase)
+		}
+		if err != nil {
 			return err
 		}
 	}

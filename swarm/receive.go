@@ -51,6 +51,9 @@ func (s *Swarm) acceptBlobs(ctx context.Context, st network.Stream) {
 		return
 	}
 	err := s.receiveBlobs(ctx, m, st)
+	if errors.Is(err, wire.ErrMalformed) {
+		s.blame(m, fmt.Errorf("%w: %w", ErrBreach, err), breachBase)
+	}
 	_ = st.Reset()
 	s.drop(m, "blob stream: "+err.Error())
 }
@@ -167,7 +170,7 @@ func (s *Swarm) waitsLocked(m *member, obj *object) {
 func (m *member) wasted(n int64) error {
 	m.junk += n
 	if m.junk > junkBytes+m.bytesIn/4 {
-		return errors.New("peer sends what nobody wants")
+		return fmt.Errorf("%w: %d bytes that nobody wants", wire.ErrMalformed, m.junk)
 	}
 	return nil
 }
@@ -188,7 +191,7 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 	plain, err := s.codec.open(f, h, obj.Sums[h.Index])
 	if err != nil {
 		s.unexpect(obj, h.Index)
-		s.blame(m, h)
+		s.blame(m, fmt.Errorf("%w: blob %d of %x: %w", ErrWrongBlob, h.Index, h.ID[:8], err), shunBase)
 		return err
 	}
 	defer plain.release()
@@ -219,7 +222,7 @@ func (c *codec) open(f *buffer, h wire.BlobHeader, sum [32]byte) (*buffer, error
 		return c.unpack(f.b, f.plain, sum)
 	}
 	if sha256.Sum256(f.b) != sum {
-		return nil, errors.New("peer sent a wrong blob")
+		return nil, errors.New("its digest differs")
 	}
 	return f.retain(), nil
 }
@@ -288,19 +291,24 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 	}
 }
 
-// blame drops and shuns a member that sent a wrong blob.
-func (s *Swarm) blame(m *member, h wire.BlobHeader) {
-	d := s.gate.Shun(m.id, shunBase)
-	s.log.Warn("peer sent a wrong blob", "peer", m.id, "name", m.ident.Name, "object", fmt.Sprintf("%x", h.ID[:8]), "blob", h.Index, "shunned", d)
+// blame drops and shuns a member for what it sent: for a time of base, doubled each time. why is ErrWrongBlob or ErrBreach.
+func (s *Swarm) blame(m *member, why error, base time.Duration) {
+	if s.gate.Shunned(m.id) {
+		return // what it sent besides is still being read
+	}
+	d := s.gate.Shun(m.id, base)
+	s.log.Warn("peer is shunned", "peer", m.id, "name", m.ident.Name, "error", why, "for", d)
 	if s.cfg.Blamed != nil {
-		s.cfg.Blamed(m.id, m.ident, d)
+		s.cfg.Blamed(m.id, m.ident, why, d)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count.BadBlobs++
+	if errors.Is(why, ErrWrongBlob) {
+		s.count.BadBlobs++
+	}
 	s.count.Shunned++
 	if t := s.targets[m.id]; t != nil {
 		t.next = s.now() + d
 	}
-	s.dropLocked(m, "sent a wrong blob")
+	s.dropLocked(m, why.Error())
 }

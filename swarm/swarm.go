@@ -32,6 +32,7 @@ const (
 	notifyEvery  = time.Second      // holdings change Changed at most this often
 	stuckAfter   = 30 * time.Second // a member that takes nothing for this long is dropped
 	shunBase     = 10 * time.Minute // after a wrong blob
+	breachBase   = time.Minute      // after messages that no device sends
 	maxTargets   = 2048             // peers that are remembered for dialling
 	idleWake     = 5 * time.Second  // the loop looks at least this often
 	profileLimit = wire.MaxProfile  // bytes of Profile.Node
