@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"updraft/delta/chunk"
@@ -28,6 +29,15 @@ type liar struct {
 
 // newLiar joins the device at addr in the name of a device of the fleet.
 func newLiar(t *testing.T, s *site, name, addr string) *liar {
+	t.Helper()
+	h, to, st, r := s.join(t, name, addr)
+	l := &liar{h, s.pages(t)}
+	go l.lie(to, st, r)
+	return l
+}
+
+// join says hello to the device at addr in the name of a device of the fleet.
+func (s *site) join(t *testing.T, name, addr string) (host.Host, peer.ID, network.Stream, *bufio.Reader) {
 	t.Helper()
 	e, err := s.fleet.Enroll(fleet.EnrollOptions{Name: name, Type: "lab", Site: "lab"})
 	if err != nil {
@@ -65,9 +75,7 @@ func newLiar(t *testing.T, s *site, name, addr string) *liar {
 	if _, err := st.Write(wire.AppendVerdict(nil, wire.Admitted)); err != nil {
 		t.Fatal(err)
 	}
-	l := &liar{h, s.pages(t)}
-	go l.lie(to.ID, st, r)
-	return l
+	return h, to.ID, st, r
 }
 
 // pages reads what the objects of the newest release are made of, from the origin.

@@ -28,13 +28,17 @@ const (
 	windowLook   = 5 * time.Second  // how often an open window is looked at
 	reachAgain   = 10 * time.Minute // so long after it has failed an origin counts as not tried
 	argPerson    = "person"         // argument of a check that a person asks for
+	wordFor      = 24 * time.Hour   // for so long a device takes what others say for what the origin says
+	askTries     = 2                // holders of the uplink that fail to look before a device does so itself
 )
 
 // errNoUplink reports that no device of the site reached the origin.
 var errNoUplink = errors.New("node: no device of the site can reach the origin")
 
-// checker looks for new releases: one look at a time on this device, one origin
-// request at a time on the site.
+// checker looks for new releases: one look at a time on this device, and one on the
+// site as long as who holds the uplink does what it is asked. Once a day a device asks
+// the origin itself: a member that says for ever that there is nothing new keeps
+// nothing from the others for longer.
 type checker struct {
 	n *Node
 
@@ -58,23 +62,32 @@ func (c *checker) check(ctx context.Context, person bool) error {
 	if !person && n.reach() == uplinkBad && c.askOthers(ctx, person) {
 		return nil
 	}
+	if c.overdue() {
+		if err := c.look(ctx); err == nil || !errors.Is(err, origin.ErrUnreachable) {
+			return err
+		}
+	}
 	var err error
-	for tries := 0; tries < 20; tries++ {
-		if by, ok := n.sw.Holder(); ok && by == n.id {
+	for tries, failed := 0, 0; tries < 20; tries++ {
+		by, ok := n.sw.Holder()
+		switch {
+		case ok && by == n.id, failed >= askTries && n.origin != nil:
 			return c.look(ctx)
-		} else if ok {
+		case ok:
 			if err = c.ask(ctx, by, person); err == nil {
 				return nil
 			}
+			failed++
 		}
 		var t *swarm.Tenure
 		t, err = n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})
-		var by *swarm.HeldError
+		var held *swarm.HeldError
 		switch {
-		case errors.As(err, &by):
-			if err = c.ask(ctx, by.By, person); err == nil {
+		case errors.As(err, &held):
+			if err = c.ask(ctx, held.By, person); err == nil {
 				return nil
 			}
+			failed++
 		case errors.Is(err, swarm.ErrLeaseInUse): // by this device's update, which waits for it
 		case err != nil:
 			return err
@@ -96,6 +109,19 @@ func (c *checker) check(ctx context.Context, person bool) error {
 		}
 	}
 	return err
+}
+
+// overdue reports whether this device has not tried the origin itself for a day.
+func (c *checker) overdue() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.n.start
+	for _, t := range []time.Time{c.last, c.tried} {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return c.n.origin != nil && time.Since(last) > wordFor
 }
 
 // askOthers asks the members that say they can reach the origin.
@@ -210,7 +236,7 @@ func (n *Node) syncFrom(ctx context.Context, by peer.ID) error {
 		}
 		return b, err
 	})
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		n.problem(problemPeerMeta, n.nameOf(by), err)
 	} else if err == nil {
 		n.problem(problemPeerMeta, n.nameOf(by), nil)
@@ -358,6 +384,9 @@ type claim struct {
 // claimPause is how long a claim that came to nothing is left alone.
 const claimPause = time.Minute
 
+// followTimeout bounds what a member that answers slowly takes of that.
+const followTimeout = 30 * time.Second
+
 // followMembers fetches metadata from members that say they have newer. A claim is
 // followed once a minute: who claims what it does not have costs little.
 func (n *Node) followMembers(ctx context.Context, asked map[peer.ID]claim) map[peer.ID]claim {
@@ -366,7 +395,9 @@ func (n *Node) followMembers(ctx context.Context, asked map[peer.ID]claim) map[p
 		c := asked[m.ID]
 		if m.profile.Meta > n.trust.Version() && (c.meta != m.profile.Meta || time.Since(c.at) > claimPause) {
 			c = claim{m.profile.Meta, time.Now()}
-			_ = n.syncFrom(ctx, m.ID) // noted as a problem there
+			brief, done := context.WithTimeout(ctx, followTimeout)
+			_ = n.syncFrom(brief, m.ID) // noted as a problem there
+			done()
 		}
 		if c.meta != 0 {
 			next[m.ID] = c

@@ -136,7 +136,8 @@ func (u *update) awaitTurn(ctx context.Context, a *assembly, p *release.Patch) b
 		return true
 	}
 	defer u.explain(a.art, "")
-	last, since := u.mark(), time.Now()
+	var moved attention
+	u.still(&moved)
 	settled := !u.others(p)
 	for !a.complete() {
 		changed := u.n.sw.Changed()
@@ -148,9 +149,7 @@ func (u *update) awaitTurn(ctx context.Context, a *assembly, p *release.Patch) b
 		} else if len(cs) > 0 {
 			from = cs[0].name
 		}
-		if now := u.mark(); now != last {
-			last, since = now, time.Now()
-		}
+		still := u.still(&moved)
 		if before <= understudies {
 			if _, err := u.openPatch(p, true); err != nil {
 				return true // the rebuild meets the same error and reports it
@@ -164,7 +163,7 @@ func (u *update) awaitTurn(ctx context.Context, a *assembly, p *release.Patch) b
 			}
 			continue
 		}
-		if before <= 0 || time.Since(since) > time.Duration(before)*turnPatience {
+		if before <= 0 || still > time.Duration(before)*turnPatience {
 			return true
 		}
 		u.explain(a.art, fmt.Sprintf("%s: taken from %s, which rebuilds it for the site from %s: applying the patch is slow, the LAN is not", a.art.Name, from, p.BaseVersion))

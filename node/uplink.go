@@ -111,7 +111,7 @@ func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err 
 
 // watch waits until the update is complete or stalls.
 func (u *update) watch(ctx context.Context) bool {
-	last, since := u.mark(), time.Now()
+	var moved attention
 	lacks := time.Now() // since when nothing lacks
 	for !u.complete() {
 		if !sleep(ctx, 100*time.Millisecond) {
@@ -122,17 +122,13 @@ func (u *update) watch(ctx context.Context) bool {
 		} else if time.Since(lacks) > lackPatience {
 			return true // not in vain: what a device had has gone with it
 		}
-		if m := u.mark(); m != last {
-			last, since = m, time.Now()
-			continue
-		}
 		patience := stallAlone
 		if u.somebodyWorks() {
 			patience = stallWorking
 		} else if u.somebodyCould() {
 			patience = stallAble
 		}
-		if time.Since(since) > patience {
+		if u.still(&moved) > patience {
 			u.stalls++
 			return true
 		}
@@ -173,22 +169,6 @@ func (u *update) lacks(a *assembly, patch [32]byte) bool {
 		}
 	}
 	return false
-}
-
-// mark is a number that changes as long as something moves here or elsewhere.
-func (u *update) mark() int64 {
-	sum := u.worked()
-	for _, a := range u.arts {
-		sum += a.progress()
-		have, _ := u.n.sw.Progress(indexID(a.art))
-		sum += int64(have)
-	}
-	for _, m := range u.n.members() {
-		if m.profile.Target == u.digest {
-			sum += m.profile.Rebuilt
-		}
-	}
-	return sum
 }
 
 // somebodyCould reports whether a device could apply a patch of the site's plan.

@@ -1,0 +1,53 @@
+package node
+
+import (
+	"testing"
+	"time"
+
+	"updraft/swarm/origin"
+)
+
+// TestWordsCountForAWhile: who says for ever that it gets on is believed for wordMost.
+func TestWordsCountForAWhile(t *testing.T) {
+	var a attention
+	now := time.Unix(1e9, 0)
+	a.still(now, 1, 1, wordMost)
+	for k := range int64(1200) { // twenty minutes
+		now = now.Add(time.Second)
+		still := a.still(now, 1, 2+k, wordMost)
+		at := time.Duration(k+1) * time.Second
+		if want := max(at-wordMost+time.Second, 0); still != want {
+			t.Fatalf("after %v still for %v, want %v", at, still, want)
+		}
+	}
+	if still := a.still(now, 2, 0, wordMost); still != 0 {
+		t.Errorf("still for %v although something has come", still)
+	}
+	// From then on it is believed again.
+	if still := a.still(now.Add(time.Second), 2, 1, wordMost); still != 0 {
+		t.Errorf("still for %v", still)
+	}
+	if still := a.still(now.Add(10*time.Second), 2, 1, wordMost); still != 9*time.Second {
+		t.Errorf("still for %v while nobody says anything", still)
+	}
+}
+
+// TestADayWithoutTheOrigin: what others say is taken for what the origin says for a day.
+func TestADayWithoutTheOrigin(t *testing.T) {
+	n := &Node{start: time.Now().Add(-wordFor - time.Hour)}
+	c := &checker{n: n}
+	if c.overdue() {
+		t.Error("a device without an origin is to ask it")
+	}
+	var err error
+	if n.origin, err = origin.NewClient([]string{"http://127.0.0.1:1"}, origin.ClientOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	defer n.origin.Close()
+	if !c.overdue() {
+		t.Error("not due after a day")
+	}
+	if c.tried = time.Now(); c.overdue() {
+		t.Error("due although it was tried")
+	}
+}
