@@ -16,7 +16,7 @@ func TestThreats(t *testing.T) {
 	}
 	dirs := map[string]string{"node": ".", "release": "../delta/release", "patch": "../delta/patch", "layer": "../delta/patch/internal/layer",
 		"tree": "../delta/tree", "identity": "identity", "install": "install", "fleet": "fleet", "report": "report", "swarm": "../swarm",
-		"lease": "../swarm/lease", "origin": "../swarm/origin", "mdns": "../discovery/mdns", "wire": "../swarm/wire", "cmd": "../cmd/updraft"}
+		"lease": "../swarm/lease", "origin": "../swarm/origin", "mdns": "../discovery/mdns", "wire": "../swarm/wire", "cmd": "../cmd/updraft", "testnet": "../testnet"}
 	there := map[string]bool{}
 	defined := regexp.MustCompile(`(?m)^func (Test\w+)\(|^(?:var)?\s*(Err\w+)\s*=`)
 	for name, dir := range dirs {

@@ -64,7 +64,11 @@ func (s *Site) Publish(ctx context.Context, version, path string) (*Release, err
 	if err := os.Symlink(abs, link); err != nil {
 		return nil, fmt.Errorf("testnet: %w", err)
 	}
-	out, err := s.run(ctx, "publish", "--json", "--fleet", s.fleet(), "--channel", channel, "--version", version, link)
+	args := []string{"publish", "--json", "--fleet", s.fleet(), "--channel", channel, "--version", version}
+	if s.cfg.Whole {
+		args = append(args, "--deltas", "0")
+	}
+	out, err := s.run(ctx, append(args, link)...)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,8 @@ type Config struct {
 	IPv6    bool   // in namespaces: IPv6 and no IPv4
 	Dir     string // where the site's temporary directory is made; empty: the system's
 	Keep    bool   // Close leaves the directory
+	// Whole publishes releases without patches: every one comes by chunks.
+	Whole bool
 	// Server is another web server to serve the origin in namespaces: its command,
 	// run in the foreground, with {dir} for the directory and {addr} for IP and port.
 	// Empty: the program's own.
