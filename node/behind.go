@@ -21,7 +21,7 @@ const (
 // (Linux, mm/fadvise.c and fs/sync.c; man 2 sync_file_range.)
 type behind struct{ started, gone int64 }
 
-// upTo says that nothing before byte end is going to be written or hashed any more.
+// upTo says that nothing before byte end is going to be written any more, nor hashed.
 func (b *behind) upTo(f *os.File, end int64) {
 	if end -= end % behindAlign; end-b.started < behindStep {
 		return

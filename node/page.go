@@ -59,7 +59,7 @@ func (p *page) Put(i int, data []byte) error {
 		p.a.fail(fmt.Errorf("node: write chunk: %w", err))
 		return err
 	}
-	p.mark(i)
+	full := p.mark(i)
 	// Contents that come before the tree is open would be written twice.
 	if a := p.a; !a.opened.Load() && p.offs[i] < a.art.ListingSize {
 		if err := a.openTree(nil, 0); err != nil {
@@ -67,17 +67,26 @@ func (p *page) Put(i int, data []byte) error {
 			return err
 		}
 	}
-	p.a.signal()
+	if n := p.a.unsaid.Add(int64(len(data))); full || n >= wakeBytes {
+		p.a.unsaid.Store(0)
+		p.a.signal()
+	}
 	return nil
 }
 
-func (p *page) mark(i int) {
+// wakeBytes is what comes before the one who awaits the artifact looks at it again: waking him for each chunk costs more
+// than what he does.
+const wakeBytes = 1 << 20
+
+// mark notes that chunk i is there, and reports whether the page is full with it.
+func (p *page) mark(i int) (full bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.have[i] {
 		p.have[i] = true
 		p.left--
 	}
+	return p.left == 0
 }
 
 func (p *page) markAll() {

@@ -134,9 +134,6 @@ func (n *Node) restState() {
 	n.setState(stateIdle)
 }
 
-// progressed is called when something of u has come.
-func (n *Node) progressed(*update) {}
-
 // problem notes a failure under a code and subject, or that it is over (nil).
 func (n *Node) problem(code, subject string, err error) {
 	if err == nil {

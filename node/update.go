@@ -218,11 +218,9 @@ func (u *update) await(ctx context.Context, a *assembly) error {
 			if err := errors.Join(a.err(), a.advance()); err != nil {
 				return err
 			}
-			u.n.progressed(u)
-			// What cannot be read is found at the end.
-			_ = a.hash(ctx, a.there())
+			a.settle(ctx)
 		}
-		err := a.digest(ctx)
+		err := a.check(ctx)
 		if err == nil {
 			return nil
 		}
