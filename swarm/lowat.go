@@ -37,7 +37,9 @@ const (
 // multistream, whose length is one byte. If it sees anything else it stops following, and waits for nothing.
 type recordConn struct {
 	manet.Conn
-	raw syscall.RawConn
+	raw    syscall.RawConn
+	taking func(fd uintptr) bool // take, as a value
+	giving func(fd uintptr) bool // give, as a value
 
 	// used by the reader
 	in     []byte  // taken from the kernel, not read yet
@@ -49,10 +51,13 @@ type recordConn struct {
 	want   int     // bytes within records that are known to come
 	lost   bool    // the stream is not what it knows
 	lowat  int     // as set in the kernel
+	failed error   // of take
 
 	mu     sync.Mutex // guards what follows, and the order of writes
 	corked bool
 	out    []byte // written while corked
+	giveB  []byte // what give has not written yet
+	giveE  error  // of give
 }
 
 // readBuffers holds *[]byte; a connection has one only while it has read more than was asked for.
@@ -71,7 +76,9 @@ func followRecords(c manet.Conn) manet.Conn {
 	if err != nil {
 		return c
 	}
-	return &recordConn{Conn: c, raw: raw, lowat: 1}
+	rc := &recordConn{Conn: c, raw: raw, lowat: 1}
+	rc.taking, rc.giving = rc.take, rc.give
+	return rc
 }
 
 // Read is part of net.Conn. It must not be called concurrently.
@@ -97,35 +104,39 @@ func (c *recordConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill takes from the kernel what is there, and waits until something is. A buffer is taken when there is something to
-// put in it.
+// fill takes from the kernel what is there, and waits until something is.
 func (c *recordConn) fill() error {
-	var n int
-	var failed error
-	err := c.raw.Read(func(fd uintptr) bool {
-		b := readBuffers.Get().(*[]byte)
-		for {
-			n, failed = unix.Read(int(fd), *b)
-			if failed != unix.EINTR {
-				break
-			}
-		}
-		if failed == nil && n > 0 {
-			c.in, c.inBuf = (*b)[:n], b
-			return true
-		}
-		readBuffers.Put(b)
-		return failed != unix.EAGAIN
-	})
+	c.failed = nil
+	err := c.raw.Read(c.taking)
 	switch {
 	case err != nil:
 		return err
-	case failed != nil:
-		return &net.OpError{Op: "read", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: failed}
-	case n == 0:
+	case c.failed != nil:
+		return c.opError("read", c.failed)
+	case len(c.in) == 0:
 		return io.EOF
 	}
 	return nil
+}
+
+// take is a step of fill. A buffer is taken when there is something to put in it.
+func (c *recordConn) take(fd uintptr) bool {
+	b := readBuffers.Get().(*[]byte)
+	n, err := readNow(fd, *b)
+	if err == nil && n > 0 {
+		c.in, c.inBuf = (*b)[:n], b
+		return true
+	}
+	readBuffers.Put(b)
+	if err == unix.EAGAIN {
+		return false
+	}
+	c.failed = err
+	return true
+}
+
+func (c *recordConn) opError(op string, err error) error {
+	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
 // follow passes over bytes that have come; it returns false when they are not what it knows.
@@ -185,7 +196,7 @@ func (c *recordConn) wait(n int) {
 		return
 	}
 	var set error
-	err := c.raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n) })
+	err := c.raw.Control(func(fd uintptr) { set = lowatNow(fd, n) })
 	if err == nil && set == nil {
 		c.lowat = n
 	}
@@ -199,7 +210,35 @@ func (c *recordConn) Write(p []byte) (int, error) {
 		c.out = append(c.out, p...)
 		return len(p), nil
 	}
-	return c.Conn.Write(p)
+	return c.send(p)
+}
+
+// send writes p, and waits where the kernel does not take all of it at once. mu is held.
+func (c *recordConn) send(p []byte) (int, error) {
+	c.giveB, c.giveE = p, nil
+	err := c.raw.Write(c.giving)
+	n := len(p) - len(c.giveB)
+	if err == nil && c.giveE != nil {
+		err = c.opError("write", c.giveE)
+	}
+	c.giveB = nil
+	return n, err
+}
+
+// give is a step of send.
+func (c *recordConn) give(fd uintptr) bool {
+	for len(c.giveB) > 0 {
+		n, err := writeNow(fd, c.giveB)
+		if err != nil {
+			if err == unix.EAGAIN {
+				return false
+			}
+			c.giveE = err
+			return true
+		}
+		c.giveB = c.giveB[n:]
+	}
+	return true
 }
 
 // cork keeps what is written until uncork, in buf.
@@ -215,7 +254,7 @@ func (c *recordConn) uncork() ([]byte, error) {
 	defer c.mu.Unlock()
 	buf := c.out
 	c.corked, c.out = false, nil
-	_, err := c.Conn.Write(buf)
+	_, err := c.send(buf)
 	return buf, err
 }
 

@@ -2,12 +2,14 @@ package swarm
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"testing"
+	"time"
 
-	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
@@ -136,9 +138,7 @@ func TestDueNeverExceeds(t *testing.T) {
 
 // TestCorkKeepsOrder writes short and long messages from two sides of a connection at once.
 func TestCorkKeepsOrder(t *testing.T) {
-	a, b := net.Pipe()
-	defer a.Close()
-	c := &recordConn{Conn: pipeConn{Conn: a}}
+	c, b := recorded(t)
 	var got []byte
 	done := make(chan struct{})
 	go func() {
@@ -155,7 +155,7 @@ func TestCorkKeepsOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = c.Write([]byte{10})
-	a.Close()
+	c.Close()
 	<-done
 	if want := []byte{0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10}; !bytes.Equal(got, want) {
 		t.Errorf("% x", got)
@@ -167,13 +167,58 @@ func TestCorkKeepsOrder(t *testing.T) {
 	}
 }
 
-// pipeConn is a net.Conn with the methods of a manet.Conn that nothing here calls.
-type pipeConn struct {
-	net.Conn
-	manetOnly
+// recorded returns the two ends of a connection, the first of them followed.
+func recorded(t *testing.T) (*recordConn, net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	a, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := manet.WrapNetConn(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return followRecords(m).(*recordConn), b
 }
 
-type manetOnly interface {
-	LocalMultiaddr() multiaddr.Multiaddr
-	RemoteMultiaddr() multiaddr.Multiaddr
+// TestWriteWaits writes more than the kernel takes to one who reads late: all of it arrives in order. A write that
+// nobody reads ends at its deadline.
+func TestWriteWaits(t *testing.T) {
+	c, b := recorded(t)
+	sent := make([]byte, 16<<20)
+	for i := range sent {
+		sent[i] = byte(i >> 10)
+	}
+	wrote := make(chan error)
+	go func() {
+		n, err := c.Write(sent)
+		if err == nil && n != len(sent) {
+			err = io.ErrShortWrite
+		}
+		wrote <- err
+	}()
+	got := make([]byte, len(sent))
+	if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got, sent) {
+		t.Error("what arrived is not what was sent:", err)
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Write(sent); !errors.Is(err, os.ErrDeadlineExceeded) || n >= len(sent) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
 }
