@@ -70,11 +70,11 @@ const jobSize = 32 << 20
 // minCopy is the shortest run that becomes a copy segment of its own.
 const minCopy = 64 << 10
 
-// Create writes the patch that makes new from old. It reads both into memory. It
-// stops when ctx ends.
+// Create writes the patch that makes new from old. It reads old into memory, of streams
+// above 4 GiB a part at a time. It stops when ctx ends.
 func Create(ctx context.Context, old, new Source, w io.Writer, o Options) (Stats, error) {
-	if old.Size() > maxCreate || new.Size() > maxCreate {
-		return Stats{}, fmt.Errorf("%w: base of %d, new of %d bytes; the limit is 4 GiB", ErrTooLarge, old.Size(), new.Size())
+	if old.Size() > MaxSize || new.Size() > MaxSize {
+		return Stats{}, fmt.Errorf("%w: base of %d, new of %d bytes; the limit is 1 TiB", ErrTooLarge, old.Size(), new.Size())
 	}
 	if o.SegmentSize <= 0 || o.SegmentSize > MaxSegment {
 		o.SegmentSize = 4 << 20
@@ -82,18 +82,9 @@ func Create(ctx context.Context, old, new Source, w io.Writer, o Options) (Stats
 	if o.Jobs <= 0 {
 		o.Jobs = min(runtime.GOMAXPROCS(0), 1+int((old.Size()+new.Size())/jobSize))
 	}
-	best, err := createSeen(ctx, old, new, o)
+	best, err := createBest(ctx, old, new, o)
 	if err != nil {
 		return Stats{}, err
-	}
-	if best == nil || old.Size()+new.Size() <= smallPair {
-		p, err := create(ctx, old, new, nil, o)
-		if err != nil {
-			return Stats{}, err
-		}
-		if best == nil || p.size() <= best.size() {
-			best = p
-		}
 	}
 	for _, b := range append([][]byte{best.head}, best.payloads...) {
 		if _, err := w.Write(b); err != nil {
@@ -104,6 +95,27 @@ func Create(ctx context.Context, old, new Source, w io.Writer, o Options) (Stats
 		o.Progress(new.Size(), new.Size())
 	}
 	return best.Stats, nil
+}
+
+// createBest makes the patch in the way that suits the streams.
+func createBest(ctx context.Context, old, new Source, o Options) (*made, error) {
+	if max(old.Size(), new.Size()) > maxCreate {
+		return createSlabs(ctx, old, new, slabSize, o)
+	}
+	best, err := createSeen(ctx, old, new, o)
+	if err != nil {
+		return nil, err
+	}
+	if best == nil || old.Size()+new.Size() <= smallPair {
+		p, err := create(ctx, old, new, nil, o)
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || p.size() <= best.size() {
+			best = p
+		}
+	}
+	return best, nil
 }
 
 const (
@@ -241,7 +253,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 			return nil, err
 		}
 	}
-	payloads, err := encode(ctx, a, to, cs, programs, pieces, h, o)
+	payloads, err := encode(ctx, &encoding{old: a, new: to, cs: cs, pieces: pieces}, programs, h, o)
 	if err != nil {
 		return nil, err
 	}
@@ -360,13 +372,14 @@ func split(in []piece, size int) []piece {
 	return out
 }
 
-// encode makes the payloads of pieces, the index first, and fills in the table. Without programs
+// encode makes the payloads of e's pieces, the index first, and fills in the table. Without programs
 // no segment is dense.
-func encode(ctx context.Context, old []byte, new Source, cs []cover, programs *moves, pieces []piece, h *header, o Options) ([][]byte, error) {
-	if len(pieces) > maxSegs {
-		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, len(pieces))
+func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Options) ([][]byte, error) {
+	pieces := e.pieces
+	if n := len(h.segs) + len(pieces); n > maxSegs {
+		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, n)
 	}
-	e := &encoding{old: old, new: new, cs: cs, pieces: pieces, plain: make([][]byte, len(pieces)), dense: make([][]byte, len(pieces)), sums: make([][sumLen]byte, len(pieces))}
+	e.plain, e.dense, e.sums = make([][]byte, len(pieces)), make([][]byte, len(pieces)), make([][sumLen]byte, len(pieces))
 	index, err := e.index(programs)
 	if err != nil {
 		return nil, err
@@ -410,6 +423,7 @@ func encode(ctx context.Context, old []byte, new Source, cs []cover, programs *m
 // encoding makes payloads, of both kinds where that is wanted.
 type encoding struct {
 	old          []byte
+	from         int64 // where that begins in the base
 	new          Source
 	cs           []cover
 	pieces       []piece
@@ -464,7 +478,7 @@ func (e *encoding) index(m *moves) ([]byte, error) {
 func (e *encoding) piece(i int) error {
 	p := e.pieces[i]
 	if p.kind == kindCopy {
-		e.plain[i] = binary.AppendUvarint(nil, uint64(p.from))
+		e.plain[i] = binary.AppendUvarint(nil, uint64(e.from+int64(p.from)))
 		return nil
 	}
 	w, _ := e.workers.Get().(*worker)
@@ -479,7 +493,7 @@ func (e *encoding) piece(i int) error {
 	sum := sha256.Sum256(w.new)
 	copy(e.sums[i][:], sum[:])
 	first := sort.Search(len(e.cs), func(k int) bool { return e.cs[k].n+e.cs[k].l > p.lo })
-	e.plain[i] = encodePlain(e.old, w.new, e.cs[first:], p)
+	e.plain[i] = encodePlain(e.old, e.from, w.new, e.cs[first:], p)
 	if e.moves == nil {
 		return nil
 	}

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 )
@@ -40,4 +41,13 @@ func WithRecipe(p, plain []byte) []byte {
 	r := appendStream(nil, plain)
 	h.recipe = int64(len(r))
 	return append(append(h.append(nil), r...), p[o.off:]...)
+}
+
+// CreateSlabs is Create for large streams, a slab at a time.
+func CreateSlabs(ctx context.Context, old, new Source, slab int64) ([]byte, error) {
+	m, err := createSlabs(ctx, old, new, slab, Options{Jobs: 2, SegmentSize: 64 << 10})
+	if err != nil {
+		return nil, err
+	}
+	return append(m.head, bytes.Join(m.payloads, nil)...), nil
 }

@@ -21,8 +21,9 @@ const manyLiterals = 8
 
 var lightCoders = sync.Pool{New: func() any { return new(lightCoder) }}
 
-// encodePlain encodes new, which is what p says, with the covers that reach into it.
-func encodePlain(old, new []byte, cs []cover, p piece) []byte {
+// encodePlain encodes new, which is what p says, with the covers that reach into it; old
+// begins at base of the base.
+func encodePlain(old []byte, base int64, new []byte, cs []cover, p piece) []byte {
 	var inside []cover
 	var lit []byte
 	at := p.lo
@@ -53,7 +54,7 @@ func encodePlain(old, new []byte, cs []cover, p piece) []byte {
 	last := int64(0)
 	buf := make([]byte, lightRun)
 	for _, x := range inside {
-		from := int64(x.o)
+		from := base + int64(x.o)
 		l.cover(int64(x.n-at), from-last, int64(x.l), 1)
 		for k := 0; k < x.l; k += lightRun {
 			b := buf[:min(lightRun, x.l-k)]
