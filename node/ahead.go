@@ -14,8 +14,11 @@ import (
 // fetch is the release.Fetcher that asks the origin.
 func (n *Node) fetch(ctx context.Context, name string, limit int64) ([]byte, error) {
 	b, err := n.origin.Get(ctx, name, limit)
-	if errors.Is(err, origin.ErrNotFound) {
+	switch {
+	case errors.Is(err, origin.ErrNotFound):
 		return nil, fmt.Errorf("%w: %w", release.ErrNotFound, err)
+	case errors.Is(err, origin.ErrTooLarge):
+		return nil, fmt.Errorf("%w: %w", release.ErrTooLarge, err)
 	}
 	return b, err
 }

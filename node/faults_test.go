@@ -2,11 +2,13 @@ package node_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,30 @@ func (s *site) originFile(pattern string) string {
 		s.t.Fatalf("%s: %v, %v", pattern, list, err)
 	}
 	return list[0]
+}
+
+// newest returns the file of the origin that matches and has the highest version.
+func (s *site) newest(pattern string) string {
+	s.t.Helper()
+	list, err := filepath.Glob(filepath.Join(s.fleet.Origin(), pattern))
+	if err != nil || len(list) == 0 {
+		s.t.Fatalf("%s: %v, %v", pattern, list, err)
+	}
+	return slices.MaxFunc(list, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+}
+
+// foreign returns the timestamp of another fleet that has published more.
+func foreign(t *testing.T) []byte {
+	t.Helper()
+	s := newSite(t, 0)
+	for _, version := range []string{"1.0.0", "1.1.0", "1.2.0", "1.3.0"} {
+		s.publish(version, s.write("v"+version+"/app.bin", []byte(version)))
+	}
+	b, err := os.ReadFile(filepath.Join(s.fleet.Origin(), "metadata/timestamp.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // tamper replaces a file of the origin and returns what puts it right again.
@@ -91,8 +117,8 @@ func TestMetadataTampered(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		file   string // of the origin, after the second release; it is changed
-		change func(now, before []byte) []byte
+		file   string                          // of the origin, after the third release; it is changed
+		change func(now, before []byte) []byte // before: what it, or the newest that matches, was after the first release
 		want   error
 	}{
 		{"signature", "metadata/timestamp.json", func(now, _ []byte) []byte {
@@ -101,17 +127,19 @@ func TestMetadataTampered(t *testing.T) {
 			return now
 		}, release.ErrSignature},
 		{"older than before", "metadata/timestamp.json", func(_, before []byte) []byte { return before }, release.ErrRollback},
-		{"no JSON", "metadata/timestamp.json", func(_, _ []byte) []byte { return []byte("<html>login</html>") }, nil},
-		{"empty", "metadata/timestamp.json", func(_, _ []byte) []byte { return nil }, nil},
-		{"endless", "metadata/timestamp.json", func(_, _ []byte) []byte { return bytes.Repeat([]byte(" "), 20<<20) }, nil},
+		{"older than the rest", "metadata/*.snapshot.json", func(_, before []byte) []byte { return before }, release.ErrMixAndMatch},
+		{"channel older than the rest", "metadata/*.stable.json", func(_, before []byte) []byte { return before }, release.ErrMixAndMatch},
+		{"of another fleet", "metadata/timestamp.json", func(_, _ []byte) []byte { return foreign(t) }, release.ErrSignature},
+		{"no JSON", "metadata/timestamp.json", func(_, _ []byte) []byte { return []byte("<html>login</html>") }, release.ErrCorrupt},
+		{"empty", "metadata/timestamp.json", func(_, _ []byte) []byte { return nil }, release.ErrCorrupt},
+		{"endless", "metadata/timestamp.json", func(_, _ []byte) []byte { return bytes.Repeat([]byte(" "), 20<<20) }, release.ErrTooLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, 0)
 			v1 := noise(1, 300<<10)
-			stamp := filepath.Join(s.fleet.Origin(), c.file)
 			s.publish("1.0.0", s.write("v1/app.bin", v1))
-			before, err := os.ReadFile(stamp)
+			before, err := os.ReadFile(s.newest(c.file))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -123,13 +151,13 @@ func TestMetadataTampered(t *testing.T) {
 			a.awaitVersion("1.1.0")
 			v3 := edited(edited(v1))
 			s.publish("1.2.0", s.write("v3/app.bin", v3))
-			mend := s.tamper(stamp, func(now []byte) []byte { return c.change(now, before) })
+			mend := s.tamper(s.newest(c.file), func(now []byte) []byte { return c.change(now, before) })
 			time.Sleep(1100 * time.Millisecond) // a look of a second ago would answer for this one
-			if err := check(a); err == nil || c.want != nil && !errors.Is(err, c.want) {
+			if err := check(a); !errors.Is(err, c.want) {
 				t.Errorf("check: %v, want %v", err, c.want)
 			}
-			if p := a.problem("origin"); c.want != nil && p.Hint == "" {
-				t.Errorf("no hint with %+v", p)
+			if p := a.problem("origin"); p.Hint == "" || !strings.Contains(p.Text, c.want.Error()) {
+				t.Errorf("status says %+v, want %v", p, c.want)
 			}
 			if st := a.node.Status(); st.Target != "1.1.0" || st.Current != "1.1.0" {
 				t.Errorf("target %s, current %s", st.Target, st.Current)

@@ -234,6 +234,9 @@ func (n *Node) syncFrom(ctx context.Context, by peer.ID) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %w", release.ErrNotFound, err)
 		}
+		if errors.Is(err, swarm.ErrTooLarge) {
+			return nil, fmt.Errorf("%w: %w", release.ErrTooLarge, err)
+		}
 		return b, err
 	})
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {

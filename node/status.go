@@ -157,6 +157,9 @@ func hint(err error) string {
 	return ""
 }
 
+// wrongManifest is what to do about a release that was signed and is not for this device.
+const wrongManifest = "the publisher has signed what is not for this device, or somebody with the channel's key: look who, and updraft publish again"
+
 var hints = []struct {
 	err  error
 	text string
@@ -167,6 +170,12 @@ var hints = []struct {
 	{release.ErrClock, "set the device's clock"},
 	{release.ErrExpired, "check the device's clock; if it is right, the publisher must run updraft refresh"},
 	{release.ErrSignature, "the origin or a neighbour serves metadata that this fleet did not sign: look who"},
+	{release.ErrCorrupt, "the origin or a neighbour serves metadata that is damaged, or a page of a proxy in its place: look who"},
+	{release.ErrTooLarge, "the origin or a neighbour serves metadata that does not end, or a page of a proxy in its place: look who"},
+	{release.ErrMixAndMatch, "the origin serves files of several times: copy metadata/timestamp.json last, and all of the publisher's directory"},
+	{release.ErrWrongChannel, wrongManifest},
+	{release.ErrWrongType, wrongManifest},
+	{release.ErrManifest, wrongManifest},
 	{release.ErrRollback, "the origin serves older metadata than before: restore it from the publisher's directory"},
 	{identity.ErrRevoked, "enroll the device anew, or undo it: updraft revoke --undo"},
 	{identity.ErrExpired, "enroll the device anew: updraft enroll --replace"},
