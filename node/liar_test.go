@@ -125,6 +125,29 @@ func (l *liar) lie(to peer.ID, control interface{ Write([]byte) (int, error) }, 
 	}
 }
 
+// TestBreach: a device of the fleet that breaks the protocol is named in status and not let in again soon.
+func TestBreach(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	a := s.start(s.enroll(nil))
+	h, to, st, _ := s.join(t, "broken", a.node.Addrs()[0])
+	a.awaitPeers(1)
+	if _, err := st.Write(wire.AppendFrame(nil, wire.TypeInterest, []byte("short"))); err != nil {
+		t.Fatal(err)
+	}
+	st2 := a.await("blaming it, and alone", func(st report.Status) bool { return len(st.Problems) == 1 && st.Peers == 0 })
+	if p := st2.Problems[0]; p.Code != "refused" || p.Subject != "broken" || !strings.Contains(p.Text, "breaks the protocol") || p.Hint == "" {
+		t.Errorf("status says %+v", p)
+	}
+	again, err := h.NewStream(t.Context(), to, swarm.ProtoHello)
+	if err == nil {
+		_, _ = again.Write(wire.AppendHello(nil, wire.Hello{Version: wire.Version, Instance: 8}))
+		if typ, _, err := wire.ReadFrame(bufio.NewReader(again), wire.MaxHello, nil); err == nil && typ == wire.TypeHello {
+			t.Error("it is let in again")
+		}
+	}
+}
+
 // TestLiar: a device of the fleet that sends wrong bytes is named in status and
 // dropped, and the release comes from elsewhere.
 func TestLiar(t *testing.T) {
