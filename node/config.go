@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"updraft/node/identity"
 	"updraft/swarm/limit"
 )
 
@@ -82,7 +84,8 @@ type Config struct {
 	// loopback unless a host is given. Empty: off (default).
 	Metrics string `yaml:"metrics"`
 	// MetricsToken must come with each request for metrics, as a bearer token; it
-	// is required beyond loopback. Empty: none (default).
+	// is required beyond loopback. A file with a token must have mode 0600. Empty:
+	// none (default).
 	MetricsToken string `yaml:"metrics_token"`
 	// Log takes records; nil is silent.
 	Log *slog.Logger `yaml:"-"`
@@ -141,6 +144,9 @@ func LoadConfig(path string, base Config) (Config, error) {
 	cfg, err := parseConfig(b, base)
 	if err != nil {
 		return base, fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
+	}
+	if info, err := f.Stat(); err != nil || cfg.MetricsToken != base.MetricsToken && info.Mode().Perm()&0o077 != 0 {
+		return base, fmt.Errorf("%w: %s holds a token: %w; chmod 600 it", ErrConfig, path, cmp.Or(err, identity.ErrPermissions))
 	}
 	return cfg, nil
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"updraft/node/identity"
 )
 
 // everyKey sets each key of the configuration file to something else than its
@@ -152,6 +154,22 @@ func TestLoadConfig(t *testing.T) {
 		cfg, err := LoadConfig(path, base)
 		if (err == nil) != ok || err != nil && (!errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), path)) || ok && cfg.Keep != 4 {
 			t.Errorf("%.12q, %d bytes: keep %d, %v", text, len(text), cfg.Keep, err)
+		}
+	}
+}
+
+// TestConfigWithATokenIsSecret: a token in a file that others can read is refused.
+func TestConfigWithATokenIsSecret(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	for text, secret := range map[string]bool{"keep: 4\n": false, "metrics_token: x\n": true} {
+		for _, mode := range []os.FileMode{0o600, 0o640, 0o604} {
+			if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chmod(path, mode)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := LoadConfig(path, DefaultConfig())
+			if refused := errors.Is(err, identity.ErrPermissions); refused != (secret && mode != 0o600) || (err != nil) != refused {
+				t.Errorf("%q with mode %o: %v", text, mode, err)
+			}
 		}
 	}
 }
