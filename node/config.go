@@ -10,9 +10,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
 	"go.yaml.in/yaml/v3"
 
 	"updraft/node/identity"
+	"updraft/swarm"
 	"updraft/swarm/limit"
 )
 
@@ -123,8 +125,12 @@ func DefaultConfig() Config {
 	}
 }
 
-// ErrConfig is wrapped by errors about a configuration.
-var ErrConfig = errors.New("node: bad configuration")
+var (
+	// ErrConfig is wrapped by errors about a configuration.
+	ErrConfig = errors.New("node: bad configuration")
+	// ErrListen reports that no address of Listen is to be had.
+	ErrListen = swarm.ErrListen
+)
 
 // LoadConfig reads the YAML file at path over base. Unknown keys are refused, and
 // files above 1 MiB.
@@ -180,6 +186,11 @@ func (c *Config) validate() error {
 	}
 	if _, err := limit.ParseSchedule(c.UplinkWindows); err != nil {
 		return fmt.Errorf("%w: uplink_windows: %w", ErrConfig, err)
+	}
+	for _, a := range c.Listen {
+		if _, err := multiaddr.NewMultiaddr(a); err != nil {
+			return fmt.Errorf("%w: listen: %q is not a multiaddr such as /ip4/0.0.0.0/tcp/4001: %w", ErrConfig, a, err)
+		}
 	}
 	switch {
 	case c.Enrollment == "":

@@ -58,6 +58,14 @@ type look struct {
 // device that holds the uplink, or becomes it. A person has asked for it: it uses the
 // uplink whatever the window.
 func (c *checker) check(ctx context.Context, person bool) error {
+	err := c.find(ctx, person)
+	if c.n.origin == nil { // else looking at it has said so
+		c.n.problem(problemOrigin, "the origin", err)
+	}
+	return err
+}
+
+func (c *checker) find(ctx context.Context, person bool) error {
 	n := c.n
 	if !person && n.reach() == uplinkBad && c.askOthers(ctx, person) {
 		return nil

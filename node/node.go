@@ -146,7 +146,7 @@ func (n *Node) openOrigin() error {
 	}
 	c, err := origin.NewClient(urls, origin.ClientOptions{Limiter: limit.New(n.cfg.UplinkRate), Log: n.log})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	n.origin = c
 	return nil

@@ -18,7 +18,7 @@ func (n *Node) Plan() (report.Plan, error) {
 	t, u := n.target, n.upd
 	n.mu.Unlock()
 	if t == nil {
-		return report.Plan{}, errNoTarget
+		return report.Plan{}, told(errNoTarget)
 	}
 	if u != nil && u.digest != t.digest {
 		u = nil // about to be given up

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"sort"
 	"sync"
 	"syscall"
@@ -183,10 +184,30 @@ var hints = []struct {
 	{errLiar, "its memory, storage or program is damaged, or it is in wrong hands: look at it, or updraft revoke it"},
 	{errRole, "enroll the device anew as a gateway: updraft enroll --replace --role gateway; or take gateway out of its configuration"},
 	{errEnding, "the publisher must run updraft renew, which the device learns from the origin or a neighbour; or enroll it anew before that day"},
+	{errNoTarget, "publish a release on the channel and for this type, then: updraft check"},
 	{origin.ErrUnreachable, "check the uplink and the origin's address; a neighbour that reaches it will do as well"},
 	{origin.ErrNotFound, "the origin lacks a file of the release: publish its directory as a whole"},
 	{origin.ErrChanged, "the origin has other bytes than were published: restore it from the publisher's directory"},
 	{errOrigin, "the origin has other bytes than were published: restore it from the publisher's directory"},
+}
+
+// told is err as who asked for something gets to know it.
+func told(err error) error {
+	f := &report.Failure{Text: err.Error(), Hint: hint(err), Err: err}
+	for _, k := range []struct {
+		kind string
+		errs []error
+	}{
+		{report.KindNotFound, []error{errNoTarget}},
+		{report.KindUntrusted, []error{release.ErrSignature, release.ErrExpired, release.ErrRollback, release.ErrMixAndMatch, release.ErrCorrupt, release.ErrClock}},
+		{report.KindUnreachable, []error{origin.ErrUnreachable, errNoUplink}},
+	} {
+		if slices.ContainsFunc(k.errs, func(e error) bool { return errors.Is(err, e) }) {
+			f.Kind = k.kind
+			break
+		}
+	}
+	return f
 }
 
 // Status implements report.Backend.
@@ -280,7 +301,7 @@ func (n *Node) Peers() []report.Peer {
 // Check implements report.Backend: it looks for a release now.
 func (n *Node) Check(ctx context.Context) (report.CheckResult, error) {
 	if err := n.checker.check(ctx, true); err != nil {
-		return report.CheckResult{}, err
+		return report.CheckResult{}, told(err)
 	}
 	n.checkedOnce()
 	st := n.Status()

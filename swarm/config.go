@@ -104,6 +104,7 @@ const (
 var (
 	ErrNotMember = errors.New("swarm: not a member")
 	ErrClosed    = errors.New("swarm: closed")
+	ErrListen    = errors.New("swarm: cannot listen")
 	ErrUnknown   = errors.New("swarm: object is not open")
 	ErrBusy      = errors.New("swarm: peer is busy")
 	ErrTooLarge  = errors.New("swarm: larger than its limit")

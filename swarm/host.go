@@ -106,7 +106,7 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 	}
 	if len(addrs) > 0 {
 		if err := net.Listen(addrs...); err != nil {
-			return nil, fmt.Errorf("swarm: listen: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrListen, err)
 		}
 	}
 	h, err := basichost.NewHost(net, &basichost.HostOpts{EventBus: bus, UserAgent: "updraft"})

@@ -25,6 +25,8 @@ DATA/current/NAME is the artifact. SIGTERM and SIGINT stop it cleanly.
 
 Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
 
+  enrollment: ""            file that enroll made (required here or as a flag)
+  data: ""                  directory of all state (required here or as a flag)
   poll: 15m                 time between looks for a release, for the whole site; 0: only on "check"
   gateway: false            always on: prefer to hold the uplink, accept more peers; its
                             certificate must allow it (updraft enroll --role)
@@ -45,6 +47,7 @@ Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
   bootstrap: []             multiaddrs with /p2p/ID
   memory: 33554432          bytes of heap for a patch decoder
   metrics: ""               host:port for Prometheus; empty: off
+  metrics_token: ""         bearer token that requests for metrics must carry; a must beyond loopback
   hooks:                    programs at the steps of an install; empty: none
     stage: ""               after the release is complete, before it is in service
     commit: ""              after it has been put in service
@@ -89,8 +92,8 @@ func newAgent(u *ui) *cobra.Command {
 		},
 	}
 	f, d := c.Flags(), &o.flags
-	f.StringVar(&d.Enrollment, "enrollment", "", "file that enroll made (required)")
-	f.StringVar(&d.Data, "data", "", "directory of all state (required)")
+	f.StringVar(&d.Enrollment, "enrollment", "", "file that enroll made (required here or in FILE)")
+	f.StringVar(&d.Data, "data", "", "directory of all state (required here or in FILE)")
 	f.StringVar(&o.config, "config", "", "YAML file, see above")
 	f.BoolVar(&d.Gateway, "gateway", false, "prefer to hold the uplink, accept more peers")
 	f.BoolVar(&d.Once, "once", false, "exit when the channel's newest release is in service")
@@ -168,8 +171,11 @@ func runAgent(ctx context.Context, cfg node.Config) error {
 	err = n.Run(ctx)
 	stop()
 	beside.Wait()
-	if ctx.Err() != nil && !cfg.Once && errors.Is(err, context.Canceled) {
+	switch {
+	case ctx.Err() != nil && !cfg.Once && errors.Is(err, context.Canceled):
 		return nil
+	case ctx.Err() != nil && cfg.Once && err == nil:
+		return ctx.Err() // the release may not be in service
 	}
 	return err
 }

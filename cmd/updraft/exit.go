@@ -115,11 +115,22 @@ var kinds = []struct {
 	{node.ErrConfig, exitUsage, "see updraft agent --help"},
 	{node.ErrOperator, exitError, "enroll it with --role operator"},
 	{node.ErrInUse, exitError, "stop the other agent, or give each agent its own --data"},
+	{node.ErrListen, exitError, "another program may listen there: choose another --listen address; port 0 takes a free one"},
 	{syscall.EADDRINUSE, exitError, "another program listens there: choose another address"},
 	{syscall.EADDRNOTAVAIL, exitError, "no interface of this machine has that address: choose one that ip address shows, or :PORT for all"},
 	{syscall.ENOSPC, exitError, "free space and try again"},
+	{syscall.EROFS, exitError, "nothing can be written there: mount it for writing, or name another directory"},
+	{syscall.ENOTDIR, exitError, "a part of that path is a file: name another directory"},
 	{fs.ErrPermission, exitError, "check the owner and mode, or run as the user who owns it"},
 	{fs.ErrNotExist, exitNotFound, "check the path"},
+}
+
+// agentCodes are the exit codes of what an agent could not do.
+var agentCodes = map[string]int{
+	report.KindOther:       exitError,
+	report.KindUnreachable: exitUnreachable,
+	report.KindNotFound:    exitNotFound,
+	report.KindUntrusted:   exitVerify,
 }
 
 // classify returns the exit code of err and a hint, which may be empty.
@@ -143,6 +154,10 @@ func classify(ctx context.Context, err error) (int, string) {
 		return exitUsage, pick("")
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted, pick("")
+	}
+	var f *report.Failure
+	if errors.As(err, &f) {
+		return agentCodes[f.Kind], pick(f.Hint)
 	}
 	for _, k := range kinds {
 		if errors.Is(err, k.is) {

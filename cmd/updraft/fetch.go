@@ -89,23 +89,37 @@ func fetch(ctx context.Context, u *ui, channel string, o fetchOptions) (err erro
 	shown := make(chan struct{})
 	go func() {
 		defer close(shown)
-		showFetch(show, u.meter(channel), report.Dial(cfg.Data))
+		showFetch(show, u, u.meter(channel), report.Dial(cfg.Data))
 	}()
 	start := time.Now()
 	err = n.Run(ctx)
 	stop()
 	<-shown
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return err
 	}
 	return deliver(u, channel, filepath.Join(cfg.Data, "current"), o.out, n.Status().Bytes, time.Since(start))
 }
 
-// showFetch follows the progress of a node until ctx ends.
-func showFetch(ctx context.Context, m *meter, c *report.Client) {
+// showFetch follows the progress of a node until ctx ends, and says once of each
+// problem what it is: a fetch waits for the origin, or a neighbour, for ever.
+func showFetch(ctx context.Context, u *ui, m *meter, c *report.Client) {
 	defer m.end("")
+	told := make(map[[2]string]bool)
 	for {
 		s, err := c.Status(ctx)
+		for _, p := range s.Problems {
+			if key := [2]string{p.Code, p.Subject}; !told[key] {
+				told[key] = true
+				u.note("still trying: %s", problemLine(p))
+				if p.Hint != "" {
+					u.note("  what to do: %s", p.Hint)
+				}
+			}
+		}
 		if err == nil && s.Progress != nil {
 			m.set(s.Progress.Have, s.Progress.Total, s.State)
 		}

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 //	fails CODE updraft ARGS must exit with CODE
 //	until updraft ARGS      repeated until it exits 0
 //	start updraft ARGS      in the background, until the next line
-//	stop                    ends what start started; it must exit 0
+//	stop [CODE]             ends what start started; it must exit with CODE, or 0
 //	stdout RE, stderr RE    of the last command must match; "not stdout RE" must not
 //	exists PATH, not exists PATH, same PATH PATH
 //	program FILE SEED       writes a made-up program; "program FILE SEED 2" its next release
@@ -166,7 +166,11 @@ func (s *session) do(line string) {
 	case "start":
 		s.start(f[1:])
 	case "stop":
-		s.expect(s.stop(), 0)
+		code := 0
+		if len(f) > 1 {
+			code, _ = strconv.Atoi(f[1])
+		}
+		s.expect(s.stop(), code)
 	case "stdout", "stderr":
 		got := s.out.String()
 		if f[0] == "stderr" {

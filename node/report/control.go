@@ -148,15 +148,35 @@ func Handler(b Backend) http.Handler {
 	return mux
 }
 
-type failure struct {
-	Error string `json:"error"`
+// Kinds of a Failure.
+const (
+	KindOther       = ""
+	KindUnreachable = "unreachable" // the origin or a device does not answer
+	KindNotFound    = "not-found"   // there is no such release
+	KindUntrusted   = "untrusted"   // bytes, a signature or a date are not what they should be
+)
+
+// Failure is what an agent could not do, as those who asked for it get to know it.
+// A Backend may return one; all other errors become one of KindOther.
+type Failure struct {
+	Text string `json:"error"`
+	Kind string `json:"kind,omitempty"`
+	Hint string `json:"hint,omitempty"` // what a person can do
+	Err  error  `json:"-"`              // the cause; it stays in the agent
 }
+
+func (f *Failure) Error() string { return f.Text }
+func (f *Failure) Unwrap() error { return f.Err }
 
 func answer(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		w.WriteHeader(http.StatusBadGateway)
-		v = failure{err.Error()}
+		var f *Failure
+		if !errors.As(err, &f) {
+			f = &Failure{Text: err.Error()}
+		}
+		v = f
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -251,11 +271,11 @@ func (c *Client) raw(ctx context.Context, method, path string) ([]byte, error) {
 		return nil, fmt.Errorf("report: ask the agent: %w", err)
 	}
 	if res.StatusCode != http.StatusOK {
-		var f failure
-		if json.Unmarshal(b, &f) != nil || f.Error == "" {
-			f.Error = res.Status
+		f := new(Failure)
+		if json.Unmarshal(b, f) != nil || f.Text == "" {
+			f.Text = res.Status
 		}
-		return nil, errors.New(f.Error)
+		return nil, f
 	}
 	return b, nil
 }

@@ -12,5 +12,5 @@
 //	POST /retry    forgets which releases were refused, so that they are tried again
 //	GET  /metrics  Prometheus text
 //
-// Answers are JSON, errors {"error": "..."} with a status of 4xx or 5xx.
+// Answers are JSON, errors a Failure with a status of 4xx or 5xx.
 package report
