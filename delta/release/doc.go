@@ -9,6 +9,10 @@
 // with small integer keys, so the same release is the same bytes; Decode accepts
 // only those bytes. Every name, count and length in it is bounded before use.
 //
+// Beside a manifest the channel signs its steps: patches between earlier artifacts.
+// Ways returns what they and the manifest's own patches make possible, the shortest chain
+// for each base. A device that cannot read steps goes without.
+//
 // # Publisher
 //
 // A Repo writes manifests into an origin tree under TUF metadata (root, targets
@@ -33,7 +37,7 @@
 //	metadata/<n>.root.json               every root, in a chain
 //	metadata/<n>.snapshot.json
 //	metadata/<n>.targets.json            delegations to channels
-//	metadata/<n>.<channel>.json          current manifest for each device type; "/" of a channel is "~"
+//	metadata/<n>.<channel>.json          current manifest for each device type, its steps; "/" of a channel is "~"
 //	targets/<channel>/<sha256>.<type>    manifests
 //	metadata/<n>.revoked.json            current list of revoked devices, once there is one
 //	targets/revoked/<sha256>.any         that list; package identity knows what it says

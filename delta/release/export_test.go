@@ -55,3 +55,15 @@ var (
 	ParseBundle  = parseBundle
 	EncodeBundle = encodeBundle
 )
+
+// SignSteps puts text where the stable channel's metadata has the steps of its releases.
+func (r *Repo) SignSteps(text string) error {
+	role := roleName("stable")
+	next := copyTargets(r.channels[role])
+	all := map[string]any{}
+	for _, info := range next.Signed.Targets {
+		all[info.Hashes["sha256"].String()] = text
+	}
+	next.Signed.UnrecognizedFields = map[string]any{fieldSteps: all}
+	return r.publish(change{channels: map[string]*targetsMeta{role: next}})
+}

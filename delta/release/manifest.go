@@ -55,6 +55,11 @@ type Manifest struct {
 	Created   int64    // unix seconds
 	Artifacts []Artifact
 	Packs     []Pack
+
+	// Steps are patches between earlier artifacts, from which Ways makes chains. They are
+	// no part of the manifest's bytes: Encode leaves them out, Decode leaves them empty. The
+	// channel signs them beside the manifest; Release, Known and Current fill them in.
+	Steps []Step
 }
 
 // Artifact is one byte stream with a name.

@@ -219,18 +219,21 @@ func (r *Repo) Current(channel string) (map[string]*Manifest, error) {
 		if err := info.VerifyLengthHashes(b); err != nil {
 			return nil, fmt.Errorf("%w: manifest for %s: %w", ErrCorrupt, target, err)
 		}
-		if found[target[strings.LastIndexByte(target, '/')+1:]], err = Decode(b); err != nil {
+		m, err := Decode(b)
+		if err != nil {
 			return nil, err
 		}
+		m.Steps = stepsOf(role, sha256.Sum256(b))
+		found[target[strings.LastIndexByte(target, '/')+1:]] = m
 	}
 	return found, nil
 }
 
 // AddRelease publishes an encoded manifest: it becomes the current one of its
 // channel for each of its types, or for every device when it has none. Its
-// sequence must be above those on offer there. The files that the manifest names
-// must be at the origin already. A channel's first release needs the targets key.
-func (r *Repo) AddRelease(manifest []byte) error {
+// sequence must be above those on offer there. The files that the manifest and steps
+// name must be at the origin already. A channel's first release needs the targets key.
+func (r *Repo) AddRelease(manifest []byte, steps ...Step) error {
 	m, err := Decode(manifest)
 	if err != nil {
 		return err
@@ -240,7 +243,7 @@ func (r *Repo) AddRelease(manifest []byte) error {
 		types = []string{AnyType}
 	}
 	// A release for any device replaces all.
-	return r.addTargets(m.Channel, types, m.Sequence, manifest, len(m.Types) > 0)
+	return r.addTargets(m.Channel, types, m.Sequence, manifest, len(m.Types) > 0, steps...)
 }
 
 // Unlock opens the keys that a release of the channel is signed with, so that what is
@@ -261,7 +264,7 @@ func (r *Repo) Unlock(channel string) error {
 // addTargets publishes data as the target of a channel for each of types; what the
 // channel offers for other types stays if keep is set. The sequence must be above
 // those on offer there.
-func (r *Repo) addTargets(channel string, types []string, sequence uint64, data []byte, keep bool) error {
+func (r *Repo) addTargets(channel string, types []string, sequence uint64, data []byte, keep bool, steps ...Step) error {
 	role := roleName(channel)
 	next := metadata.Targets()
 	var c change
@@ -290,6 +293,9 @@ func (r *Repo) addTargets(channel string, types []string, sequence uint64, data 
 		next.Signed.Targets[target] = &metadata.TargetFiles{Length: int64(len(data)), Custom: (*json.RawMessage)(&raw),
 			Hashes: metadata.Hashes{"sha256": sum[:]}}
 		c.files = append(c.files, file{manifestName(target, sum[:]), data})
+	}
+	if err := setSteps(next, r.channels[role], sum, steps); err != nil {
+		return err
 	}
 	c.channels = map[string]*targetsMeta{role: next}
 	return r.publish(c)
@@ -328,6 +334,7 @@ func copyTargets(m *targetsMeta) *targetsMeta {
 	n := metadata.Targets()
 	n.Signed.Targets = m.Signed.Targets
 	n.Signed.Version = m.Signed.Version
+	n.Signed.UnrecognizedFields = m.Signed.UnrecognizedFields
 	if d := m.Signed.Delegations; d != nil {
 		n.Signed.Delegations = &metadata.Delegations{Keys: map[string]*metadata.Key{}, Roles: slices.Clone(d.Roles)}
 		for id, k := range d.Keys {

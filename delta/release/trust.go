@@ -3,6 +3,7 @@ package release
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -395,6 +396,7 @@ func (t *Trust) accept(ctx context.Context, fetch Fetcher, h *held, channel, typ
 	case known && have.Keys == next.Keys && m.Sequence == have.Sequence && !sameManifest(name, have.Name):
 		return nil, nil, fmt.Errorf("%w: another manifest for sequence %d of %s", ErrRollback, m.Sequence, key)
 	}
+	m.Steps = h.heldSteps(roleName(channel), found.sum)
 	return m, b, t.keep(h, roleName(channel), key, next, b, stored, time.Unix(m.Created, 0))
 }
 
@@ -437,6 +439,7 @@ func sameManifest(a, b string) bool {
 func (t *Trust) Known(channel, typ string) (*Manifest, []byte, error) {
 	t.mu.RLock()
 	have, ok := t.floor.Releases[TargetName(channel, typ)]
+	h := t.held
 	t.mu.RUnlock()
 	if !ok {
 		return nil, nil, fmt.Errorf("%w: none seen for %s on %s", ErrNoRelease, typ, channel)
@@ -446,5 +449,8 @@ func (t *Trust) Known(channel, typ string) (*Manifest, []byte, error) {
 		return nil, nil, errors.Join(ErrNoRelease, err)
 	}
 	m, err := Decode(b)
+	if err == nil {
+		m.Steps = h.heldSteps(roleName(channel), sha256.Sum256(b))
+	}
 	return m, b, err
 }
