@@ -37,8 +37,8 @@ type BuildOptions struct {
 	Types    []string // see release.Manifest
 	Sequence uint64   // see release.Manifest
 	Created  int64    // seconds since 1970; the only time that enters the release
-	// Previous are the earlier releases whose packs may be referred to and for
-	// which patches are made, newest first.
+	// Previous are the earlier releases whose packs may be referred to, for which
+	// patches are made, and whose patches make chains, newest first.
 	Previous []*release.Manifest
 	Deltas   int // for how many of Previous patches are made, for each artifact
 	// Full also makes a patch from the empty stream, which every device has, and
@@ -85,6 +85,7 @@ type ArtifactStats struct {
 	NewBytes  int64 // their plain size
 	Stored    int64 // their size in the pack
 	Patches   []PatchStats
+	Chains    []ChainStats // newest base first
 }
 
 // PatchStats are the figures of one patch.
@@ -96,9 +97,9 @@ type PatchStats struct {
 }
 
 // Build makes a release of the inputs: it writes packs, patches, index and maps
-// below o.Out and returns the manifest, to be signed and published by others. An
-// error wraps ErrInput when inputs or options are to blame. Nothing is left outside
-// o.Out; what is there after an error is of no use.
+// below o.Out and returns the manifest, with the steps that make chains to it, to be
+// signed and published by others. An error wraps ErrInput when inputs or options are to
+// blame. Nothing is left outside o.Out; what is there after an error is of no use.
 func Build(ctx context.Context, in []Input, o BuildOptions) (*release.Manifest, BuildStats, error) {
 	b := &builder{o: o, sources: make([]*input, 0, len(in))}
 	defer b.close()
@@ -113,6 +114,9 @@ func Build(ctx context.Context, in []Input, o BuildOptions) (*release.Manifest, 
 	}
 	for i := range b.sources {
 		if err := b.patches(ctx, i); err != nil {
+			return nil, b.stats, err
+		}
+		if err := b.chains(i); err != nil {
 			return nil, b.stats, err
 		}
 	}
@@ -130,7 +134,8 @@ type builder struct {
 	stats   BuildStats
 	sources []*input // by artifact
 	known   *known
-	scratch string // own directory, removed at the end
+	earlier []release.Step // see earlierSteps; nil: not looked for yet
+	scratch string         // own directory, removed at the end
 
 	progress sync.Mutex // held during o.Progress
 }

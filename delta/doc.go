@@ -6,7 +6,8 @@
 // itself, and lays them one after the other in a single new pack. A pack map says,
 // for every chunk of an artifact, in which pack it lies and where. For each of the
 // newest earlier releases a patch (delta/patch) is made against the artifact of the
-// same name and kept when it is worth its place.
+// same name and kept when it is worth its place. From releases further back the
+// patches that earlier Builds left make chains, by the way with the fewest bytes.
 //
 // What Build writes is a tree of files named by digest, ready to be copied below
 // an origin's root; FORMAT.md beside this file states every field.

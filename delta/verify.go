@@ -17,7 +17,7 @@ import (
 const StageVerify Stage = "verify"
 
 // Verify reads everything that m refers to in an origin directory: packs, patches
-// and their blocks, indexes and pack maps, and every artifact as a device without a
+// and their blocks, those of its steps too, indexes and pack maps, and every artifact as a device without a
 // base would put it together. It goes on after what it finds and returns all of it,
 // joined: errors that wrap ErrCorrupt, ErrMap or fs.ErrNotExist, or ctx.Err alone.
 // progress may be nil.
@@ -29,6 +29,9 @@ func Verify(ctx context.Context, origin string, m *release.Manifest, progress fu
 	var errs []error
 	for _, p := range m.Packs {
 		errs = append(errs, v.object(ObjectName(PackDir, p.Sum), p.Sum, p.Size))
+	}
+	for i := range m.Steps {
+		errs = append(errs, v.patch(&m.Steps[i].Patch))
 	}
 	for i := range m.Artifacts {
 		a := &m.Artifacts[i]

@@ -33,7 +33,8 @@ func newPublish(u *ui) *cobra.Command {
 		Short: "Make a release of files and directories",
 		Long: `Make a release of the files, images and directory trees named: cut them into
 chunks, make patches against the channel's earlier releases, pack, sign, and put all
-of it into DIR/origin. Devices find each PATH under its own last name. The release
+of it into DIR/origin. For sites that are further behind, the patches of earlier releases
+are used again, several in a row. Devices find each PATH under its own last name. The release
 appears at once or not at all: an interrupted publish leaves the origin as it was.`,
 		Example: `  updraft publish --fleet fleet --version 1.0.0 ./app
   updraft publish --fleet fleet --channel kiosk/canary --version 2.1.0-rc1 --type rpi4 --type rpi5 rootfs.img ./assets`,
@@ -93,8 +94,9 @@ type publishedArtifact struct {
 
 type publishedPatch struct {
 	Base  string `json:"base_version"`
-	Bytes int64  `json:"bytes"` // what a site that has the base downloads
-	Patch bool   `json:"patch"` // as a patch; false: as chunks, which are no more
+	Bytes int64  `json:"bytes"`           // what a site that has the base downloads
+	Patch bool   `json:"patch"`           // as a patch; false: as chunks, which are no more
+	Chain int    `json:"chain,omitempty"` // as so many patches, of which earlier releases made all but the last
 }
 
 func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error {
@@ -176,6 +178,9 @@ func summary(origin string, m *release.Manifest, stats delta.BuildStats) (*publi
 				}
 				pa.Patches = append(pa.Patches, pp)
 			}
+			for _, c := range st.Chains {
+				pa.Patches = append(pa.Patches, publishedPatch{Base: c.BaseVersion, Bytes: c.Size, Patch: true, Chain: c.Patches})
+			}
 		}
 		p.Size += a.Size
 		p.FullBytes += pa.FullBytes
@@ -191,8 +196,11 @@ func (p *published) print(w io.Writer) {
 		name, kind, bytes := a.Name, a.Kind, size(a.Size)
 		for _, q := range a.Patches {
 			how := size(q.Bytes)
-			if !q.Patch {
+			switch {
+			case !q.Patch:
 				how += " as chunks"
+			case q.Chain > 1:
+				how += fmt.Sprintf(" in %d patches", q.Chain)
 			}
 			rows = append(rows, []string{name, kind, bytes, q.Base, how, percent(q.Bytes, a.Size)})
 			name, kind, bytes = "", "", ""

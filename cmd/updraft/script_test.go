@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 //	stop [CODE]             ends what start started; it must exit with CODE, or 0
 //	stdout RE, stderr RE    of the last command must match; "not stdout RE" must not
 //	exists PATH, not exists PATH, same PATH PATH
-//	program FILE SEED       writes a made-up program; "program FILE SEED 2" its next release
+//	program FILE SEED       writes a made-up program; "program FILE SEED 2" its next release, and so on
 //	tree DIR SEED, write FILE TEXT, mkdir DIR, copy FROM TO, link TO NAME, remove PATH
 //	flip GLOB OFFSET        changes a byte of the one file that matches
 //
@@ -205,8 +205,8 @@ func (s *session) files(f []string, rest string) {
 			s.failf("%v", perr)
 		}
 		p := fixture.New(seed, 400_000)
-		if len(f) > 3 {
-			p = p.Edit(seed, "1.1.0", 0.02)
+		for k := uint64(1); len(f) > 3 && fmt.Sprint(k) != f[3]; k++ {
+			p = p.Edit(seed+k-1, fmt.Sprintf("1.%d.0", k), 0.02)
 		}
 		if f[0] == "tree" {
 			err = fixture.WriteTree(s.path(f[1]), p)

@@ -135,7 +135,7 @@ func (f *Fleet) buildAndSign(ctx context.Context, repo *release.Repo, job Job, b
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := repo.AddRelease(b); err != nil {
+	if err := repo.AddRelease(b, m.Steps...); err != nil {
 		return nil, err
 	}
 	if err := f.remember(m, b); err != nil {
@@ -159,7 +159,7 @@ func overlap(a, b []string) bool {
 // recordSize is the size of a chunk's record in an index, in bytes.
 const recordSize = 35
 
-// objects lists what a manifest refers to, with sizes.
+// objects lists what a manifest and its steps refer to, with sizes.
 func objects(m *release.Manifest) map[string]int64 {
 	need := map[string]int64{}
 	for _, p := range m.Packs {
@@ -176,6 +176,9 @@ func objects(m *release.Manifest) map[string]int64 {
 		for j := range a.Patches {
 			need[object("patches", a.Patches[j].Sum)] = a.Patches[j].Size
 		}
+	}
+	for i := range m.Steps {
+		need[object("patches", m.Steps[i].Sum)] = m.Steps[i].Size
 	}
 	return need
 }
