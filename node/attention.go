@@ -32,7 +32,7 @@ func (a *attention) still(now time.Time, here, said int64, most time.Duration) t
 func (u *update) still(a *attention) time.Duration {
 	here, said, size := u.worked(), int64(0), int64(0)
 	for _, x := range u.arts {
-		size += x.art.Size
+		size += x.art.Size + u.onTheWay(x.art)
 		here += x.progress()
 		have, _ := u.n.sw.Progress(indexID(x.art))
 		here += int64(have)

@@ -7,18 +7,22 @@
 //	          once if a round trip takes long; the others fetch it from that device;
 //	          each verifies it for itself (trust)
 //	target    the manifest of this device's channel and type names artifacts,
-//	          their chunk index and the patches that lead to them
+//	          their chunk index and the patches that lead to them; beside it lie
+//	          patches of earlier releases, of which chains can be made
 //	plan      the device that holds the uplink lease picks what is cheapest to
-//	          bring given every base that a member of the site holds: a patch, or
-//	          the chunks nobody has; the plan travels with its profile
+//	          bring given every base that a member of the site holds: a patch, a
+//	          chain of patches, or the chunks nobody has; the plan travels with its
+//	          profile
 //	bring     it fetches that over the uplink and injects each blob into the swarm
 //	          as it arrives
 //	assemble  a device with the patch's base rebuilds the artifact and injects the
 //	          chunks; all others receive chunks; both write straight into the
-//	          release's staging directory. Where a patch is slow to apply, of the
-//	          devices with its base only the first do so (those at work already,
-//	          then the fast ones, then by a hash of patch and device); the others
-//	          take over, one after the other, when nothing comes from those
+//	          release's staging directory. What a chain makes on its way lies in
+//	          scratch files, for which the device must have room, two at most at a
+//	          time. Where a patch or chain is slow to apply, of the devices with
+//	          its base only the first do so (those at work already, then the fast
+//	          ones, then by a hash of way and device); the others take over, one
+//	          after the other, when nothing comes from those
 //	install   every chunk there and checked, and where that was not before it was
 //	          written, the whole digest; stage, commit, health check; the old release stays in
 //	          service until then and comes back if it fails

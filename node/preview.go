@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"updraft/delta/release"
 	"updraft/node/report"
@@ -45,10 +46,12 @@ func (n *Node) Plan() (report.Plan, error) {
 func (n *Node) preview(t *target, u *update, i int) (siteView, error) {
 	art := &t.m.Artifacts[i]
 	v := siteView{
-		held:       func(p *release.Patch) bool { return len(n.holders(t, p)) > 0 },
-		usable:     func(*release.Patch) bool { return true },
-		rebuilding: func(*release.Patch) string { return "" },
-		patchBytes: func(p *release.Patch) int64 { return p.Size },
+		unaware:    n.unaware(t),
+		based:      n.based,
+		held:       func(w release.Way) bool { return len(n.holders(t, w)) > 0 },
+		usable:     func(release.Way) bool { return true },
+		rebuilding: func(release.Way) string { return "" },
+		wayBytes:   release.Way.Size,
 	}
 	if n.lib.find(art.Sum) != nil {
 		v.complete = "this device"
@@ -56,36 +59,60 @@ func (n *Node) preview(t *target, u *update, i int) (siteView, error) {
 		v.complete = n.completeAt(art)
 	}
 	if u == nil {
+		v.ways = release.Ways(art, t.m.Steps)
 		v.chunkBytes = int64(float64(storedSize(t.m)) * float64(art.Size) / float64(plainSize(t.m)))
 		return v, nil
 	}
 	var err error
 	v.chunkBytes, err = u.chunkBytes(u.arts[i])
-	v.usable = func(p *release.Patch) bool { return !u.patchFailed(p) }
-	v.rebuilding = func(p *release.Patch) string { return u.applying(art, p) }
-	v.patchBytes = u.patchBytes
+	v.ways = u.ways[art.Sum]
+	v.usable = func(w release.Way) bool { return !u.wayFailed(w) }
+	v.rebuilding = func(w release.Way) string { return u.applying(art, w) }
+	v.wayBytes = u.wayBytes
 	return v, err
 }
 
-// holders returns the names of the devices that could apply p to come to t.
-func (n *Node) holders(t *target, p *release.Patch) []string {
+// holders returns the names of the devices that could go w to come to t.
+func (n *Node) holders(t *target, w release.Way) []string {
 	var out []string
-	if n.canApply(p) {
+	if n.canApply(w) {
 		out = append(out, n.enr.Name)
 	}
 	for _, m := range n.members() {
-		// A device that wants another release will not rebuild this one; one with
-		// older metadata has yet to learn of it.
-		if (m.profile.Target == t.digest || m.profile.Meta < n.trust.Version()) && m.profile.able(p) {
+		if n.wants(m, t) && m.profile.able(w) {
 			out = append(out, m.Name)
 		}
 	}
 	return out
 }
 
-// canApply reports whether this device holds the base of p and has memory for it.
-func (n *Node) canApply(p *release.Patch) bool {
-	return n.lib.find(p.Base) != nil && (n.cfg.Memory == 0 || p.Memory <= n.cfg.Memory)
+// wants reports whether m is on its way to t: a device that wants another release will
+// not rebuild this one; one with older metadata has yet to learn of it.
+func (n *Node) wants(m member, t *target) bool {
+	return m.profile.Target == t.digest || m.profile.Meta < n.trust.Version()
+}
+
+// unaware returns the name of a device on its way to t that knows of no chains, or "":
+// one that does tells of its room.
+func (n *Node) unaware(t *target) string {
+	for _, m := range n.members() {
+		if n.wants(m, t) && m.profile.V > 0 && m.profile.Room == 0 {
+			return m.Name
+		}
+	}
+	return ""
+}
+
+// based reports whether some device has the base of w, whatever else it lacks.
+func (n *Node) based(w release.Way) bool {
+	return n.lib.find(w.Base()) != nil ||
+		slices.ContainsFunc(n.members(), func(m member) bool { return slices.Contains(m.profile.Bases, w.Base()) })
+}
+
+// canApply reports whether this device holds the base of w, and has memory and room
+// for it.
+func (n *Node) canApply(w release.Way) bool {
+	return n.lib.find(w.Base()) != nil && fits(w, n.cfg.Memory, n.room())
 }
 
 // way is c in the words of the report.
@@ -94,9 +121,12 @@ func (n *Node) way(t *target, c choice) report.PlanWay {
 	switch {
 	case c.none:
 		w.Kind = "nothing"
-	case c.patch != nil:
-		w.Kind, w.Base, w.Profile, w.Work = "patch", c.patch.BaseVersion, c.patch.Profile, c.patch.Work
-		w.Holders = n.holders(t, c.patch)
+	case c.way != nil:
+		w.Kind, w.Base, w.Profile, w.Work = "patch", c.way.BaseVersion(), c.way[0].Profile, c.way.Work()
+		w.Holders = n.holders(t, c.way)
+		if len(c.way) > 1 {
+			w.Kind, w.Profile, w.Via, w.Between = "chain", "", via(c.way), c.way.Between()
+		}
 	}
 	return w
 }

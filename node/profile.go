@@ -41,14 +41,15 @@ type profile struct {
 	Progress int         `cbor:"12,keyasint,omitempty"` // per mille of Target
 	Speed    int         `cbor:"13,keyasint,omitempty"` // class as one that rebuilds; one more is twice as fast
 	Memory   int64       `cbor:"14,keyasint,omitempty"` // bytes that a patch decoder may take; 0: any
-	Failed   [][32]byte  `cbor:"15,keyasint,omitempty"` // patches to Target that failed here
+	Failed   [][32]byte  `cbor:"15,keyasint,omitempty"` // patches on the way to Target that failed here
+	Room     int64       `cbor:"16,keyasint,omitempty"` // bytes free for what a chain of patches makes on its way; 0: goes no chain
 }
 
 // planEntry says how an artifact is brought to the site.
 type planEntry struct {
 	_        struct{} `cbor:",toarray"`
 	Artifact [32]byte
-	Patch    [32]byte // zero: by chunks
+	Way      [32]byte // its name, which is the digest of its first patch; zero: by chunks
 }
 
 var errProfile = errors.New("node: malformed profile")

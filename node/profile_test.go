@@ -12,8 +12,8 @@ import (
 )
 
 func sampleProfile() *profile {
-	return &profile{Meta: 7, Target: [32]byte{1}, Bases: [][32]byte{{2}, {3}}, Plan: []planEntry{{Artifact: [32]byte{4}, Patch: [32]byte{5}}},
-		Epoch: 6, Version: "1.2.3", State: stateRebuilding, Rebuilt: 8, Working: true, Uplink: uplinkOK, Progress: 999, Speed: 9, Memory: 32 << 20, Failed: [][32]byte{{7}}}
+	return &profile{Meta: 7, Target: [32]byte{1}, Bases: [][32]byte{{2}, {3}}, Plan: []planEntry{{Artifact: [32]byte{4}, Way: [32]byte{5}}},
+		Epoch: 6, Version: "1.2.3", State: stateRebuilding, Rebuilt: 8, Working: true, Uplink: uplinkOK, Progress: 999, Speed: 9, Memory: 32 << 20, Failed: [][32]byte{{7}}, Room: 1 << 30}
 }
 
 func TestProfile(t *testing.T) {

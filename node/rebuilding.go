@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,10 +34,34 @@ func (u *update) openPatch(p *release.Patch, receive bool) (*patchFile, error) {
 	return pf, nil
 }
 
-func (u *update) patchFailed(p *release.Patch) bool {
+// openWay opens the exchange of all patches of w.
+func (u *update) openWay(w release.Way, receive bool) ([]*patchFile, error) {
+	files := make([]*patchFile, len(w))
+	for i := range w {
+		pf, err := u.openPatch(&w[i].Patch, receive)
+		if err != nil {
+			return nil, err
+		}
+		files[i] = pf
+	}
+	return files, nil
+}
+
+// way returns the way to art with the name, or nil.
+func (u *update) way(art *release.Artifact, name [32]byte) release.Way {
+	for _, w := range u.ways[art.Sum] {
+		if w.Name() == name {
+			return w
+		}
+	}
+	return nil
+}
+
+// wayFailed reports whether a patch of w has failed here.
+func (u *update) wayFailed(w release.Way) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.failed[p.Sum]
+	return slices.ContainsFunc(w, func(s release.Step) bool { return u.failed[s.Sum] })
 }
 
 // rebuildWhenPossible rebuilds a from a base held here as soon as the site's plan
@@ -53,14 +79,14 @@ func (u *update) rebuildWhenPossible(ctx context.Context, a *assembly) error {
 			u.n.lib.spoil(a.art.Sum)
 			u.n.problem(problemBase, a.art.Name, err)
 		}
-		if p, base := u.myPatch(a.art); p != nil {
-			if !u.awaitTurn(ctx, a, p) {
+		if w, base := u.myWay(a.art); w != nil {
+			if !u.awaitTurn(ctx, a, w) {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
 				continue
 			}
-			if err := u.rebuildFrom(ctx, a, p, base); err != nil {
+			if err := u.rebuildFrom(ctx, a, w, base); err != nil {
 				return err
 			}
 			continue
@@ -74,16 +100,15 @@ func (u *update) rebuildWhenPossible(ctx context.Context, a *assembly) error {
 	return nil
 }
 
-// rebuildFrom rebuilds a with patch p. A failure of patch or base is remembered,
+// rebuildFrom rebuilds a by way of w. A failure of a patch or the base is remembered,
 // and a comes from the others or by another plan.
-func (u *update) rebuildFrom(ctx context.Context, a *assembly, p *release.Patch, base *assembly) error {
-	pf, err := u.openPatch(p, true)
-	if err != nil {
+func (u *update) rebuildFrom(ctx context.Context, a *assembly, w release.Way, base *assembly) error {
+	if _, err := u.openWay(w, true); err != nil {
 		return err
 	}
-	err = u.rebuild(ctx, a, pf, base)
+	err := u.rebuild(ctx, a, w, base)
 	if err == nil {
-		a.reused.Add(max(0, a.art.Size-p.Size))
+		a.reused.Add(max(0, a.art.Size-w.Size()))
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -95,51 +120,64 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, p *release.Patch,
 	if e := a.err(); e != nil {
 		return e // the disk, not the patch
 	}
-	u.mu.Lock()
-	u.failed[p.Sum] = true
-	u.mu.Unlock()
-	if isBase(err) {
-		u.n.lib.spoil(base.art.Sum)
-		u.n.problem(problemBase, base.art.Name+" "+p.BaseVersion, err)
-	} else {
-		u.n.problem(problemPatch, a.art.Name+" "+p.BaseVersion, err)
-	}
-	_ = u.n.sw.SetOptions(p.Sum, swarm.OpenOptions{}) // the swarm is closing, or still has it
-	u.n.announce()
+	u.giveUp(a.art, w, base.art, err)
 	return nil
 }
 
-// myPatch returns the patch that the site's plan has for art, if this device can
-// apply it.
-func (u *update) myPatch(art *release.Artifact) (*release.Patch, *assembly) {
+// giveUp remembers that err came of going w to art from base.
+func (u *update) giveUp(art *release.Artifact, w release.Way, base *release.Artifact, err error) {
+	bad := w[len(w)-1].Sum
+	var at *stepError
+	if errors.As(err, &at) {
+		bad = at.sum
+	}
 	u.mu.Lock()
-	sum, ok := u.chosen[art.Sum]
-	bad := u.failed[sum]
+	u.failed[bad] = true
 	u.mu.Unlock()
-	if !ok || bad || sum == [32]byte{} {
+	switch {
+	case isBase(err) && (at == nil && len(w) == 1 || at != nil && at.first):
+		u.n.lib.spoil(base.Sum)
+		u.n.problem(problemBase, base.Name+" "+w.BaseVersion(), err)
+	case errors.Is(err, errScratch):
+		u.n.problem(problemDisk, art.Name, err)
+	default:
+		u.n.problem(problemPatch, art.Name+" "+w.BaseVersion(), err)
+	}
+	for i := range w {
+		_ = u.n.sw.SetOptions(w[i].Sum, swarm.OpenOptions{}) // the swarm is closing, or still has it
+	}
+	u.n.announce()
+}
+
+// myWay returns the way that the site's plan has for art, and what it starts from, if
+// this device can go it.
+func (u *update) myWay(art *release.Artifact) (release.Way, *assembly) {
+	u.mu.Lock()
+	name, ok := u.chosen[art.Sum]
+	u.mu.Unlock()
+	w := u.way(art, name)
+	if !ok || w == nil || u.wayFailed(w) || !u.n.canApply(w) {
 		return nil, nil
 	}
-	for i := range art.Patches {
-		if p := &art.Patches[i]; p.Sum == sum && (u.n.cfg.Memory == 0 || p.Memory <= u.n.cfg.Memory) {
-			if base := u.n.lib.find(p.Base); base != nil {
-				return p, base
-			}
-		}
+	if base := u.n.lib.find(w.Base()); base != nil {
+		return w, base
 	}
 	return nil, nil
 }
 
-func (u *update) rebuild(ctx context.Context, a *assembly, pf *patchFile, base *assembly) error {
+// rebuild makes a by way of w from base; without w it copies base, which is the
+// artifact itself.
+func (u *update) rebuild(ctx context.Context, a *assembly, w release.Way, base *assembly) error {
 	u.setWorking(1)
 	defer u.setWorking(-1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
-	wg.Go(func() { u.reportRebuild(ctx, a, pf) })
+	wg.Go(func() { u.reportRebuild(ctx, a, w) })
 	job := rebuildJob{stop: cancel}
-	if pf != nil {
-		job.patch = pf.p.Sum
+	if w != nil {
+		job.way = w.Name()
 	}
 	u.mu.Lock()
 	u.active[a.art.Sum] = job
@@ -149,15 +187,29 @@ func (u *update) rebuild(ctx context.Context, a *assembly, pf *patchFile, base *
 		delete(u.active, a.art.Sum)
 		u.mu.Unlock()
 	}()
-	src := source{readerAt(func(b []byte, off int64) (int, error) {
-		n, err := base.readAt(b, off)
-		u.read.Add(int64(n))
-		return n, err
-	}), base.art.Size}
-	if pf == nil {
+	src := u.counted(readerAt(base.readAt), base.art.Size)
+	if w == nil {
 		return a.rebuild(ctx, nil, src, u.n.paths.scratch(), u.n.cfg.Memory)
 	}
-	return a.rebuild(ctx, pf.reader(ctx), src, u.n.paths.scratch(), u.n.cfg.Memory)
+	files, err := u.openWay(w, true)
+	if err != nil {
+		return err
+	}
+	src, done, err := u.between(ctx, a, w, files, src)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return a.rebuild(ctx, files[len(w)-1].reader(ctx), src, u.n.paths.scratch(), u.n.cfg.Memory)
+}
+
+// counted is r with what is read of it noted, for others to see that a rebuild works.
+func (u *update) counted(r io.ReaderAt, size int64) source {
+	return source{readerAt(func(b []byte, off int64) (int, error) {
+		n, err := r.ReadAt(b, off)
+		u.read.Add(int64(n))
+		return n, err
+	}), size}
 }
 
 type readerAt func(b []byte, off int64) (int, error)
@@ -166,12 +218,12 @@ func (f readerAt) ReadAt(b []byte, off int64) (int, error) { return f(b, off) }
 
 // reportRebuild tells the site now and then how far the rebuild is, and gives a slow
 // one up when another device has come to its end before.
-func (u *update) reportRebuild(ctx context.Context, a *assembly, pf *patchFile) {
+func (u *update) reportRebuild(ctx context.Context, a *assembly, w release.Way) {
 	for sleep(ctx, 2*time.Second) {
 		if n := u.worked(); n != u.setRebuilt(n) {
 			u.n.announce()
 		}
-		if pf != nil && isSlow(a.art, pf.p) && u.n.completeAt(a.art) != "" {
+		if w != nil && isSlow(a.art, w) && u.n.completeAt(a.art) != "" {
 			u.yield(a.art)
 		}
 	}

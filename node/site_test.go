@@ -34,11 +34,13 @@ type site struct {
 	peers []string
 	n     int
 	spoil func(m *release.Manifest) // what goes wrong when a release is published; nil: nothing
+
+	deltas int // for how many earlier releases patches are made
 }
 
 func newSite(t *testing.T, rate int64) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir()}
+	s := &site{t: t, dir: t.TempDir(), deltas: 3}
 	f, err := fleet.Init(filepath.Join(s.dir, "fleet"), fleet.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +72,7 @@ func (s *site) publishAs(profile patch.Profile, version string, in ...delta.Inpu
 	s.t.Helper()
 	m, err := s.fleet.Publish(context.Background(), fleet.PublishOptions{Channel: "stable", Version: version}, func(ctx context.Context, j fleet.Job) (*release.Manifest, error) {
 		m, _, err := delta.Build(ctx, in, delta.BuildOptions{Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version,
-			Types: j.Types, Sequence: j.Sequence, Created: j.Created, Previous: j.Previous, Deltas: 3, Scratch: j.Scratch,
+			Types: j.Types, Sequence: j.Sequence, Created: j.Created, Previous: j.Previous, Deltas: s.deltas, Scratch: j.Scratch,
 			Patch: patch.Options{Profile: profile}})
 		if err == nil && s.spoil != nil {
 			s.spoil(m)

@@ -18,6 +18,9 @@ func (n *Node) sweep(next *release.Manifest) error {
 	all := n.lib.manifests()
 	if next != nil {
 		all = append(all, next)
+		for i := range next.Steps {
+			keep[n.paths.patch(next.Steps[i].Sum)] = true
+		}
 		for i := range next.Artifacts {
 			for _, q := range next.Artifacts[i].Patches {
 				keep[n.paths.patch(q.Sum)] = true

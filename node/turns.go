@@ -28,23 +28,23 @@ const (
 	understudies = 2 // devices that keep the patch at hand for when it is their turn
 )
 
-// isSlow reports whether p is better applied by few devices.
-func isSlow(a *release.Artifact, p *release.Patch) bool {
-	return p.Work >= slowWork && p.Work >= slowFactor*a.Size
+// isSlow reports whether w is better gone by few devices.
+func isSlow(a *release.Artifact, w release.Way) bool {
+	return w.Work() >= slowWork && w.Work() >= slowFactor*a.Size
 }
 
-// candidate is a device that could apply a patch.
+// candidate is a device that could go a way.
 type candidate struct {
 	id      peer.ID
 	name    string
 	speed   int  // class: one more is twice as fast
-	working bool // at this patch
+	working bool // at it
 }
 
 // order sorts cs: those that work already, then the fast ones, then by a hash that
-// differs for each patch, so that the work goes round.
-func order(cs []candidate, patch [32]byte) {
-	rendezvous := func(c candidate) [32]byte { return sha256.Sum256(append(patch[:len(patch):len(patch)], c.id...)) }
+// differs for each way, so that the work goes round.
+func order(cs []candidate, way [32]byte) {
+	rendezvous := func(c candidate) [32]byte { return sha256.Sum256(append(way[:len(way):len(way)], c.id...)) }
 	slices.SortFunc(cs, func(a, b candidate) int {
 		switch {
 		case a.working != b.working:
@@ -70,47 +70,52 @@ func turn(cs []candidate, id peer.ID) int {
 	return at - min(1+len(cs)/sparesEach, maxRebuild) + 1
 }
 
-// candidates returns the devices of the site that could apply p to make art now,
-// in order.
-func (u *update) candidates(art *release.Artifact, p *release.Patch) []candidate {
+// candidates returns the devices of the site that could go w to make art now, in
+// order.
+func (u *update) candidates(art *release.Artifact, w release.Way) []candidate {
 	var cs []candidate
-	if u.n.canApply(p) && !u.patchFailed(p) {
-		cs = append(cs, candidate{u.n.id, u.n.enr.Name, u.n.speed(), u.applies(art, p)})
+	if u.n.canApply(w) && !u.wayFailed(w) {
+		cs = append(cs, candidate{u.n.id, u.n.enr.Name, u.n.speed(), u.applies(art, w)})
 	}
 	for _, m := range u.n.members() {
-		if m.profile.Target == u.digest && m.profile.able(p) {
-			cs = append(cs, candidate{m.ID, m.Name, m.profile.Speed, m.profile.applies(art, p)})
+		if m.profile.Target == u.digest && m.profile.able(w) {
+			cs = append(cs, candidate{m.ID, m.Name, m.profile.Speed, m.profile.applies(art, w)})
 		}
 	}
-	order(cs, p.Sum)
+	order(cs, w.Name())
 	return cs
 }
 
-// able reports whether the device with the profile could apply q.
-func (p *profile) able(q *release.Patch) bool {
-	return slices.Contains(p.Bases, q.Base) && !slices.Contains(p.Failed, q.Sum) && (p.Memory == 0 || q.Memory <= p.Memory)
+// able reports whether the device with the profile could go w.
+func (p *profile) able(w release.Way) bool {
+	return slices.Contains(p.Bases, w.Base()) && !p.failed(w) && fits(w, p.Memory, p.Room)
 }
 
-// applies reports whether the device with the profile rebuilds art with q now.
-func (p *profile) applies(art *release.Artifact, q *release.Patch) bool {
-	return p.Working && slices.Contains(p.Plan, planEntry{Artifact: art.Sum, Patch: q.Sum}) && !slices.Contains(p.Failed, q.Sum)
+// failed reports whether a patch of w has failed there.
+func (p *profile) failed(w release.Way) bool {
+	return slices.ContainsFunc(w, func(s release.Step) bool { return slices.Contains(p.Failed, s.Sum) })
 }
 
-// applies reports whether this device rebuilds art with p now.
-func (u *update) applies(art *release.Artifact, p *release.Patch) bool {
+// applies reports whether the device with the profile goes w to art now.
+func (p *profile) applies(art *release.Artifact, w release.Way) bool {
+	return p.Working && slices.Contains(p.Plan, planEntry{Artifact: art.Sum, Way: w.Name()}) && !p.failed(w)
+}
+
+// applies reports whether this device goes w to art now.
+func (u *update) applies(art *release.Artifact, w release.Way) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	j, ok := u.active[art.Sum]
-	return ok && j.patch == p.Sum
+	return ok && j.way == w.Name()
 }
 
-// applying returns the name of a device that rebuilds art with p now, or "".
-func (u *update) applying(art *release.Artifact, p *release.Patch) string {
-	if u.applies(art, p) {
+// applying returns the name of a device that goes w to art now, or "".
+func (u *update) applying(art *release.Artifact, w release.Way) string {
+	if u.applies(art, w) {
 		return "this device"
 	}
 	for _, m := range u.n.members() {
-		if m.profile.Target == u.digest && m.profile.applies(art, p) {
+		if m.profile.Target == u.digest && m.profile.applies(art, w) {
 			return m.Name
 		}
 	}
@@ -127,21 +132,20 @@ func (n *Node) completeAt(art *release.Artifact) string {
 	return ""
 }
 
-// awaitTurn reports whether this device is to rebuild a with p: at once where p is
-// fast or this device is among the first, later when nothing has come from those
-// before it for a while. It returns false when the plan may have changed or a is
-// complete.
-func (u *update) awaitTurn(ctx context.Context, a *assembly, p *release.Patch) bool {
-	if !isSlow(a.art, p) {
+// awaitTurn reports whether this device is to go w to a: at once where w is fast or
+// this device is among the first, later when nothing has come from those before it for a
+// while. It returns false when the plan may have changed or a is complete.
+func (u *update) awaitTurn(ctx context.Context, a *assembly, w release.Way) bool {
+	if !isSlow(a.art, w) {
 		return true
 	}
 	defer u.explain(a.art, "")
 	var moved attention
 	u.still(&moved)
-	settled := !u.others(p)
+	settled := !u.others(w)
 	for !a.complete() {
 		changed := u.n.sw.Changed()
-		cs := u.candidates(a.art, p)
+		cs := u.candidates(a.art, w)
 		before := turn(cs, u.n.id)
 		from := u.n.completeAt(a.art)
 		if from != "" {
@@ -151,7 +155,7 @@ func (u *update) awaitTurn(ctx context.Context, a *assembly, p *release.Patch) b
 		}
 		still := u.still(&moved)
 		if before <= understudies {
-			if _, err := u.openPatch(p, true); err != nil {
+			if _, err := u.openWay(w, true); err != nil {
 				return true // the rebuild meets the same error and reports it
 			}
 		}
@@ -166,7 +170,7 @@ func (u *update) awaitTurn(ctx context.Context, a *assembly, p *release.Patch) b
 		if before <= 0 || still > time.Duration(before)*turnPatience {
 			return true
 		}
-		u.explain(a.art, fmt.Sprintf("%s: taken from %s, which rebuilds it for the site from %s: applying the patch is slow, the LAN is not", a.art.Name, from, p.BaseVersion))
+		u.explain(a.art, fmt.Sprintf("%s: taken from %s, which rebuilds it for the site from %s: applying the patch is slow, the LAN is not", a.art.Name, from, w.BaseVersion()))
 		select {
 		case <-ctx.Done():
 			return false
@@ -182,9 +186,9 @@ func (u *update) awaitTurn(ctx context.Context, a *assembly, p *release.Patch) b
 	return false
 }
 
-// others reports whether a member holds the base of p, whatever it is at.
-func (u *update) others(p *release.Patch) bool {
-	return slices.ContainsFunc(u.n.members(), func(m member) bool { return m.profile.able(p) })
+// others reports whether a member could go w, whatever it is at.
+func (u *update) others(w release.Way) bool {
+	return slices.ContainsFunc(u.n.members(), func(m member) bool { return m.profile.able(w) })
 }
 
 // explain notes what this device does about art, for status; empty: nothing special.

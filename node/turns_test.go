@@ -58,16 +58,16 @@ func TestSlow(t *testing.T) {
 		size, work int64
 		want       bool
 	}{{1 << 30, 1 << 30, false}, {100 << 20, 1600 << 20, true}, {1 << 20, 16 << 20, false}, {100 << 20, 150 << 20, false}} {
-		if got := isSlow(&release.Artifact{Size: c.size}, &release.Patch{Work: c.work}); got != c.want {
+		if got := isSlow(&release.Artifact{Size: c.size}, release.Way{{Patch: release.Patch{Work: c.work}}}); got != c.want {
 			t.Errorf("%d bytes of work for %d: slow %v", c.work, c.size, got)
 		}
 	}
 }
 
 func TestAble(t *testing.T) {
-	q := &release.Patch{Base: [32]byte{1}, Sum: [32]byte{2}, Memory: 20}
+	q := release.Way{{Patch: release.Patch{Base: [32]byte{1}, Sum: [32]byte{2}, Memory: 20}}}
 	art := &release.Artifact{Sum: [32]byte{3}}
-	p := &profile{Bases: [][32]byte{{1}}, Working: true, Plan: []planEntry{{Artifact: art.Sum, Patch: q.Sum}}}
+	p := &profile{Bases: [][32]byte{{1}}, Working: true, Plan: []planEntry{{Artifact: art.Sum, Way: q.Name()}}}
 	if !p.able(q) || !p.applies(art, q) {
 		t.Error("a device with the base cannot apply the patch")
 	}
@@ -89,6 +89,43 @@ func TestAble(t *testing.T) {
 		c := *p
 		if change(&c); c.applies(art, q) {
 			t.Errorf("applies it: a device %s", name)
+		}
+	}
+}
+
+// TestAbleToGoAChain: that takes room for what lies on the way, and a program that knows
+// chains, which tells of its room.
+func TestAbleToGoAChain(t *testing.T) {
+	w := release.Way{
+		{Patch: release.Patch{Base: [32]byte{1}, Sum: [32]byte{2}, Size: 5, Memory: 20}, Target: [32]byte{3}, TargetSize: 100},
+		{Patch: release.Patch{Base: [32]byte{3}, Sum: [32]byte{4}, Size: 6, Memory: 30}, Target: [32]byte{5}, TargetSize: 70},
+		{Patch: release.Patch{Base: [32]byte{5}, Sum: [32]byte{6}, Size: 7, Memory: 10}, Target: [32]byte{7}, TargetSize: 1000},
+	}
+	p := &profile{Bases: [][32]byte{{1}}, Room: 188, Memory: 30}
+	if !p.able(w) {
+		t.Error("a device with base, memory and room cannot go the chain")
+	}
+	for name, change := range map[string]func(*profile){
+		"that tells of no room":           func(p *profile) { p.Room = 0 },
+		"with too little room":            func(p *profile) { p.Room = 187 },
+		"too small for one of its steps":  func(p *profile) { p.Memory = 29 },
+		"with what lies on the way alone": func(p *profile) { p.Bases = [][32]byte{{3}, {5}} },
+		"where the second patch failed":   func(p *profile) { p.Failed = [][32]byte{{4}} },
+	} {
+		c := *p
+		if change(&c); c.able(w) {
+			t.Errorf("able: a device %s", name)
+		}
+	}
+	if none := (&profile{Bases: [][32]byte{{5}}}); !none.able(w[2:]) {
+		t.Error("a single patch asks for room")
+	}
+}
+
+func TestCoarse(t *testing.T) {
+	for n, want := range map[int64]int64{-1: 0, 0: 0, 7: 7, 8: 8, 9: 8, 15: 14, 1<<40 + 5: 1 << 40, 1<<63 - 1: 7 << 60} {
+		if got := coarse(n); got != want {
+			t.Errorf("%d becomes %d, want %d", n, got, want)
 		}
 	}
 }

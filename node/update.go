@@ -27,7 +27,10 @@ type update struct {
 	raw     []byte
 	digest  [32]byte // of raw
 	staging string
-	arts    []*assembly // of the manifest, in its order
+	arts    []*assembly                // of the manifest, in its order
+	ways    map[[32]byte][]release.Way // by artifact
+	room    int64                      // bytes free for what lies on a chain's way; see Node.room
+	chain   chan struct{}              // one chain at a time has the room; of capacity 1
 
 	mu      sync.Mutex // guards all below
 	patches map[[32]byte]*patchFile
@@ -35,7 +38,7 @@ type update struct {
 	failed  map[[32]byte]bool // patches that failed here
 	bad     map[[32]byte]int  // how often the origin sent wrong bytes of a patch
 	maps    map[[32]byte][]byte
-	chosen  map[[32]byte][32]byte // artifact: patch of the site's plan, zero for chunks
+	chosen  map[[32]byte][32]byte // artifact: way of the site's plan, zero for chunks
 	plans   []planEntry
 	epoch   uint64
 	rebuilt int64                   // bytes rebuilt, for the others to see that it works
@@ -51,8 +54,8 @@ type update struct {
 
 // rebuildJob is a rebuild under way.
 type rebuildJob struct {
-	patch [32]byte // zero: a copy of an artifact held here
-	stop  context.CancelCauseFunc
+	way  [32]byte // its name; zero: a copy of an artifact held here
+	stop context.CancelCauseFunc
 }
 
 // errYield ends a rebuild when another device has the artifact complete.
@@ -66,7 +69,10 @@ var errOtherPlan = errors.New("node: the site brings it another way")
 func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *update, err error) {
 	u = &update{n: n, m: m, raw: raw, digest: digest, patches: make(map[[32]byte]*patchFile), wanted: make(map[[32]byte]bool),
 		failed: make(map[[32]byte]bool), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int),
-		notes: make(map[[32]byte]string), yielded: make(map[[32]byte]bool)}
+		notes: make(map[[32]byte]string), yielded: make(map[[32]byte]bool), ways: make(map[[32]byte][]release.Way), chain: make(chan struct{}, 1)}
+	for i := range m.Artifacts {
+		u.ways[m.Artifacts[i].Sum] = release.Ways(&m.Artifacts[i], m.Steps)
+	}
 	if u.staging, err = n.dir.Staging(m.Version); err != nil {
 		return nil, err
 	}
@@ -75,7 +81,7 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *u
 	if err := errors.Join(n.dir.CleanStaging(m.Version), n.sweep(m)); err != nil {
 		return nil, err
 	}
-	if err := n.checkSpace(m, u.staging); err != nil {
+	if u.room, err = n.checkSpace(m, u.staging); err != nil {
 		return nil, err
 	}
 	if err := renameio.WriteFile(n.paths.manifest(m.Version), raw, 0o600, renameio.WithTempDir(filepath.Dir(n.paths.manifest(m.Version)))); err != nil {
@@ -139,8 +145,9 @@ func (n *Node) likeTree(art *release.Artifact) string {
 	return ""
 }
 
-// checkSpace refuses a release that does not fit, before its first byte.
-func (n *Node) checkSpace(m *release.Manifest, staging string) error {
+// checkSpace refuses a release that does not fit, before its first byte, and returns how
+// many bytes it leaves.
+func (n *Node) checkSpace(m *release.Manifest, staging string) (left int64, err error) {
 	var need int64 = 4 << 20 // metadata, patch, journal of the file system
 	for i := range m.Artifacts {
 		need += m.Artifacts[i].Size
@@ -154,9 +161,14 @@ func (n *Node) checkSpace(m *release.Manifest, staging string) error {
 		}
 		return nil
 	}); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("node: read staging directory: %w", err)
+		return 0, fmt.Errorf("node: read staging directory: %w", err)
 	}
-	return install.Space(n.cfg.Data, max(need, 0))
+	need = max(need, 0)
+	if err := install.Space(n.cfg.Data, need); err != nil {
+		return 0, err
+	}
+	free, err := install.Free(n.cfg.Data)
+	return coarse(free - need), err
 }
 
 // run makes every artifact of the release complete.
@@ -259,7 +271,7 @@ func (u *update) follow(ctx context.Context) error {
 	}
 }
 
-// known returns the entries of a plan that the manifest has.
+// known returns the entries of a plan that this device knows the ways of.
 func (u *update) known(plan []planEntry) []planEntry {
 	var out []planEntry
 	for _, e := range plan {
@@ -267,7 +279,7 @@ func (u *update) known(plan []planEntry) []planEntry {
 			if a.art.Sum != e.Artifact {
 				continue
 			}
-			if e.Patch == [32]byte{} || slices.ContainsFunc(a.art.Patches, func(p release.Patch) bool { return p.Sum == e.Patch }) {
+			if e.Way == [32]byte{} || u.way(a.art, e.Way) != nil {
 				out = append(out, e)
 			}
 		}
@@ -283,8 +295,8 @@ func (u *update) adopt(cs []choice, epoch uint64) {
 			continue
 		}
 		e := planEntry{Artifact: u.arts[i].art.Sum}
-		if c.patch != nil {
-			e.Patch = c.patch.Sum
+		if c.way != nil {
+			e.Way = c.way.Name()
 		}
 		plan = append(plan, e)
 	}
@@ -296,9 +308,9 @@ func (u *update) adoptPlan(plan []planEntry, epoch uint64) {
 	same := u.epoch == epoch && slices.Equal(u.plans, plan)
 	u.epoch, u.plans = epoch, plan
 	for _, e := range plan {
-		u.chosen[e.Artifact] = e.Patch
+		u.chosen[e.Artifact] = e.Way
 		// A patch that nobody brings any more would be waited for for ever.
-		if j, ok := u.active[e.Artifact]; ok && j.patch != e.Patch && j.patch != [32]byte{} {
+		if j, ok := u.active[e.Artifact]; ok && j.way != e.Way && j.way != [32]byte{} {
 			j.stop(errOtherPlan)
 		}
 	}

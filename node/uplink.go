@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -147,7 +148,7 @@ func (u *update) lacking() bool {
 			continue
 		}
 		for _, e := range plans {
-			if e.Artifact == a.art.Sum && u.lacks(a, e.Patch) {
+			if e.Artifact == a.art.Sum && u.lacks(a, e.Way) {
 				return true
 			}
 		}
@@ -155,10 +156,10 @@ func (u *update) lacking() bool {
 	return false
 }
 
-// lacks is lacking for one artifact; patch is zero where it comes by chunks.
-func (u *update) lacks(a *assembly, patch [32]byte) bool {
-	if patch != [32]byte{} {
-		return len(u.n.sw.Missing(patch)) > 0
+// lacks is lacking for one artifact; way is zero where it comes by chunks.
+func (u *update) lacks(a *assembly, way [32]byte) bool {
+	if way != [32]byte{} {
+		return slices.ContainsFunc(u.way(a.art, way), func(s release.Step) bool { return len(u.n.sw.Missing(s.Sum)) > 0 })
 	}
 	if len(u.n.sw.Missing(indexID(a.art))) > 0 {
 		return true
@@ -171,7 +172,7 @@ func (u *update) lacks(a *assembly, patch [32]byte) bool {
 	return false
 }
 
-// somebodyCould reports whether a device could apply a patch of the site's plan.
+// somebodyCould reports whether a device could go a way of the site's plan.
 func (u *update) somebodyCould() bool {
 	u.mu.Lock()
 	plans := u.plans
@@ -181,10 +182,8 @@ func (u *update) somebodyCould() bool {
 			if a.art.Sum != e.Artifact || a.complete() {
 				continue
 			}
-			for i := range a.art.Patches {
-				if p := &a.art.Patches[i]; p.Sum == e.Patch && isSlow(a.art, p) && len(u.candidates(a.art, p)) > 0 {
-					return true
-				}
+			if w := u.way(a.art, e.Way); w != nil && isSlow(a.art, w) && len(u.candidates(a.art, w)) > 0 {
+				return true
 			}
 		}
 	}
@@ -216,8 +215,8 @@ func (u *update) bring(ctx context.Context, epoch uint64) error {
 			var more bool
 			switch c := plan[i]; {
 			case c.none:
-			case c.patch != nil:
-				more, err = u.bringPatch(ctx, c.patch)
+			case c.way != nil:
+				err = u.bringWay(ctx, c.way)
 			default:
 				more, err = u.bringChunks(ctx, a)
 			}
@@ -264,16 +263,16 @@ func (u *update) view(a *assembly, stalls int) (siteView, error) {
 		return siteView{}, err
 	}
 	trusted := stalls == 0 || stalls == 1 && u.somebodyWorks()
-	v := siteView{chunkBytes: left, held: u.held, patchBytes: u.patchBytes,
-		usable:     func(p *release.Patch) bool { return trusted && !u.patchFailed(p) },
-		rebuilding: func(p *release.Patch) string { return u.applying(a.art, p) }}
+	v := siteView{chunkBytes: left, ways: u.ways[a.art.Sum], unaware: u.n.unaware(u.target()), based: u.n.based, held: u.held, wayBytes: u.wayBytes,
+		usable:     func(w release.Way) bool { return trusted && !u.wayFailed(w) },
+		rebuilding: func(w release.Way) string { return u.applying(a.art, w) }}
 	if stalls == 0 {
 		v.complete = u.n.completeAt(a.art)
 	}
-	for i := range a.art.Patches {
+	for _, w := range v.ways {
 		// What the members have of a patch is known once it is open.
-		if p := &a.art.Patches[i]; v.usable(p) && u.held(p) {
-			if _, err := u.openPatch(p, false); err != nil {
+		if v.usable(w) && u.held(w) {
+			if _, err := u.openWay(w, false); err != nil {
 				return siteView{}, err
 			}
 		}
@@ -281,22 +280,27 @@ func (u *update) view(a *assembly, stalls int) (siteView, error) {
 	return v, nil
 }
 
-// held reports whether some device of the site could apply p.
-func (u *update) held(p *release.Patch) bool {
-	return len(u.n.holders(&target{m: u.m, digest: u.digest}, p)) > 0
+// held reports whether some device of the site could go w.
+func (u *update) held(w release.Way) bool {
+	return len(u.n.holders(u.target(), w)) > 0
 }
 
-// patchBytes returns how many bytes of p are still missing on the site.
-func (u *update) patchBytes(p *release.Patch) int64 {
-	u.mu.Lock()
-	pf := u.patches[p.Sum]
-	u.mu.Unlock()
-	if pf == nil {
-		return p.Size
-	}
-	var n int64
-	for _, i := range u.n.sw.Missing(p.Sum) {
-		n += int64(pf.size(i))
+// target is the release that u brings.
+func (u *update) target() *target { return &target{u.m, u.raw, u.digest} }
+
+// wayBytes returns how many bytes of w's patches are still missing on the site.
+func (u *update) wayBytes(w release.Way) (n int64) {
+	for k := range w {
+		u.mu.Lock()
+		pf := u.patches[w[k].Sum]
+		u.mu.Unlock()
+		if pf == nil {
+			n += w[k].Size
+			continue
+		}
+		for _, i := range u.n.sw.Missing(w[k].Sum) {
+			n += int64(pf.size(i))
+		}
 	}
 	return n
 }
@@ -350,22 +354,32 @@ func (u *update) fetching() {
 	}
 }
 
-// bringPatch fetches the blocks of p that no member has. It never asks for more.
-func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, err error) {
+// bringWay fetches the patches of w, in the order in which they are applied.
+func (u *update) bringWay(ctx context.Context, w release.Way) error {
+	for i := range w {
+		if err := u.bringPatch(ctx, &w[i].Patch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bringPatch fetches the blocks of p that no member has.
+func (u *update) bringPatch(ctx context.Context, p *release.Patch) error {
 	pf, err := u.openPatch(p, false)
 	if err != nil {
-		return false, err
+		return err
 	}
 	list := u.n.sw.Missing(p.Sum)
 	if len(list) == 0 {
-		return false, nil
+		return nil
 	}
 	rs := make([]origin.Range, len(list))
 	for k, i := range list {
 		rs[k] = origin.Range{Off: int64(i) * int64(p.BlockSize), Len: int64(pf.size(i))}
 	}
 	u.fetching()
-	err = u.n.origin.Ranges(ctx, delta.ObjectName(delta.PatchDir, p.Sum), p.Size, rs, func(k int, b []byte) error {
+	return u.n.origin.Ranges(ctx, delta.ObjectName(delta.PatchDir, p.Sum), p.Size, rs, func(k int, b []byte) error {
 		i := list[k]
 		if sha256.Sum256(b) != pf.sum(i) {
 			u.countBad(p)
@@ -378,7 +392,6 @@ func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, 
 		u.n.sw.Pace(ctx)
 		return nil
 	})
-	return false, err
 }
 
 // countBad gives a patch up that the origin has changed: after some tries the

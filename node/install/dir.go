@@ -47,14 +47,20 @@ func (e *SpaceError) Unwrap() error { return ErrNoSpace }
 // Space returns a *SpaceError unless the file system of dir has need bytes free
 // for unprivileged users.
 func Space(dir string, need int64) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("install: free space of %s: %w", dir, err)
-	}
-	if have := int64(st.Bavail) * int64(st.Bsize); have < need { //nolint:unconvert // 32 bits wide on arm
+	have, err := Free(dir)
+	if err == nil && have < need {
 		return &SpaceError{dir, need, have}
 	}
-	return nil
+	return err
+}
+
+// Free returns how many bytes the file system of dir has free for unprivileged users.
+func Free(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("install: free space of %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:unconvert // 32 bits wide on arm
 }
 
 // Dir is the releases of a data directory. One process uses it at a time; its

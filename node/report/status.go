@@ -79,11 +79,13 @@ type PlanArtifact struct {
 
 // PlanWay is one way to bring an artifact.
 type PlanWay struct {
-	Kind     string   `json:"kind"`              // patch, chunks or nothing
-	Base     string   `json:"base,omitempty"`    // of a patch: the version it starts from
+	Kind     string   `json:"kind"`              // patch, chain, chunks or nothing
+	Base     string   `json:"base,omitempty"`    // of a patch or chain: the version it starts from
+	Via      []string `json:"via,omitempty"`     // of a chain: the versions it passes
+	Between  int64    `json:"between,omitempty"` // of a chain: bytes written on the way that are not kept
 	Profile  string   `json:"profile,omitempty"` // of a patch: plain or dense
-	Work     int64    `json:"work,omitempty"`    // of a patch: for the decoder, in bytes of a plain one
-	Holders  []string `json:"holders,omitempty"` // of a patch: the devices that could apply it
+	Work     int64    `json:"work,omitempty"`    // of a patch or chain: for the decoder, in bytes of a plain one
+	Holders  []string `json:"holders,omitempty"` // of a patch or chain: the devices that could apply it
 	Bytes    int64    `json:"bytes"`             // over the uplink
 	Possible bool     `json:"possible"`
 	Why      string   `json:"why"` // in the words of Status.Why
