@@ -126,3 +126,16 @@ func TestPlanWithoutPatches(t *testing.T) {
 		t.Errorf("%+v, %+v", best, others)
 	}
 }
+
+// TestPackedSize: what chunks cost is told in proportion, and never as more than they
+// are themselves.
+func TestPackedSize(t *testing.T) {
+	m := &release.Manifest{Artifacts: []release.Artifact{{Size: 600}, {Size: 400}}, Packs: []release.Pack{{Size: 300}, {Size: 100}}}
+	if got := packedSize(m, 600); got < 239 || got > 240 {
+		t.Errorf("%d bytes", got)
+	}
+	m.Packs = append(m.Packs, release.Pack{Size: 5000}) // of earlier releases
+	if got := packedSize(m, 600); got != 600 {
+		t.Errorf("%d bytes, more than the artifact has", got)
+	}
+}

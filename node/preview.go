@@ -60,7 +60,7 @@ func (n *Node) preview(t *target, u *update, i int) (siteView, error) {
 	}
 	if u == nil {
 		v.ways = release.Ways(art, t.m.Steps)
-		v.chunkBytes = int64(float64(storedSize(t.m)) * float64(art.Size) / float64(plainSize(t.m)))
+		v.chunkBytes = packedSize(t.m, art.Size)
 		return v, nil
 	}
 	var err error

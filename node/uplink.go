@@ -305,16 +305,15 @@ func (u *update) wayBytes(w release.Way) (n int64) {
 	return n
 }
 
-// chunkBytes returns what bringing a by chunks costs now: exact once its index
-// is known, the stored size of all chunks in proportion before.
+// chunkBytes returns about what bringing a by chunks costs now: once its index is known
+// only what is missing is counted.
 func (u *update) chunkBytes(a *assembly) (int64, error) {
 	if a.complete() {
 		return 0, nil
 	}
 	pages := a.snapshot()
-	stored := storedSize(u.m)
 	if len(pages) == 0 {
-		return stored, nil
+		return packedSize(u.m, a.art.Size), nil
 	}
 	var missing, seen int64
 	for _, p := range pages {
@@ -326,25 +325,22 @@ func (u *update) chunkBytes(a *assembly) (int64, error) {
 		}
 	}
 	missing += a.art.Size - seen
-	return int64(float64(missing) / float64(plainSize(u.m)) * float64(stored)), nil
+	return packedSize(u.m, missing), nil
 }
 
-// storedSize returns the bytes of m's packs.
-func storedSize(m *release.Manifest) int64 {
-	var n int64
+// packedSize returns about how many bytes of m's packs n bytes of its artifacts take: in
+// proportion, but no more than they are themselves, for packs of earlier releases hold
+// more than m needs.
+func packedSize(m *release.Manifest, n int64) int64 {
+	var packs int64
+	plain := int64(1)
 	for _, p := range m.Packs {
-		n += p.Size
+		packs += p.Size
 	}
-	return n
-}
-
-// plainSize returns the bytes of m's artifacts, at least 1.
-func plainSize(m *release.Manifest) int64 {
-	n := int64(1)
-	for _, a := range m.Artifacts {
-		n += a.Size
+	for i := range m.Artifacts {
+		plain += m.Artifacts[i].Size
 	}
-	return n
+	return min(n, int64(float64(n)/float64(plain)*float64(packs)))
 }
 
 // fetching shows that something comes, unless more than that goes on.
