@@ -79,7 +79,8 @@ type part struct {
 	addr   uint64 // of b[lo] in the new program, or its offset
 	va     uint64 // of b[lo] in the old program
 	known  bool   // both are in programs
-	exec   bool
+	area   area   // of b[lo:hi] in the old program
+	base   uint64 // that words of the area are relative to in the new program
 	class  uint32 // 0: not in a program, 1 data, 2 code
 }
 
@@ -126,6 +127,13 @@ func edge(ims []image, im *image, off int64) int64 {
 			d = min(d, l.off+l.n-off)
 		}
 	}
+	for i := range im.areas {
+		if a := &im.areas[i]; off < a.off {
+			d = min(d, a.off-off)
+		} else if off < a.off+a.n {
+			d = min(d, a.off+a.n-off)
+		}
+	}
 	return d
 }
 
@@ -133,13 +141,18 @@ func edge(ims []image, im *image, off int64) int64 {
 func (d *denseCoder) part(b []byte, p part, at, from, left int64, old, new *image) {
 	if old != nil && new != nil {
 		var ok bool
-		p.va, p.exec, p.known = old.addr(from)
+		p.va, _, p.known = old.addr(from)
 		p.addr, _, ok = new.addr(at)
 		p.known = p.known && ok
 	}
 	if p.known {
+		p.area = old.area(from)
+		var paired bool
+		if p.base, paired = new.partner(p.area); !paired {
+			p.base, _, _ = d.mp.mapped(p.area.base)
+		}
 		p.class = 1
-		if p.exec {
+		if p.area.kind == areaCode {
 			p.class = 2
 		}
 	} else {
@@ -149,7 +162,7 @@ func (d *denseCoder) part(b []byte, p part, at, from, left int64, old, new *imag
 		e := min(k+blockLen, p.hi)
 		d.refs = d.refs[:0]
 		if p.known {
-			d.refs = old.refs(d.refs, b, k, e, p.va+uint64(k-p.lo), p.exec)
+			d.refs = old.refs(d.refs, b, k, e, p.va+uint64(k-p.lo), p.area)
 			if n := len(d.refs); n > 0 {
 				e = min(max(e, d.refs[n-1].at+4), p.hi)
 			}
@@ -162,6 +175,14 @@ func (d *denseCoder) part(b []byte, p part, at, from, left int64, old, new *imag
 		d.begun += int64(e - k)
 		k = e
 	}
+}
+
+// home returns the new address that r, in p, is relative to.
+func (p *part) home(r *ref) uint64 {
+	if r.kind == refBase32 {
+		return p.base
+	}
+	return p.addr + uint64(r.at-p.lo)
 }
 
 // divide makes units of b[k:e].
@@ -220,7 +241,7 @@ func (d *denseCoder) guess(b []byte, p *part, u *unit) {
 	switch {
 	case u.ref >= 0:
 		r := &d.refs[u.ref]
-		pc := p.addr + uint64(u.k-p.lo)
+		pc := p.home(r)
 		var e [8]byte
 		field := func(t uint64) uint32 {
 			copy(e[:], b[u.k:])
@@ -383,7 +404,7 @@ func (d *denseCoder) note(p *part, u *unit) {
 	r := &d.refs[u.ref]
 	if r.width() == 8 { // the upper half as predicted
 		d.mp.learn(r.target, uint64(v)|uint64(binary.LittleEndian.Uint32(d.pred[u.k-p.lo+4:]))<<32)
-	} else if t, ok := r.read(d.out, len(d.out)-4, p.addr+uint64(r.at-p.lo)); ok {
+	} else if t, ok := r.read(d.out, len(d.out)-4, p.home(r)); ok {
 		d.mp.learn(r.target, t)
 	}
 }

@@ -9,9 +9,9 @@
 //	       bytes mostly), the differences within them, and literal bytes between
 //	       them, by a binary coder with few contexts (many literals: in zstd frames)
 //	dense  the same output from an index of all covers, which comes first, and a
-//	       context-mixing coder; in programs (ELF for arm64, ARM, x86-64) it predicts
-//	       from the index where the target of each reference went; a third to a half
-//	       smaller on code, five to fifteen times slower to decode
+//	       context-mixing coder; in programs (ELF for arm64, ARM, x86,
+//	       RISC-V) it predicts from the index where the target of each reference went;
+//	       a third to two thirds smaller on code, five to fifteen times slower to decode
 //
 // What base and output hold in deflate streams (gzip, zlib, zip, squashfs) and in frames
 // of zstd, lz4 and xz, two layers deep, is seen unpacked: a recipe in front says where

@@ -33,10 +33,12 @@ func program(mach uint16, skip map[int]bool) []byte {
 			p := b[start[i]+4*k:]
 			d := uint32(start[to] - (start[i] + 4*k))
 			switch {
-			case kind != 0 || mach == 62 && k%2 == 0:
+			case kind != 0 || (mach == 62 || mach == 3) && k%2 == 0:
 				le.PutUint32(p, w&^0x1f000000|0x0a000000)
 			case mach == 183:
 				le.PutUint32(p, 0x94000000|d>>2&0x03ffffff)
+			case mach == 243:
+				le.PutUint32(p, 0xef|d>>20&1<<31|d>>1&0x3ff<<21|d>>11&1<<20|d>>12&0xff<<12)
 			case mach == 40:
 				d -= 4
 				le.PutUint16(p, uint16(0xf000|d>>24&1<<10|d>>12&0x3ff))
@@ -47,7 +49,7 @@ func program(mach uint16, skip map[int]bool) []byte {
 				le.PutUint32(p, d-4)
 			}
 		}
-		if mach == 40 {
+		if mach == 40 || mach == 3 {
 			le.PutUint32(b[at+8*i:], uint32(0x10000+start[i]))
 		} else {
 			le.PutUint64(b[at+8*i:], uint64(0x10000+start[i]))
@@ -62,7 +64,7 @@ func elfHeader(b []byte, mach uint16, text int) {
 	le := binary.LittleEndian
 	copy(b, "\x7fELF\x02\x01\x01")
 	le.PutUint16(b[18:], mach)
-	if mach == 40 {
+	if mach == 40 || mach == 3 {
 		b[4] = 1
 		le.PutUint32(b[28:], 64)
 		le.PutUint16(b[44:], 2)
@@ -147,7 +149,7 @@ func TestPrograms(t *testing.T) {
 		t.Skip("one goroutine: nothing for the race detector; runs without it")
 	}
 	gone := map[int]bool{7: true, 90: true, 201: true, 202: true, 333: true}
-	for _, mach := range []uint16{183, 62, 40} {
+	for _, mach := range []uint16{183, 62, 40, 3, 243} {
 		t.Run(fmt.Sprint(mach), func(t *testing.T) {
 			old, fresh := program(mach, nil), program(mach, gone)
 			plain := create(t, old, fresh, patch.Options{Profile: patch.Plain})
@@ -173,7 +175,7 @@ func TestBrokenPrograms(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(32, 32))
 	for i := range 60 {
-		mach := []uint16{183, 62, 40}[i%3]
+		mach := []uint16{183, 62, 40, 3, 243}[i%5]
 		old, fresh := program(mach, nil)[:60000], program(mach, map[int]bool{9: true})[:60000]
 		for range 1 + r.IntN(12) {
 			old[r.IntN(180)] = byte(r.Uint32())

@@ -7,9 +7,11 @@ import (
 
 // Machines whose references are understood, by their ELF numbers.
 const (
+	mach386   = 3
 	machARM   = 40
 	machX86   = 62
 	machARM64 = 183
+	machRISCV = 243
 )
 
 const (
@@ -23,6 +25,9 @@ type image struct {
 	mach     uint64
 	lo, hi   uint64 // of its addresses
 	loads    []load
+	areas    []area // in order
+
+	codeLo, codeHi uint64 // addresses of code
 }
 
 // load is a run of bytes that is mapped: at off of the stream, to address v.
@@ -38,6 +43,7 @@ func (im *image) bounds() {
 	for _, l := range im.loads {
 		im.lo, im.hi, im.end = min(im.lo, l.v), max(im.hi, l.v+l.mem), max(im.end, l.off+l.n)
 	}
+	im.codeBounds()
 }
 
 // addr returns the address of byte off of the stream.
@@ -75,6 +81,7 @@ const imageHead = 1<<20 + 64*56
 func findImages(src Source) ([]image, error) {
 	var out []image
 	w := newWindow(src)
+	areas := 0
 	for at := 0; len(out) < maxImages; {
 		i, kernel, err := nextImage(w, at)
 		if err != nil || i < 0 {
@@ -93,6 +100,13 @@ func findImages(src Source) ([]image, error) {
 		}
 		at = i + 4
 		if im, ok := parse(b, int64(i), int64(w.size)); ok {
+			if !kernel {
+				im.areas = findAreas(src, &im, b)
+				if areas += len(im.areas); areas > maxAreasTotal {
+					im.areas = nil
+				}
+				im.codeBounds()
+			}
 			out = append(out, im)
 			at = int(im.end)
 		}
@@ -156,9 +170,31 @@ func parseImage(b []byte, off, limit int64) (image, bool) {
 		return im, false
 	}
 	im.mach = uint64(le.Uint16(b[18:]))
-	if im.mach != machARM && im.mach != machX86 && im.mach != machARM64 {
+	switch im.mach {
+	case mach386, machARM, machX86, machARM64, machRISCV:
+	default:
 		return im, false
 	}
+	eachProgramHeader(b, func(p programHeader) {
+		l := load{off: off + int64(p.from), n: int64(p.n), v: p.v, mem: p.mem, exec: p.flags&1 != 0}
+		if p.kind == 1 && len(im.loads) < maxLoads && p.n > 0 && p.from < 1<<32 && l.valid(off, limit) { // PT_LOAD
+			im.loads = append(im.loads, l)
+		}
+	})
+	im.bounds()
+	return im, len(im.loads) > 0
+}
+
+// programHeader is a program header of either width.
+type programHeader struct {
+	kind, flags     uint32
+	from, v, n, mem uint64
+}
+
+// eachProgramHeader calls f for the program headers of the ELF file in front of b,
+// which has 64 bytes at least.
+func eachProgramHeader(b []byte, f func(programHeader)) {
+	le := binary.LittleEndian
 	wide := b[4] == 2
 	ph, size, count := uint64(le.Uint32(b[28:])), 32, int(le.Uint16(b[44:]))
 	if wide {
@@ -166,23 +202,16 @@ func parseImage(b []byte, off, limit int64) (image, bool) {
 	}
 	for i := range min(count, 64) {
 		at := ph + uint64(i*size)
-		if ph > 1<<20 || at+uint64(size) > uint64(len(b)) || len(im.loads) == maxLoads {
+		if ph > 1<<20 || at+uint64(size) > uint64(len(b)) {
 			break
 		}
 		p := b[at:]
-		if le.Uint32(p) != 1 { // PT_LOAD
-			continue
-		}
-		from, v, n, mem, flags := uint64(le.Uint32(p[4:])), uint64(le.Uint32(p[8:])), uint64(le.Uint32(p[16:])), uint64(le.Uint32(p[20:])), le.Uint32(p[24:])
 		if wide {
-			flags, from, v, n, mem = le.Uint32(p[4:]), le.Uint64(p[8:]), le.Uint64(p[16:]), le.Uint64(p[32:]), le.Uint64(p[40:])
-		}
-		if l := (load{off: off + int64(from), n: int64(n), v: v, mem: mem, exec: flags&1 != 0}); n > 0 && from < 1<<32 && l.valid(off, limit) {
-			im.loads = append(im.loads, l)
+			f(programHeader{le.Uint32(p), le.Uint32(p[4:]), le.Uint64(p[8:]), le.Uint64(p[16:]), le.Uint64(p[32:]), le.Uint64(p[40:])})
+		} else {
+			f(programHeader{le.Uint32(p), le.Uint32(p[24:]), uint64(le.Uint32(p[4:])), uint64(le.Uint32(p[8:])), uint64(le.Uint32(p[16:])), uint64(le.Uint32(p[20:]))})
 		}
 	}
-	im.bounds()
-	return im, len(im.loads) > 0
 }
 
 // valid reports whether l lies in a stream of limit bytes, behind off, and its

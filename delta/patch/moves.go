@@ -106,6 +106,7 @@ func codeImages(c *coder, n *numbers, ims *[]image, limit int64) error {
 		*ims = make([]image, count)
 	}
 	var at int64
+	areas := 0
 	for i := range *ims {
 		im := &(*ims)[i]
 		step := n.code(c, uint64(im.off-at), 6)
@@ -134,10 +135,44 @@ func codeImages(c *coder, n *numbers, ims *[]image, limit int64) error {
 				return fmt.Errorf("%w: program %d of the index", ErrCorrupt, i)
 			}
 		}
+		if areas += codeAreas(c, n, im, limit); areas > maxAreasTotal {
+			return fmt.Errorf("%w: areas of program %d of the index", ErrCorrupt, i)
+		}
 		im.bounds()
 		at = im.end
 	}
 	return nil
+}
+
+// codeAreas codes the areas of im, and returns how many they are: too many, if they are
+// not in order or not in a stream of limit bytes.
+func codeAreas(c *coder, n *numbers, im *image, limit int64) int {
+	count := n.code(c, uint64(len(im.areas)), 14)
+	if count > maxAreas {
+		return maxAreasTotal + 1
+	}
+	if !c.enc {
+		im.areas = make([]area, count)
+	}
+	at := im.off
+	for i := range im.areas {
+		a := &im.areas[i]
+		a.kind = uint8(n.code(c, uint64(a.kind), 15))
+		gap := n.code(c, uint64(a.off-at), 27)
+		size := n.code(c, uint64(a.n), 28)
+		if a.kind >= areaKinds || gap > uint64(limit-at) || size == 0 || size > uint64(limit-at)-gap {
+			return maxAreasTotal + 1
+		}
+		a.off, a.n = at+int64(gap), int64(size)
+		at = a.off + a.n
+		if a.kind >= areaRelated {
+			v, _, _ := im.addr(a.off)
+			d := a.base - v
+			d = n.code(c, d<<1^-(d>>63), 29)
+			a.base = v + (d>>1 ^ -(d & 1))
+		}
+	}
+	return len(im.areas)
 }
 
 // shift is how far the target of a reference went, by its block.

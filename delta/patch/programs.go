@@ -179,9 +179,9 @@ func (im *image) absolute(b []byte, to func(v uint64) uint64) []byte {
 	t := slices.Clone(b)
 	var refs []ref
 	for _, l := range im.loads {
-		for at := int64(0); at < l.n; at += step {
-			lo, hi := int(l.off-im.off+at), int(l.off-im.off+min(at+step, l.n))
-			refs = im.refs(refs[:0], b, lo, hi, l.v+uint64(at), l.exec)
+		for at := l.off; at < l.off+l.n; {
+			end := at + min(step, edge([]image{*im}, im, at))
+			refs = im.refs(refs[:0], b, int(at-im.off), int(end-im.off), uint64(at-l.off)+l.v, im.area(at))
 			for i := range refs {
 				r := &refs[i]
 				var e [8]byte
@@ -189,6 +189,7 @@ func (im *image) absolute(b []byte, to func(v uint64) uint64) []byte {
 				r.put(e[:], 0, to(r.target))
 				copy(t[r.at:r.at+r.width()], e[:])
 			}
+			at = end
 		}
 	}
 	return t

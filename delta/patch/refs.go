@@ -8,22 +8,31 @@ type ref struct {
 	at     int // offset in the buffer
 	target uint64
 	kind   uint8
-	back   int // refLow: how far in front its refPage is
+	back   int // refLow, refLower, refStore: how far in front the rest of it is
 }
 
 // Kinds of references.
 const (
-	refB26   = iota + 1 // arm64: B, BL
-	refB19              // arm64: B.cond, CBZ, CBNZ
-	refB14              // arm64: TBZ, TBNZ
-	refADR              // arm64: ADR
-	refPage             // arm64: ADRP
-	refLow              // arm64: ADD, LDR or STR with the low 12 bits
-	refRel32            // x86-64: displacement from the end of the field
-	refAbs64            // pointer
-	refAbs32            // pointer
-	refARM              // ARM: B, BL
-	refThumb            // Thumb-2: BL, B.W
+	refB26    = iota + 1 // arm64: B, BL
+	refB19               // arm64: B.cond, CBZ, CBNZ
+	refB14               // arm64: TBZ, TBNZ
+	refADR               // arm64: ADR
+	refPage              // arm64: ADRP
+	refLow               // arm64: ADD, LDR or STR with the low 12 bits
+	refRel32             // x86: displacement from the end of the field
+	refAbs64             // pointer
+	refAbs32             // pointer
+	refARM               // ARM: B, BL
+	refThumb             // Thumb-2: BL, B.W
+	refSelf32            // displacement from the field
+	refBack32            // displacement from the target to the field
+	refBase32            // displacement from the area's base
+	refSelf31            // ARM: displacement from the field, of 31 bits
+	refJAL               // RISC-V: JAL
+	refBranch            // RISC-V: BEQ and its like
+	refUpper             // RISC-V: AUIPC
+	refLower             // RISC-V: the low 12 bits, of loads and the like
+	refStore             // RISC-V: the low 12 bits, of stores
 )
 
 func signed(v uint32, bits uint) uint64 { return uint64(int64(int32(v<<(32-bits))) >> (32 - bits)) }
@@ -31,12 +40,28 @@ func signed(v uint32, bits uint) uint64 { return uint64(int64(int32(v<<(32-bits)
 func branch19(w uint32) uint64 { return signed(w>>5, 19) * 4 }
 func pageOf(w uint32) uint64   { return (signed(w>>5, 19)<<2 | uint64(w>>29&3)) }
 
-// refs appends what looks like a reference whose first byte is in b[lo:hi]; b[lo] is
-// at address v. It looks at 40 bytes before and behind, where b has them.
-func (im *image) refs(out []ref, b []byte, lo, hi int, v uint64, exec bool) []ref {
+// refs appends what looks like a reference whose first byte is in b[lo:hi], which is in
+// area a; b[lo] is at address v. It looks at 40 bytes before and behind, where b has them.
+func (im *image) refs(out []ref, b []byte, lo, hi int, v uint64, a area) []ref {
 	hi = min(hi, len(b)-8)
 	switch {
-	case exec && im.mach == machARM64:
+	case a.kind == areaRelated:
+		for i := lo + int(-v&3); i < hi; i += 4 {
+			t := a.base + signed(binary.LittleEndian.Uint32(b[i:]), 32)
+			if t >= im.lo && t < im.hi {
+				out = append(out, ref{i, t, refBase32, 0})
+			}
+		}
+	case a.kind == areaIndex:
+		for i := lo + int(-v&3); i < hi; i += 4 {
+			w := binary.LittleEndian.Uint32(b[i:])
+			if t := v + uint64(i-lo) + signed(w, 31); w>>31 == 0 && w > 1 && t >= im.lo && t < im.hi {
+				out = append(out, ref{i, t, refSelf31, 0})
+			}
+		}
+	case a.kind == areaData:
+		return im.dataRefs(out, b, lo, hi, v)
+	case im.mach == machARM64:
 		for i := lo + int(-v&3); i < hi; i += 4 {
 			if pc := v + uint64(i-lo); im.lo>>63 == 1 && pc&7 == 0 {
 				// A kernel's code and data are not apart; its pointers are not instructions.
@@ -48,38 +73,98 @@ func (im *image) refs(out []ref, b []byte, lo, hi int, v uint64, exec bool) []re
 			}
 			out = arm64Ref(out, b, i, v+uint64(i-lo))
 		}
-	case exec && im.mach == machX86:
-		for i := max(lo, 2); i < hi; i++ {
-			p, q := b[i-1], b[i-2]
-			if p == 0xe8 || p == 0xe9 || q == 0x0f && p&0xf0 == 0x80 || p&0xc7 == 0x05 {
-				d := binary.LittleEndian.Uint32(b[i:])
-				if t := v + uint64(i-lo) + 4 + signed(d, 32); t >= im.lo && t < im.hi && d != 0 {
-					out = append(out, ref{i, t, refRel32, 0})
-					i += 3
-				}
-			}
-		}
-	case exec && im.mach == machARM:
+	case im.mach == machX86, im.mach == mach386:
+		return im.x86Refs(out, b, lo, hi, v)
+	case im.mach == machARM:
 		for i := lo + int(-v&1); i < hi; i += 2 {
 			if r, ok := armRef(b, i, v+uint64(i-lo)); ok && r.target >= im.lo && r.target < im.hi {
 				out = append(out, r)
 				i += 2
 			}
 		}
-	case im.mach == machARM:
-		for i := lo + int(-v&3); i < hi; i += 4 {
-			if t := uint64(binary.LittleEndian.Uint32(b[i:])); t >= im.lo+4096 && t < im.hi {
-				out = append(out, ref{i, t, refAbs32, 0})
+	case im.mach == machRISCV:
+		return im.riscvRefs(out, b, lo, hi, v)
+	}
+	return out
+}
+
+// x86Refs is refs for code of x86.
+func (im *image) x86Refs(out []ref, b []byte, lo, hi int, v uint64) []ref {
+	narrow := im.mach == mach386
+	for i := max(lo, 2); i < hi; i++ {
+		w := binary.LittleEndian.Uint32(b[i:])
+		p, q := b[i-1], b[i-2]
+		if p == 0xe8 || p == 0xe9 || q == 0x0f && p&0xf0 == 0x80 || p&0xc7 == 0x05 && !narrow {
+			t := v + uint64(i-lo) + 4 + signed(w, 32)
+			if narrow {
+				t &= 1<<32 - 1
+			}
+			if t >= im.lo && t < im.hi && w != 0 {
+				out = append(out, ref{i, t, refRel32, 0})
+				i += 3
+				continue
 			}
 		}
-	default:
-		for i := lo + int(-v&7); i < hi; i += 8 {
+		if t := uint64(w); narrow && im.lo >= fixedLow && t >= im.lo && t < im.hi {
+			out = append(out, ref{i, t, refAbs32, 0})
+			i += 3
+		}
+	}
+	return out
+}
+
+// fixedLow is what programs lie above that are linked to fixed addresses.
+const fixedLow = 1 << 16
+
+// dataRefs is refs for data.
+func (im *image) dataRefs(out []ref, b []byte, lo, hi int, v uint64) []ref {
+	narrow := im.mach == machARM || im.mach == mach386
+	for i := lo + int(-v&3); i < hi; i += 4 {
+		pc := v + uint64(i-lo)
+		w := binary.LittleEndian.Uint32(b[i:])
+		switch {
+		case narrow:
+			if t := uint64(w); t >= im.lo+4096 && t < im.hi {
+				out = append(out, ref{i, t, refAbs32, 0})
+				continue
+			}
+		case pc&7 == 0:
 			if t := binary.LittleEndian.Uint64(b[i:]); t >= im.lo+4096 && t < im.hi {
 				out = append(out, ref{i, t, refAbs64, 0})
+				i += 4
+				continue
+			}
+		}
+		if im.mach == machARM {
+			continue
+		}
+		if t, ok := im.leadsToCode(w, pc); ok {
+			out = append(out, ref{i, t, refSelf32, 0})
+			continue
+		}
+		// In .eh_frame the distance to what functions have in common is in front of
+		// where a function begins, and what it does about exceptions behind its size.
+		if t := pc - uint64(w); w&3 == 0 && w > 4 && w < 1<<28 && t >= im.lo {
+			if _, ok := im.leadsToCode(binary.LittleEndian.Uint32(b[i+4:]), pc+4); ok {
+				out = append(out, ref{i, t, refBack32, 0})
+			}
+		} else if b[i] == 4 && i >= 8 && i+1 < hi {
+			if _, ok := im.leadsToCode(binary.LittleEndian.Uint32(b[i-8:]), pc-8); ok {
+				if t := pc + 1 + signed(binary.LittleEndian.Uint32(b[i+1:]), 32); t >= im.lo && t < im.hi {
+					out = append(out, ref{i + 1, t, refSelf32, 0})
+					i += 4
+				}
 			}
 		}
 	}
 	return out
+}
+
+// leadsToCode returns the target of word w at pc, if it is relative to itself, and
+// whether there is code.
+func (im *image) leadsToCode(w uint32, pc uint64) (uint64, bool) {
+	t := pc + signed(w, 32)
+	return t, t >= im.codeLo && t < im.codeHi
 }
 
 func armRef(b []byte, i int, pc uint64) (ref, bool) {
@@ -144,7 +229,8 @@ func low12(w, rn uint32) (uint64, bool) {
 		return uint64(w >> 10 & 4095), true
 	}
 	if w&0x3b000000 == 0x39000000 {
-		return uint64(w>>10&4095) << lowShift(w), true
+		lo := uint64(w>>10&4095) << lowShift(w)
+		return lo, lo < 4096
 	}
 	return 0, false
 }
@@ -188,6 +274,14 @@ func (r *ref) put(e []byte, pc, t uint64) {
 		w = w&^0x003ffc00 | uint32(t&4095)>>lowShift(w)&4095<<10
 	case refRel32:
 		w = d - 4
+	case refSelf32, refBase32:
+		w = d
+	case refBack32:
+		w = -d
+	case refSelf31:
+		w = w&(1<<31) | d&(1<<31-1)
+	case refJAL, refBranch, refUpper, refLower, refStore:
+		w = riscvPut(w, r, d)
 	case refAbs32:
 		w = uint32(t)
 	case refAbs64:
@@ -220,6 +314,16 @@ func (r *ref) read(out []byte, q int, pc uint64) (uint64, bool) {
 		return (pc-uint64(r.back))&^4095 + pageOf(a)<<12 + lo, ok && a&0x9f000000 == 0x90000000
 	case refRel32:
 		return pc + 4 + signed(w, 32), true
+	case refSelf32, refBase32:
+		return pc + signed(w, 32), true
+	case refBack32:
+		return pc - uint64(w), true
+	case refSelf31:
+		return pc + signed(w, 31), w>>31 == 0
+	case refJAL:
+		return pc + jalOffset(w), w&0x7f == 0x6f
+	case refLower, refStore:
+		return riscvRead(out, q, pc, r)
 	case refAbs32:
 		return uint64(w), true
 	case refAbs64:
