@@ -8,7 +8,8 @@
 // how literals and sequences are coded. All else follows from it and the plain bytes:
 // literals, sizes of what is packed, bit streams, checksum. So Join needs no window, and
 // where the content is as it was, so is the parse: nothing in it tells a position.
-// Skippable frames and frames with dictionaries are not taken apart.
+// Skippable frames, frames with dictionaries and those with matches farther back than
+// MaxWindow are not taken apart.
 //
 // Guarantees: what Join makes of what Split wrote is the frame, bit by bit, or an error;
 // the same input gives the same parse; Split holds at most SplitMemory, Join JoinMemory,

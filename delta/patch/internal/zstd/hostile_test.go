@@ -35,6 +35,8 @@ func TestSplitRefuses(t *testing.T) {
 	damaged := bytes.Clone(good)
 	damaged[len(damaged)-1] ^= 1
 	const small = "\x00\x00" // no size, window of 1 KiB
+	again := append(noise(1, 100_000), bytes.Repeat([]byte{1}, zstd.MaxWindow)...)
+	far := pack(t, append(again, again[:100_000]...), packer.WithWindowSize(16<<20), packer.WithEncoderLevel(packer.SpeedBestCompression))
 	for _, c := range []struct {
 		name   string
 		packed []byte
@@ -49,8 +51,8 @@ func TestSplitRefuses(t *testing.T) {
 		{"checksum", damaged, zstd.ErrFormat},
 		{"dictionary", raw("\x01\x00\x07", blockOf(0, 1, "a")), zstd.ErrUnsupported},
 		{"reserved", raw("\x08\x00", blockOf(0, 1, "a")), zstd.ErrUnsupported},
-		{"window", raw("\x00\x70", blockOf(0, 1, "a")), zstd.ErrUnsupported},
-		{"segment", raw("\xa0\x00\x00\x00\x40", blockOf(0, 1, "a")), zstd.ErrUnsupported},
+		{"window", far, zstd.ErrUnsupported},
+		{"segment", raw("\xa0\x00\x00\x00\x40", blockOf(0, 1, "a")), zstd.ErrFormat},
 		{"size", raw("\x20\x02", blockOf(0, 1, "a")), zstd.ErrFormat},
 		{"less than size", raw("\x20\x00", blockOf(0, 1, "a")), zstd.ErrFormat},
 		{"reserved block", raw(small, blockOf(3, 1, "a")), zstd.ErrFormat},

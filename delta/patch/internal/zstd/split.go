@@ -34,6 +34,7 @@ type splitter struct {
 	block   int    // where in history the block begins
 
 	header  header
+	reach   int    // how far back matches may reach here
 	size    uint64 // plain bytes so far
 	sum     xxh64
 	recent  [3]uint32
@@ -103,9 +104,7 @@ func (s *splitter) frame(plain, parse io.Writer, unit func() error) error {
 	if err != nil {
 		return err
 	}
-	if s.header.reach() > MaxWindow {
-		return fmt.Errorf("%w: window of %d bytes", ErrUnsupported, s.header.reach())
-	}
+	s.reach = int(min(s.header.reach(), MaxWindow))
 	s.off += int64(n)
 	s.rows = s.header.record(s.rows[:0])
 	if ahead, err = s.read(0, 4); err != nil {
@@ -202,13 +201,12 @@ func fill(p []byte, v byte) {
 
 // reserve makes room for a block behind the history.
 func (s *splitter) reserve() {
-	reach := int(s.header.reach())
 	at := len(s.history)
 	if at+maxBlock > cap(s.history) {
-		full := reach + spareHistory
+		full := s.reach + spareHistory
 		switch {
 		case at+maxBlock > full || cap(s.history) >= full:
-			at = copy(s.history, s.history[at-min(at, reach):])
+			at = copy(s.history, s.history[at-min(at, s.reach):])
 			s.history = s.history[:at]
 		default:
 			size := full

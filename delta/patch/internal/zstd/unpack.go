@@ -36,9 +36,9 @@ func (s *splitter) packed(b *block, n int) error {
 	rows := s.room(int(u.sequences))
 	used := 0
 	if u.sequences > 0 {
-		var ok bool
-		if used, ok = s.sequences(&u, rows); !ok {
-			return broken("sequences")
+		var err error
+		if used, err = s.sequences(&u, rows); err != nil {
+			return err
 		}
 	}
 	if len(s.history)-s.block+len(u.literals) > maxBlock {
@@ -281,10 +281,10 @@ func (s *splitter) codes(u *unpacking) error {
 }
 
 // sequences decodes all sequences, carries them out, and writes them to rows.
-func (s *splitter) sequences(u *unpacking, rows []byte) (int, bool) {
+func (s *splitter) sequences(u *unpacking, rows []byte) (int, error) {
 	r, ok := newBitReader(u.in[:cap(u.in)], len(u.in))
 	if !ok {
-		return 0, false
+		return 0, broken("sequences")
 	}
 	ll, of, ml := s.tables[ofLL], s.tables[ofOF], s.tables[ofML]
 	atLL, atOF, atML := r.take(ll.log), r.take(of.log), r.take(ml.log)
@@ -295,17 +295,24 @@ func (s *splitter) sequences(u *unpacking, rows []byte) (int, bool) {
 		match := matchLengths[m.symbol].base + r.take(matchLengths[m.symbol].bits)
 		run := runLengths[l.symbol].base + r.take(runLengths[l.symbol].bits)
 		if r.pos < 0 || int(run) > len(u.literals) || int(run+match) > end-len(s.history) {
-			return 0, false
+			return 0, broken("sequences")
 		}
 		s.history = append(s.history, u.literals[:run]...)
 		u.literals = u.literals[run:]
-		if !s.match(s.distance(offset, run == 0), int(match)) {
-			return 0, false
+		d := s.distance(offset, run == 0)
+		if d > MaxWindow && uint64(d) <= s.header.reach() {
+			return 0, fmt.Errorf("%w: match at a distance of %d", ErrUnsupported, d)
+		}
+		if !s.match(d, int(match)) {
+			return 0, broken("match")
 		}
 		used += putRow(rows[used:], run, match, offset)
 		if left == 1 {
 			u.note([kinds]*stateTable{ll, of, ml}, [kinds]uint32{atLL, atOF, atML})
-			return used, r.pos == 0
+			if r.pos > 0 {
+				return 0, broken("bits behind the sequences")
+			}
+			return used, nil
 		}
 		atLL = uint32(l.base) + r.take(l.bits)
 		atML = uint32(m.base) + r.take(m.bits)
@@ -349,7 +356,7 @@ func (s *splitter) distance(offset uint32, noRun bool) uint32 {
 // match appends n bytes from distance d; there is room.
 func (s *splitter) match(d uint32, n int) bool {
 	at := len(s.history)
-	if d == 0 || uint64(d) > uint64(at) || uint64(d) > s.header.reach() {
+	if d == 0 || uint64(d) > uint64(at) || uint64(d) > uint64(s.reach) {
 		return false
 	}
 	h := s.history[:at+n]
