@@ -6,8 +6,10 @@
 //
 // The parse has what the compressor decided: where blocks end, which matches it took,
 // how literals and sequences are coded. All else follows from it and the plain bytes:
-// literals, sizes of what is packed, bit streams, checksum. So Join needs no window, and
-// where the content is as it was, so is the parse: nothing in it tells a position.
+// literals, sizes of what is packed, bit streams, checksum. Matches are told by what is
+// to be expected, and mostly that is so: Join looks for candidates in the last 128 KiB, whatever
+// the window of the frame. Where the content is as it was, so is the parse: nothing in
+// it tells a position.
 // Skippable frames, frames with dictionaries and those with matches farther back than
 // MaxWindow are not taken apart.
 //
@@ -47,10 +49,38 @@
 //	states     8   if there are: 2 each for run lengths, offsets, match lengths, and 2 zeros: the
 //	               states in which encoding began, the last of decoding; otherwise these
 //	               are the lowest of their symbols
-//	rows       8   one for each sequence: length of the run of literals 2, of the match
-//	               2, offset 4, as it is coded: 1 to 3 for one used before, else the
-//	               distance + 3. In front of one of which a length is above 65535, one
-//	               with offset 0 and the upper halves of the lengths
+//	rows       8   for each sequence one, or two
 //
 // The literals behind the last match take what remains of the size.
+//
+// # Rows
+//
+// A row tells a sequence by what its plain bytes let expect:
+//
+//	run        2   length of the run of literals
+//	lacks      1   what the length of the match lacks
+//	choice     1   0: the longest candidate; 4 and up: the one 1 and more in front of it; 1,
+//	               2, 3: an offset used before, as it is coded; 255: any
+//	offset     4   as it is coded, the distance + 3, if the choice is 255; else 0
+//
+// If run or what the match lacks take more bits, a row with the upper ones is in front: run
+// 2, lacks 2, and 2^24 in 4.
+//
+// A match at place i of the frame can be as long as its bytes agree with those at its
+// distance, within the block. If the distance is at most 128 KiB and not more than i, and
+// that length is below 2048, lacks is what it is longer than the match; else lacks is the
+// length of the match less 3.
+//
+// Candidates are looked for where four bytes or more of the block are left. Every place
+// before i that three bytes or more follow, up to the end of the block, has been entered, one
+// after the other: as the last one of the hash of its three bytes, v<<8*2654435769>>18, v
+// being the four bytes there, and of its four, v*2654435769>>17, in 32 bits. It leads to
+// the one that was the last of the latter, if that is less than 64 KiB away. At i, the last
+// place of the hash of three is looked at; then that of four, and those to which each
+// leads, 16 in all, until one is farther away than 128 KiB or than the frame's
+// beginning. Each becomes a candidate that agrees for more bytes than those before it, 3 or more,
+// places of four only with all four; 256 bytes, or all that are left of the block, are the
+// most, and end this. The offset of a candidate is 1, 2 or 3 if that means its
+// distance, the least of these, else its distance + 3; a sequence that has it coded
+// otherwise tells its offset.
 package zstd

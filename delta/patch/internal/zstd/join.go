@@ -9,7 +9,7 @@ import (
 )
 
 // JoinMemory bounds what Join holds.
-const JoinMemory = 5 << 18
+const JoinMemory = 3 << 19
 
 var joiners = sync.Pool{New: func() any { return new(joiner) }}
 
@@ -18,13 +18,17 @@ var joiners = sync.Pool{New: func() any { return new(joiner) }}
 type joiner struct {
 	plain, parse io.Reader
 
-	bytes     [maxBlock]byte // of the block
-	literal   [maxBlock]byte // those that no match has
-	sequences [maxSequences]sequence
-	rows      [4 << 10]byte
-	given     [1 + kinds][256]byte
-	lengths   [1 + kinds]int // of descriptions
-	states    [rowSize]byte
+	history [near + maxBlock]byte // plain bytes: what candidates are among, and the block's
+	block   int                   // where in history the block begins
+	bytes   []byte                // of the block
+	total   uint64                // of the blocks before
+	finder  finder
+
+	work    [workSize]byte // sequences from the beginning, literals to the end
+	rows    [4 << 10]byte
+	given   [1 + kinds][256]byte
+	lengths [1 + kinds]int // of descriptions
+	states  [rowSize]byte
 
 	out     bitWriter // the packed block
 	sum     xxh64
@@ -34,6 +38,10 @@ type joiner struct {
 	own     [kinds]stateTable
 	tables  [kinds]*stateTable // those of the last block; nil: none yet
 }
+
+// workSize is enough for sequences and literals of any block: each sequence takes three
+// plain bytes, and eight here.
+const workSize = maxBlock + (8-3)*maxSequences + 8
 
 // Join makes a frame again and writes it to w: that of which Split wrote these plain
 // bytes and this parse. It reads the parse of a block first, then its plain bytes, and
@@ -50,7 +58,9 @@ func Join(w io.Writer, plain, parse io.Reader) error {
 	}
 	j.planted = false
 	j.tables = [kinds]*stateTable{}
+	j.block, j.total = 0, 0
 	j.sum.reset()
+	j.finder.reset()
 	err := j.frame(w)
 	j.plain, j.parse = nil, nil
 	return err
@@ -90,7 +100,7 @@ func (j *joiner) frame(w io.Writer) error {
 		}
 		last = b.kind&lastBit != 0
 		if h.descriptor&checksumBit != 0 {
-			j.sum.write(j.bytes[:b.size])
+			j.sum.write(j.bytes)
 			if last {
 				binary.LittleEndian.PutUint32(j.out.b[j.out.n:], j.sum.sum())
 				j.out.n += 4
@@ -118,10 +128,10 @@ func (j *joiner) next(b *block, front int) error {
 			return err
 		}
 	}
-	p := j.bytes[:b.size]
-	if err := j.fill(j.plain, p); err != nil {
+	if err := j.take(int(b.size)); err != nil {
 		return err
 	}
+	p := j.bytes
 	j.out.n, j.out.acc, j.out.cnt = front+3, 0, 0
 	size := 0
 	switch b.kind & kindMask {
@@ -143,12 +153,26 @@ func (j *joiner) next(b *block, front int) error {
 			return corrupt("packed block above 128 KiB")
 		}
 	}
+	j.finder.enter(len(j.finder.b))
+	j.block += len(p)
+	j.total += uint64(len(p))
 	head := uint32(size)<<3 | uint32(b.kind&kindMask)<<1
 	if b.kind&lastBit != 0 {
 		head |= 1
 	}
 	j.out.b[front], j.out.b[front+1], j.out.b[front+2] = byte(head), byte(head>>8), byte(head>>16)
 	return nil
+}
+
+// take reads the n plain bytes of a block.
+func (j *joiner) take(n int) error {
+	if j.block+n > len(j.history) {
+		copy(j.history[:], j.history[j.block-near:j.block])
+		j.block = near
+	}
+	j.bytes = j.history[j.block : j.block+n]
+	j.finder.set(j.history[:j.block+n], j.block, j.total)
+	return j.fill(j.plain, j.bytes)
 }
 
 // same reports whether p is one byte, once or more.
@@ -166,7 +190,7 @@ func (j *joiner) read(b *block) error {
 	if err := j.fill(j.parse, j.rows[:codeRecord]); err != nil {
 		return err
 	}
-	if !b.setSecond(j.rows[:codeRecord]) {
+	if !b.setSecond(j.rows[:codeRecord]) || b.sequences > b.size/3 {
 		return corrupt("block")
 	}
 	for i := range j.given {
@@ -203,33 +227,21 @@ func (j *joiner) description(i int) []byte { return j.given[i][1 : 1+j.lengths[i
 
 // readRows reads n sequences.
 func (j *joiner) readRows(n int) error {
-	var high uint64 // halves of the lengths in the row that follows
-	for at := 0; at < n; {
-		p := j.rows[:min(len(j.rows), (n-at)*rowSize)]
+	var u upper
+	for i := 0; i < n; {
+		p := j.rows[:min(len(j.rows), (n-i)*rowSize)]
 		if err := j.fill(j.parse, p); err != nil {
 			return err
 		}
 		for ; len(p) > 0; p = p[rowSize:] {
-			v := binary.LittleEndian.Uint64(p)
-			if v>>32 == 0 {
-				if v == 0 || high != 0 || v&^0x3_0001 != 0 {
-					return corrupt("row")
-				}
-				high = v
-				continue
-			}
-			run := uint32(v&0xffff | high&0xffff<<16)
-			match := uint32(v>>16&0xffff | high&0xffff_0000)
-			if match < 3 || match >= 3+1<<17 {
+			q, complete, ok := u.row(p)
+			if !ok {
 				return corrupt("row")
 			}
-			j.sequences[at] = sequence{
-				run:    uint32(runCode(run))<<lengthBits | run,
-				match:  uint32(matchCode(match))<<lengthBits | match,
-				offset: uint32(v >> 32),
+			if complete {
+				put(j.work[:], i, q)
+				i++
 			}
-			high = 0
-			at++
 		}
 	}
 	return nil

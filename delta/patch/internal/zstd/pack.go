@@ -32,19 +32,35 @@ func (j *joiner) pack(b *block) error {
 	return nil
 }
 
-// split gathers the literals.
+// split resolves the sequences, and gathers the literals.
 func (j *joiner) split(b *block) ([]byte, bool) {
-	p, lit := j.bytes[:b.size], j.literal[:0]
-	for i := range j.sequences[:b.sequences] {
-		q := &j.sequences[i]
-		run, match := int(q.run&lengthMask), int(q.match&lengthMask)
-		if run+match > len(p) {
+	f, i, end := &j.finder, j.block, j.block+int(b.size)
+	n, w := int(b.sequences), j.work[:]
+	literals := int(b.size)
+	for k := range n {
+		q := at(w, k)
+		run := q.run()
+		if i += int(run); i > end {
 			return nil, false
 		}
-		lit = append(lit, p[:run]...)
-		p = p[run+match:]
+		f.enter(i)
+		offset, match, ok := f.resolve(i, q.offset(), int(q.match()), run == 0)
+		if !ok || match > end-i {
+			return nil, false
+		}
+		put(w, k, newSequence(run, uint32(match), offset))
+		i += match
+		literals -= match
 	}
-	return append(lit, p...), true
+	lit := w[len(w)-literals:]
+	to, p := lit, j.bytes
+	for k := range n {
+		q := at(w, k)
+		to = to[copy(to, p[:q.run()]):]
+		p = p[q.run()+q.match():]
+	}
+	copy(to, p)
+	return lit, true
 }
 
 // packLiterals writes the section of literals.
@@ -211,7 +227,7 @@ func (j *joiner) packTables(b *block) bool {
 		case modePredefined:
 			j.tables[i] = k.predefined
 		case modeOne:
-			c := j.sequences[0].code(i)
+			c := at(j.work[:], 0).code(i)
 			j.own[i].setOne(c)
 			j.tables[i] = &j.own[i]
 			j.out.b[j.out.n] = c
@@ -234,47 +250,43 @@ func (j *joiner) packTables(b *block) bool {
 }
 
 // code returns one of a sequence's three codes.
-func (q *sequence) code(kind int) uint8 {
+func (q sequence) code(kind int) uint8 {
 	switch kind {
 	case ofLL:
-		return uint8(q.run >> lengthBits)
+		return runCode(q.run())
 	case ofML:
-		return uint8(q.match >> lengthBits)
+		return matchCode(q.match())
 	}
-	return uint8(bits.Len32(q.offset)) - 1
+	return uint8(bits.Len32(q.offset())) - 1
 }
 
 // packSequences writes the sequences for reading backwards: the last comes first.
 func (j *joiner) packSequences(b *block) bool {
 	w := &j.out
 	ll, of, ml := j.tables[ofLL], j.tables[ofOF], j.tables[ofML]
-	var at [kinds]uint32
-	i := int(b.sequences) - 1
-	if !j.begin(b, &at) {
+	var first [kinds]uint32
+	if !j.begin(b, &first) {
 		return false
 	}
-	atLL, atOF, atML := at[ofLL], at[ofOF], at[ofML]
-	for {
-		q := &j.sequences[i]
-		run, match, o := uint8(q.run>>lengthBits), uint8(q.match>>lengthBits), uint8(bits.Len32(q.offset)-1)
-		l, m := runLengths[run], matchLengths[match]
-		w.add(uint64(q.run&lengthMask-l.base), l.bits)
-		w.add(uint64(q.match&lengthMask-m.base), m.bits)
-		w.flush()
-		w.add(uint64(q.offset)&(1<<o-1), o)
-		if i == 0 {
-			break
+	atLL, atOF, atML := first[ofLL], first[ofOF], first[ofML]
+	last := int(b.sequences) - 1
+	for i := last; i >= 0; i-- {
+		q := at(j.work[:], i)
+		run, match, offset := q.run(), q.match(), q.offset()
+		l, m, o := runCode(run), matchCode(match), uint8(bits.Len32(offset)-1)
+		if i != last {
+			if w.n > limit || !ll.has(l) || !of.has(o) || !ml.has(m) {
+				return false
+			}
+			atOF = of.step(w, atOF, o)
+			atML = ml.step(w, atML, m)
+			atLL = ll.step(w, atLL, l)
+			w.flush()
 		}
-		i--
-		q = &j.sequences[i]
-		run, match, o = uint8(q.run>>lengthBits), uint8(q.match>>lengthBits), uint8(bits.Len32(q.offset)-1)
-		if w.n > limit || !ll.has(run) || !of.has(o) || !ml.has(match) {
-			return false
-		}
-		atOF = of.step(w, atOF, o)
-		atML = ml.step(w, atML, match)
-		atLL = ll.step(w, atLL, run)
+		w.add(uint64(run-runLengths[l].base), runLengths[l].bits)
+		w.add(uint64(match-matchLengths[m].base), matchLengths[m].bits)
 		w.flush()
+		w.add(uint64(offset)&(1<<o-1), o)
 	}
 	w.flush()
 	w.add(uint64(atML&(1<<ml.log-1)), ml.log)
@@ -285,14 +297,14 @@ func (j *joiner) packSequences(b *block) bool {
 }
 
 // begin sets the states that encoding begins with: those of the last sequence.
-func (j *joiner) begin(b *block, at *[kinds]uint32) bool {
+func (j *joiner) begin(b *block, first *[kinds]uint32) bool {
 	given := b.flags&statesBit != 0
 	if given && !zeros(j.states[6:]) {
 		return false
 	}
 	usual := true
 	for i, t := range j.tables {
-		c := j.sequences[b.sequences-1].code(i)
+		c := at(j.work[:], int(b.sequences)-1).code(i)
 		if !t.has(c) {
 			return false
 		}
@@ -305,7 +317,7 @@ func (j *joiner) begin(b *block, at *[kinds]uint32) bool {
 			usual = usual && v == s
 			s = v
 		}
-		at[i] = 1<<t.log + uint32(s)
+		first[i] = 1<<t.log + uint32(s)
 	}
 	return !given || !usual
 }

@@ -63,27 +63,73 @@ func appendGiven(p, description []byte) []byte {
 	return p
 }
 
-// sequence is a run of literals and the match behind it, with their codes in front of
-// the lengths.
-type sequence struct {
-	run, match uint32 // code << lengthBits | length
-	offset     uint32 // as coded: 1 to 3 one used before, else a distance + 3
+// sequence is a run of literals and the match behind it: lengths and offset. Of a match
+// that is not resolved yet, what the length lacks and the choice.
+type sequence uint64
+
+func newSequence(run, match, offset uint32) sequence {
+	return sequence(run) | sequence(match)<<17 | sequence(offset)<<35
 }
 
+func (q sequence) run() uint32    { return uint32(q & (1<<17 - 1)) }
+func (q sequence) match() uint32  { return uint32(q >> 17 & (1<<18 - 1)) }
+func (q sequence) offset() uint32 { return uint32(q >> 35) }
+
+// at returns the sequence no i of those that b begins with; put sets it.
+func at(b []byte, i int) sequence { return sequence(binary.LittleEndian.Uint64(b[8*i:])) }
+
+func put(b []byte, i int, q sequence) { binary.LittleEndian.PutUint64(b[8*i:], uint64(q)) }
+
+// Choices as rows have them: a candidate's index, where 1 to 3 are offsets used before.
 const (
-	lengthBits = 24
-	lengthMask = 1<<lengthBits - 1
+	indexShift = 3
+	choiceFar  = 255 // the offset is in the row
+	choiceHigh = 1 << 24
 )
 
-// putRow writes a row, and one in front of it if the lengths take more than 16 bits.
-func putRow(p []byte, run, match, offset uint32) int {
-	n := 0
-	if high := run>>16 | match>>16<<16; high != 0 {
-		binary.LittleEndian.PutUint64(p, uint64(high))
-		n = rowSize
+// appendRow writes a row, and one in front of it if lengths need it.
+func appendRow(p []byte, q sequence) []byte {
+	run, lacks, choice := q.run(), q.match(), q.offset()
+	if run>>16 != 0 || lacks>>8 != 0 {
+		p = binary.LittleEndian.AppendUint32(p, run>>16|lacks>>8<<16)
+		p = binary.LittleEndian.AppendUint32(p, choiceHigh)
 	}
-	binary.LittleEndian.PutUint64(p[n:], uint64(run&0xffff)|uint64(match&0xffff)<<16|uint64(offset)<<32)
-	return n + rowSize
+	offset := uint32(0)
+	switch {
+	case choice == candidate:
+		choice = 0
+	case choice > candidate:
+		choice = choice - candidate + indexShift
+	case choice > 3:
+		choice, offset = choiceFar, choice
+	}
+	p = binary.LittleEndian.AppendUint32(p, run&0xffff|lacks&0xff<<16|choice<<24)
+	return binary.LittleEndian.AppendUint32(p, offset)
+}
+
+// upper has the upper parts of the lengths in the row that follows.
+type upper struct{ run, lacks uint32 }
+
+// row reads a row. If it is not complete, it is the upper parts for the next.
+func (u *upper) row(p []byte) (q sequence, complete, ok bool) {
+	v, offset := binary.LittleEndian.Uint32(p), binary.LittleEndian.Uint32(p[4:])
+	if offset == choiceHigh {
+		ok = u.run|u.lacks == 0 && v != 0 && v&0xfffe == 0 && v>>25 == 0
+		*u = upper{v & 1 << 16, v >> 16 << 8}
+		return 0, false, ok
+	}
+	choice := v >> 24
+	switch {
+	case choice == choiceFar:
+		choice, ok = offset, offset > 3 && offset < candidate
+	case choice == 0 || choice > 3:
+		choice, ok = candidate|max(choice, indexShift)-indexShift, offset == 0 && choice <= indexShift+tries
+	default:
+		ok = offset == 0
+	}
+	q = newSequence(v&0xffff|u.run, v>>16&0xff|u.lacks, choice)
+	*u = upper{}
+	return q, true, ok
 }
 
 // expectedWidth returns which of three widths the sizes of literals take: the least

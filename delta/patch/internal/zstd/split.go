@@ -15,8 +15,8 @@ const SplitMemory = MaxWindow + 2<<20
 // whole window.
 const (
 	smallHistory  = 256 << 10
-	mediumHistory = 512 << 10
-	spareHistory  = 768 << 10 // above the window, so that it moves seldom
+	mediumHistory = 384 << 10
+	spareHistory  = 448 << 10 // above the window, so that it moves seldom
 )
 
 var splitters = sync.Pool{New: func() any { return new(splitter) }}
@@ -29,15 +29,18 @@ type splitter struct {
 
 	in      [maxBlock + 8 + slack]byte // a block and what stands in front of the next
 	literal [maxBlock]byte
-	rows    []byte // record, descriptions and rows of the block
+	work    [8 * maxSequences]byte // sequences
+	parse   io.Writer
+	rows    []byte // of the parse, not written yet
 	history []byte // plain bytes: what matches may reach, and the block's
 	block   int    // where in history the block begins
 
 	header  header
-	reach   int    // how far back matches may reach here
+	reach   int    // bytes that are kept of the history
 	size    uint64 // plain bytes so far
 	sum     xxh64
-	recent  [3]uint32
+	recent  recent
+	finder  finder
 	tree    huffman
 	planted bool // the tree is there
 	weights stateTable
@@ -54,15 +57,16 @@ type splitter struct {
 func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() error) (packed int64, err error) {
 	s := splitters.Get().(*splitter)
 	defer s.free()
-	s.src, s.off, s.end = src, off, end
+	s.src, s.off, s.end, s.parse = src, off, end, parse
 	s.history, s.block = s.history[:0], 0
-	s.size, s.recent, s.planted = 0, [3]uint32{1, 4, 8}, false
+	s.size, s.recent, s.planted = 0, recent{1, 4, 8}, false
 	s.tables = [kinds]*stateTable{}
 	s.sum.reset()
+	s.finder.reset()
 	if unit == nil {
 		unit = func() error { return nil }
 	}
-	if err := s.frame(plain, parse, unit); err != nil {
+	if err := s.frame(plain, unit); err != nil {
 		return 0, err
 	}
 	return s.off - off, nil
@@ -70,7 +74,7 @@ func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() 
 
 // free gives the state back, without what few frames need.
 func (s *splitter) free() {
-	s.src = nil
+	s.src, s.parse = nil, nil
 	if cap(s.history) > mediumHistory {
 		s.history = nil
 	}
@@ -95,7 +99,7 @@ func (s *splitter) read(n, ahead int) (int, error) {
 }
 
 // frame takes the frame apart.
-func (s *splitter) frame(plain, parse io.Writer, unit func() error) error {
+func (s *splitter) frame(plain io.Writer, unit func() error) error {
 	ahead, err := s.read(0, maxHeader)
 	if err != nil {
 		return err
@@ -104,7 +108,7 @@ func (s *splitter) frame(plain, parse io.Writer, unit func() error) error {
 	if err != nil {
 		return err
 	}
-	s.reach = int(min(s.header.reach(), MaxWindow))
+	s.reach = max(int(min(s.header.reach(), MaxWindow)), near)
 	s.off += int64(n)
 	s.rows = s.header.record(s.rows[:0])
 	if ahead, err = s.read(0, 4); err != nil {
@@ -120,7 +124,7 @@ func (s *splitter) frame(plain, parse io.Writer, unit func() error) error {
 		if ahead, err = s.next(head); err != nil {
 			return err
 		}
-		if err := s.emit(plain, parse); err != nil {
+		if err := s.emit(plain); err != nil {
 			return err
 		}
 		if err := unit(); err != nil {
@@ -187,7 +191,9 @@ func (s *splitter) next(head uint32) (ahead int, err error) {
 	if b.kind&kindMask != blockPacked {
 		b.size = uint32(n)
 		s.rows = b.append(s.rows)
+		s.finder.set(s.history, s.block, s.size)
 	}
+	s.finder.enter(len(s.history))
 	copy(s.in[:4], s.in[size:size+4])
 	return ahead, nil
 }
@@ -221,8 +227,24 @@ func (s *splitter) reserve() {
 	s.block = at
 }
 
-// emit hands on the plain bytes and the parse of a block.
-func (s *splitter) emit(plain, parse io.Writer) error {
+// flushAt is how much of the parse waits, but for what goes with it.
+const flushAt = 16 << 10
+
+// flush writes what waits of the parse.
+func (s *splitter) flush() error {
+	b := s.rows
+	s.rows = s.rows[:0]
+	if s.parse == nil {
+		return nil
+	}
+	if _, err := s.parse.Write(b); err != nil {
+		return fmt.Errorf("zstd: write parse: %w", err)
+	}
+	return nil
+}
+
+// emit hands on the plain bytes of a block, and what remains of its parse.
+func (s *splitter) emit(plain io.Writer) error {
 	b := s.history[s.block:]
 	s.size += uint64(len(b))
 	if s.header.sizeWidth() > 0 && s.size > s.header.size {
@@ -231,12 +253,9 @@ func (s *splitter) emit(plain, parse io.Writer) error {
 	if s.header.descriptor&checksumBit != 0 {
 		s.sum.write(b)
 	}
-	if parse != nil {
-		if _, err := parse.Write(s.rows); err != nil {
-			return fmt.Errorf("zstd: write parse: %w", err)
-		}
+	if err := s.flush(); err != nil {
+		return err
 	}
-	s.rows = s.rows[:0]
 	if plain != nil {
 		if _, err := plain.Write(b); err != nil {
 			return fmt.Errorf("zstd: write plain bytes: %w", err)

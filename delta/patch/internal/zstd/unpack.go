@@ -31,13 +31,8 @@ func (s *splitter) packed(b *block, n int) error {
 			return err
 		}
 	}
-	// The record stands in front of what is known last: room is made for the most.
-	head := len(s.rows)
-	rows := s.room(int(u.sequences))
-	used := 0
 	if u.sequences > 0 {
-		var err error
-		if used, err = s.sequences(&u, rows); err != nil {
+		if err := s.sequences(&u); err != nil {
 			return err
 		}
 	}
@@ -46,7 +41,7 @@ func (s *splitter) packed(b *block, n int) error {
 	}
 	s.history = append(s.history, u.literals...)
 	b.size = uint32(len(s.history) - s.block)
-	s.rows = b.append(s.rows[:head])
+	s.rows = b.append(s.rows)
 	for i, d := range u.given {
 		if b.flags&(givenBit<<i) != 0 {
 			s.rows = appendGiven(s.rows, d)
@@ -58,21 +53,7 @@ func (s *splitter) packed(b *block, n int) error {
 		}
 		s.rows = append(s.rows, 0, 0)
 	}
-	s.rows = append(s.rows, rows[:used]...)
-	return nil
-}
-
-// most is the room for a frame's record, and a block's with all that goes with it.
-const most = frameRecord + blockRecord + codeRecord + (1+kinds)*(maxTreeBytes+rowSize) + rowSize
-
-// room returns where rows of n sequences can be written, behind all that rows may have
-// in front of them. Few have a length that takes a row more: those of 64 KiB.
-func (s *splitter) room(n int) []byte {
-	size := most + (n+4)*rowSize
-	if cap(s.rows) < size {
-		s.rows = append(make([]byte, 0, size), s.rows...)
-	}
-	return s.rows[most:size]
+	return s.tell(int(b.sequences))
 }
 
 // literals reads the section of literals (RFC 8878, 3.1.1.3.1).
@@ -280,39 +261,39 @@ func (s *splitter) codes(u *unpacking) error {
 	return nil
 }
 
-// sequences decodes all sequences, carries them out, and writes them to rows.
-func (s *splitter) sequences(u *unpacking, rows []byte) (int, error) {
+// sequences decodes all sequences, carries them out, and puts them to work.
+func (s *splitter) sequences(u *unpacking) error {
 	r, ok := newBitReader(u.in[:cap(u.in)], len(u.in))
 	if !ok {
-		return 0, broken("sequences")
+		return broken("sequences")
 	}
 	ll, of, ml := s.tables[ofLL], s.tables[ofOF], s.tables[ofML]
 	atLL, atOF, atML := r.take(ll.log), r.take(of.log), r.take(ml.log)
-	used, end := 0, s.block+maxBlock
-	for left := u.sequences; ; left-- {
+	end := s.block + maxBlock
+	for left, i := u.sequences, 0; ; left, i = left-1, i+1 {
 		l, o, m := ll.dec[atLL&(1<<maxStateLog-1)], of.dec[atOF&(1<<maxStateLog-1)], ml.dec[atML&(1<<maxStateLog-1)]
 		offset := uint32(1)<<(o.symbol&31) + r.take(o.symbol)
 		match := matchLengths[m.symbol].base + r.take(matchLengths[m.symbol].bits)
 		run := runLengths[l.symbol].base + r.take(runLengths[l.symbol].bits)
 		if r.pos < 0 || int(run) > len(u.literals) || int(run+match) > end-len(s.history) {
-			return 0, broken("sequences")
+			return broken("sequences")
 		}
 		s.history = append(s.history, u.literals[:run]...)
 		u.literals = u.literals[run:]
-		d := s.distance(offset, run == 0)
+		d := s.recent.use(offset, run == 0)
 		if d > MaxWindow && uint64(d) <= s.header.reach() {
-			return 0, fmt.Errorf("%w: match at a distance of %d", ErrUnsupported, d)
+			return fmt.Errorf("%w: match at a distance of %d", ErrUnsupported, d)
 		}
 		if !s.match(d, int(match)) {
-			return 0, broken("match")
+			return broken("match")
 		}
-		used += putRow(rows[used:], run, match, offset)
+		put(s.work[:], i, newSequence(run, match, offset))
 		if left == 1 {
 			u.note([kinds]*stateTable{ll, of, ml}, [kinds]uint32{atLL, atOF, atML})
 			if r.pos > 0 {
-				return 0, broken("bits behind the sequences")
+				return broken("bits behind the sequences")
 			}
-			return used, nil
+			return nil
 		}
 		atLL = uint32(l.base) + r.take(l.bits)
 		atML = uint32(m.base) + r.take(m.bits)
@@ -331,32 +312,30 @@ func (u *unpacking) note(tables [kinds]*stateTable, at [kinds]uint32) {
 	}
 }
 
-// distance resolves an offset as coded: 0 if there is none such.
-func (s *splitter) distance(offset uint32, noRun bool) uint32 {
-	if offset > 3 {
-		d := offset - 3
-		s.recent[2], s.recent[1], s.recent[0] = s.recent[1], s.recent[0], d
-		return d
+// tell writes the rows of the n sequences.
+func (s *splitter) tell(n int) error {
+	f, i := &s.finder, s.block
+	f.set(s.history, s.block, s.size)
+	for k := range n {
+		q := at(s.work[:], k)
+		i += int(q.run())
+		f.enter(i)
+		choice, lacks := f.tell(i, q.offset(), int(q.match()), q.run() == 0)
+		s.rows = appendRow(s.rows, newSequence(q.run(), uint32(lacks), choice))
+		if len(s.rows) >= flushAt {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+		i += int(q.match())
 	}
-	i := offset - 1
-	if noRun {
-		i++
-	}
-	switch i {
-	case 1:
-		s.recent[1], s.recent[0] = s.recent[0], s.recent[1]
-	case 2:
-		s.recent[2], s.recent[1], s.recent[0] = s.recent[1], s.recent[0], s.recent[2]
-	case 3:
-		s.recent[2], s.recent[1], s.recent[0] = s.recent[1], s.recent[0], s.recent[0]-1
-	}
-	return s.recent[0]
+	return nil
 }
 
 // match appends n bytes from distance d; there is room.
 func (s *splitter) match(d uint32, n int) bool {
 	at := len(s.history)
-	if d == 0 || uint64(d) > uint64(at) || uint64(d) > uint64(s.reach) {
+	if d == 0 || uint64(d) > uint64(at) || uint64(d) > min(s.header.reach(), MaxWindow) {
 		return false
 	}
 	h := s.history[:at+n]
