@@ -43,7 +43,8 @@
 // and, unless the block is raw or a run, in which case literals, modes and flags are 0,
 //
 //	sequences  4
-//	zeros      4
+//	logs       4   of the tree and the tables of run lengths, offsets, match lengths, where the
+//	               block has such a description and it is the one expected
 //	given          for each bit among the flags: length 1, the description (RFC 8878,
 //	               4.1.1, 4.2.1) as it stands in the block, zeros
 //	states     8   if there are: 2 each for run lengths, offsets, match lengths, and 2 zeros: the
@@ -83,4 +84,15 @@
 // most, and end this. The offset of a candidate is 1, 2 or 3 if that means its
 // distance, the least of these, else its distance + 3; a sequence that has it coded
 // otherwise tells its offset.
+//
+// # Descriptions
+//
+// A description is expected to be that which libzstd makes. Of a table: the codes are
+// counted, but not the last sequence's unless it is the only one of its kind; shares are normalized
+// for 1<<log states (the lower 7 bits), rare symbols having one state or, with bit 7, less. Of the
+// tree: a Huffman code of the literals, nodes being joined before leaves of the same count
+// and leaves of higher bytes before others, cut to as many bits as log says; its
+// weights are coded with a table of at most 64 states if that takes less than half of a
+// byte each. shares.go and tree.go say it shortest, and are normative. A description that is
+// another is given.
 package zstd

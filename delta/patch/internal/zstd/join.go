@@ -193,6 +193,7 @@ func (j *joiner) read(b *block) error {
 	if !b.setSecond(j.rows[:codeRecord]) || b.sequences > b.size/3 {
 		return corrupt("block")
 	}
+	j.lengths = [1 + kinds]int{}
 	for i := range j.given {
 		if b.flags&(givenBit<<i) == 0 {
 			continue

@@ -114,7 +114,7 @@ func (j *joiner) packTree(b *block, p []byte, width byte, four bool) bool {
 	start := w.n
 	w.n += int(width) + 2
 	first := w.n
-	if !j.plant(b) || len(p) == 0 {
+	if len(p) == 0 || !j.plant(b, p) {
 		return false
 	}
 	if !j.packStreams(p, four) {
@@ -138,16 +138,22 @@ func (j *joiner) packTree(b *block, p []byte, width byte, four bool) bool {
 	return true
 }
 
-// plant makes the tree of the block and writes its description.
-func (j *joiner) plant(b *block) bool {
+// plant makes the tree of the block's literals p, and writes its description.
+func (j *joiner) plant(b *block, p []byte) bool {
 	given := b.flags&givenBit != 0
 	if b.literals&literalsMask == literalsRepeat {
 		return j.planted && !given && b.logs[0] == 0
 	}
-	if !given || b.logs[0] != 0 {
+	if given == (b.logs[0] != 0) {
 		return false
 	}
-	d := j.description(0)
+	d, ok := j.description(0), true
+	if !given {
+		d, ok = expectTree(j.given[0][:0], countBytes(p), b.logs[0], &j.weights)
+	}
+	if !ok {
+		return false
+	}
 	var weights [256]uint8
 	n, symbols, ok := readWeights(d, &weights, &j.weights)
 	if !ok || n != len(d) {
@@ -220,7 +226,7 @@ func (j *joiner) packTables(b *block) bool {
 		k := &kindsOf[i]
 		mode := b.modes >> k.shift & 3
 		given := b.flags&(givenBit<<(1+i)) != 0
-		if given != (mode == modeTable) || b.logs[1+i] != 0 {
+		if how := b.logs[1+i]; mode != modeTable && (given || how != 0) || mode == modeTable && given == (how != 0) {
 			return false
 		}
 		switch mode {
@@ -233,7 +239,14 @@ func (j *joiner) packTables(b *block) bool {
 			j.out.b[j.out.n] = c
 			j.out.n++
 		case modeTable:
-			d := j.description(1 + i)
+			d, ok := j.description(1+i), true
+			if !given {
+				n, last := int(b.sequences), at(j.work[:], int(b.sequences)-1).code(i)
+				d, ok = expectTable(j.given[1+i][:0], countCodes(j.work[:], n, i), uint32(n), last, b.logs[1+i])
+			}
+			if !ok {
+				return false
+			}
 			n, ok := j.own[i].read(d, k.maxLog, k.symbols)
 			if !ok || n != len(d) || j.out.n+n > limit+maxTreeBytes {
 				return false

@@ -8,15 +8,13 @@ import (
 	"sync"
 )
 
-// SplitMemory bounds what Split holds; frames of 128 KiB take less than 1 MiB.
+// SplitMemory bounds what Split holds; frames of 128 KiB take less than 3/2 MiB.
 const SplitMemory = MaxWindow + 2<<20
 
-// How the history grows: small frames take the first size, others the second or the
-// whole window.
+// How the history grows: small frames take the first size, others the whole window.
 const (
-	smallHistory  = 256 << 10
-	mediumHistory = 384 << 10
-	spareHistory  = 448 << 10 // above the window, so that it moves seldom
+	smallHistory = 256 << 10
+	spareHistory = 448 << 10 // above the window, so that it moves seldom
 )
 
 var splitters = sync.Pool{New: func() any { return new(splitter) }}
@@ -75,7 +73,7 @@ func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() 
 // free gives the state back, without what few frames need.
 func (s *splitter) free() {
 	s.src, s.parse = nil, nil
-	if cap(s.history) > mediumHistory {
+	if cap(s.history) > smallHistory {
 		s.history = nil
 	}
 	splitters.Put(s)
@@ -216,10 +214,8 @@ func (s *splitter) reserve() {
 			s.history = s.history[:at]
 		default:
 			size := full
-			for _, n := range []int{smallHistory, mediumHistory} {
-				if at+maxBlock <= n && n < size {
-					size = n
-				}
+			if at+maxBlock <= smallHistory {
+				size = smallHistory
 			}
 			s.history = append(make([]byte, 0, size), s.history...)
 		}

@@ -1,6 +1,7 @@
 package zstd
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -35,6 +36,7 @@ func (s *splitter) packed(b *block, n int) error {
 		if err := s.sequences(&u); err != nil {
 			return err
 		}
+		s.expectTables(&u)
 	}
 	if len(s.history)-s.block+len(u.literals) > maxBlock {
 		return broken("a block above 128 KiB")
@@ -152,7 +154,18 @@ func (s *splitter) treeLiterals(u *unpacking) error {
 	if !s.streams(u.literals, in, format > 0) {
 		return broken("streams of literals")
 	}
+	if u.block.literals&literalsMask == literalsTree {
+		if d, ok := expectTree(nil, countBytes(u.literals), s.tree.bits, &s.weights); ok && bytes.Equal(d, u.given[0]) {
+			u.expected(0, s.tree.bits)
+		}
+	}
 	return nil
+}
+
+// expected notes that a description is the one expected, and for which log.
+func (u *unpacking) expected(which int, log uint8) {
+	u.flags &^= givenBit << which
+	u.logs[which] = log
 }
 
 // give notes a description.
@@ -298,6 +311,24 @@ func (s *splitter) sequences(u *unpacking) error {
 		atLL = uint32(l.base) + r.take(l.bits)
 		atML = uint32(m.base) + r.take(m.bits)
 		atOF = uint32(o.base) + r.take(o.bits)
+	}
+}
+
+// expectTables looks for descriptions of tables that are those expected.
+func (s *splitter) expectTables(u *unpacking) {
+	n := int(u.sequences)
+	for i := range kinds {
+		if u.flags&(givenBit<<(1+i)) == 0 {
+			continue
+		}
+		counts := countCodes(s.work[:], n, i)
+		last := at(s.work[:], n-1).code(i)
+		for _, how := range []uint8{s.own[i].log, s.own[i].log | lowBit} {
+			if d, ok := expectTable(nil, counts, uint32(n), last, how); ok && bytes.Equal(d, u.given[1+i]) {
+				u.expected(1+i, how)
+				break
+			}
+		}
 	}
 }
 
