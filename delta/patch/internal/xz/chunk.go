@@ -15,6 +15,8 @@ const (
 	resetDictionary = 3
 )
 
+var errEarly = fmt.Errorf("%w: chunk ends early", ErrFormat)
+
 // chunks reads the chunks of a block.
 func (s *splitter) chunks() error {
 	dictionary, properties := false, false
@@ -100,6 +102,9 @@ func (s *splitter) lzma(control byte) error {
 		return err
 	}
 	s.rc.normalize()
+	if s.rc.p > packed {
+		return errEarly
+	}
 	if s.rc.p != packed || s.rc.code != 0 {
 		return fmt.Errorf("%w: range coder ends at %d of %d", ErrUnsupported, s.rc.p, packed)
 	}
@@ -113,7 +118,7 @@ func (s *splitter) symbols(plain, packed int) error {
 	s.with = 0
 	for left := plain; left > 0; {
 		if s.rc.p > packed {
-			return fmt.Errorf("%w: chunk ends early", ErrFormat)
+			return errEarly
 		}
 		if s.rc.bit(&s.isMatch[s.state][s.posState()]) == 0 {
 			s.literal()
