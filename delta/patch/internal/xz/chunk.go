@@ -89,7 +89,7 @@ func (s *splitter) lzma(control byte) error {
 		}
 	}
 	if s.next.a >= resetState {
-		s.reset()
+		s.model.reset()
 	}
 	if b, err = s.in.take(packed); err != nil {
 		return err
@@ -242,24 +242,26 @@ func (s *splitter) copy(n, far int) {
 }
 
 // firstBuf is the size of a buffer before it is known that more is needed.
-const firstBuf = 2 * unitPlain
+const firstBuf = 512 << 10
 
 // room makes room for a unit's plain bytes in front of its first.
 func (s *splitter) room() {
 	if len(s.buf)-s.from >= unitPlain {
 		return
 	}
-	// A sixteenth more than needed makes moves rare.
-	full := s.window + s.window/16 + unitPlain + unitPlain/4
+	// A little more than needed makes moves rare.
+	history := max(s.window, keep)
+	full := history + history/32 + unitPlain + unitPlain/4
 	switch {
 	case len(s.buf) == 0:
 		s.buf = make([]byte, firstBuf)
 		return
-	case len(s.buf) < full && s.w > s.window, len(s.buf) >= full:
-		k := s.w - min(s.w, s.window)
+	case len(s.buf) < full && s.w > history, len(s.buf) >= full:
+		k := s.w - min(s.w, history)
 		copy(s.buf, s.buf[k:s.w])
 		s.w -= k
 		s.from = s.w
+		s.slide(k)
 	}
 	if len(s.buf)-s.from < unitPlain {
 		b := make([]byte, full)

@@ -29,7 +29,8 @@ func (j *joiner) chunk(h head) error {
 		}
 	}
 	if h.a >= resetState {
-		j.reset()
+		j.model.reset()
+		j.forget()
 	}
 	j.enc.begin()
 	return nil
@@ -73,6 +74,7 @@ func (j *joiner) stored(h head) error {
 	}
 	j.pos += uint64(h.n)
 	j.at += len(b)
+	j.learn(j.buf[:j.at], max(j.next, j.at-3))
 	j.enc.out = append(j.enc.out, h.a, byte((h.n-1)>>8), byte(h.n-1))
 	j.enc.out = append(j.enc.out, b...)
 	return j.spill()
@@ -84,6 +86,7 @@ func (j *joiner) read(n int) ([]byte, error) {
 		k := j.at - keep
 		copy(j.buf[:], j.buf[k:j.at])
 		j.at = keep
+		j.slide(k)
 	}
 	b := j.buf[j.at : j.at+n]
 	if _, err := io.ReadFull(j.plain, b); err != nil {
@@ -101,22 +104,22 @@ func (j *joiner) unit(n uint32) error {
 	if n > unitRows {
 		return fmt.Errorf("%w: %d rows", ErrCorrupt, n)
 	}
+	plain, err := j.size64()
+	if err != nil {
+		return err
+	}
+	if j.size += int(min(plain, chunkPlain)); plain > unitPlain || j.size > chunkPlain {
+		return fmt.Errorf("%w: unit of %d, chunk of %d", ErrCorrupt, plain, j.size)
+	}
 	rows := j.rows[:n*rowSize]
 	if err := j.readParse(rows); err != nil {
 		return err
 	}
-	plain := 0
-	for b := rows; len(b) > 0; b = b[rowSize:] {
-		r := parseRow(b)
-		// No row has more than maxRun + maxMatch.
-		if plain += int(r.plain()); !r.valid() || plain > unitPlain {
-			return fmt.Errorf("%w: row % x", ErrCorrupt, b[:rowSize])
-		}
+	if _, err := j.read(int(plain)); err != nil {
+		return err
 	}
-	if j.size += plain; j.size > chunkPlain {
-		return fmt.Errorf("%w: chunk of more than %d", ErrCorrupt, chunkPlain)
-	}
-	if _, err := j.read(plain); err != nil {
+	to := j.at + int(plain)
+	if err := j.resolve(rows, j.buf[:to], j.at, to, j.pos); err != nil {
 		return err
 	}
 	for ; len(rows) > 0; rows = rows[rowSize:] {

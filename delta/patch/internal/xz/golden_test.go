@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"updraft/delta/patch/internal/xz"
@@ -80,8 +81,9 @@ func TestRows(t *testing.T) {
 		2, 2, 0, 0, 3, 0, 0, 0,
 		0x21, 1, 0x16, 0, 0, 0, 0, 0,
 		3, 3, 0x5d, 0, 3, 0, 0, 0,
-		3, 9 - 2, 1, 0, 3, 0, 0, 0,
-		1, 6 - 2, 1, 0, 7, 0, 0, 0,
+		20, 0, 0, 0, 0, 0, 0, 0,
+		3, 0, 1, 0, 0, 0, 0, 0,
+		1, 0, 1, 0, 0, 0, 0, 0,
 		1, 0, 0, 0, 0, 0, 0, 0,
 		6, 0, 0, 0, 0, 0, 0, 0,
 		7, 0, 0, 0, 0, 0, 0, 0,
@@ -238,6 +240,14 @@ func TestCorrupt(t *testing.T) {
 	stream, end := head(1, 1, 0, 0, 0), append(head(6, 0, 0, 0, 0), head(7, 0, 0, 0, 0)...)
 	block := append(head(2, 2, 0, 0, 3), 0x21, 1, 0x16, 0, 0, 0, 0, 0)
 	one := row(1, 0, 0, 0)
+	// rows is a head, the number of plain bytes, and rows.
+	rows := func(h []byte, plain uint64, rows ...[]byte) []byte {
+		return append(binary.LittleEndian.AppendUint64(h, plain), bytes.Join(rows, nil)...)
+	}
+	chunk := func(plain uint64, all ...[]byte) []byte {
+		return rows(head(3, 3, 0x5d, 0, uint32(len(all))), plain, all...)
+	}
+	zeros := slices.Repeat([][]byte{row(0, 0, 2, 0)}, 400) // as a rep, the longest match
 	for name, parts := range map[string][][]byte{
 		"kind 0":            {head(0, 0, 0, 0, 0)},
 		"kind 8":            {stream, head(8, 0, 0, 0, 0)},
@@ -248,29 +258,35 @@ func TestCorrupt(t *testing.T) {
 		"block in block":    {stream, block, block, end},
 		"end in block":      {stream, block, end[8:]},
 		"end of no block":   {stream, end},
-		"chunk, no block":   {stream, head(3, 3, 0x5d, 0, 1), one, end},
+		"chunk, no block":   {stream, chunk(1, one), end},
 		"stored, no block":  {stream, head(5, 1, 0, 0, 1), end},
-		"goes on, no chunk": {stream, block, head(4, 0, 0, 0, 1), one, end},
-		"goes on, stored":   {stream, block, head(5, 1, 0, 0, 1), head(4, 0, 0, 0, 1), one, end},
+		"goes on, no chunk": {stream, block, rows(head(4, 0, 0, 0, 1), 1, one), end},
+		"goes on, stored":   {stream, block, head(5, 1, 0, 0, 1), rows(head(4, 0, 0, 0, 1), 1, one), end},
 		"header size 0":     {stream, head(2, 0, 0, 0, 0), end},
 		"header too small":  {stream, head(2, 1, 0, 0, 3), block[8:], end},
 		"many filters":      {stream, head(2, 255, 0, 0, 1025), make([]byte, 2000), end},
 		"negative size":     {stream, head(2, 9, 0x40, 0, 3), bytes.Repeat([]byte{255}, 8), block[8:], end},
 		"check, unfiltered": {stream, block, head(6, 0, 0, 0, 4), end},
-		"reset":             {stream, block, head(3, 4, 0x5d, 0, 1), one, end},
-		"properties":        {stream, block, head(3, 3, 225, 0, 1), one, end},
-		"lc + lp":           {stream, block, head(3, 3, 44, 0, 1), one, end},
-		"no properties":     {stream, block, head(3, 1, 0, 0, 1), one, end},
-		"spare properties":  {stream, block, head(3, 3, 0x5d, 0, 1), one, head(3, 0, 1, 0, 1), one, end},
-		"empty chunk":       {stream, block, head(3, 3, 0x5d, 0, 0), end},
-		"rows":              {stream, block, head(3, 3, 0x5d, 0, 1<<15+1), make([]byte, 1<<19), end},
-		"row of kind 7":     {stream, block, head(3, 3, 0x5d, 0, 1), row(1, 0, 7, 0), end},
-		"distance 0":        {stream, block, head(3, 3, 0x5d, 0, 1), row(1, 0, 1, 0), end},
-		"long match":        {stream, block, head(3, 3, 0x5d, 0, 1), row(1, 16, 9, 1), end},
-		"match from before": {stream, block, head(3, 3, 0x5d, 0, 2), row(1, 0, 1, 99), one, end},
-		"unit":              {stream, block, head(3, 3, 0x5d, 0, 1000), bytes.Repeat(row(0, 15, 9, 1), 1000), end},
-		"chunk":             {stream, block, head(3, 3, 0x5d, 0, 0), bytes.Repeat(append(head(4, 0, 0, 0, 900), bytes.Repeat(row(0, 15, 9, 1), 900)...), 9), end},
-		"packed":            {stream, block, head(3, 3, 0x5d, 0, 1<<15), bytes.Repeat(row(1, 0, 1, 1<<31), 1<<15), end},
+		"reset":             {stream, block, rows(head(3, 4, 0x5d, 0, 1), 1, one), end},
+		"properties":        {stream, block, rows(head(3, 3, 225, 0, 1), 1, one), end},
+		"lc + lp":           {stream, block, rows(head(3, 3, 44, 0, 1), 1, one), end},
+		"no properties":     {stream, block, rows(head(3, 1, 0, 0, 1), 1, one), end},
+		"spare properties":  {stream, block, chunk(1, one), rows(head(3, 0, 1, 0, 1), 1, one), end},
+		"empty chunk":       {stream, block, chunk(0), end},
+		"rows":              {stream, block, rows(head(3, 3, 0x5d, 0, 24<<10+1), 24<<10+1, make([]byte, 1<<19)), end},
+		"row of kind 7":     {stream, block, chunk(2, row(1, 0, 7, 0)), end},
+		"row beyond":        {stream, block, chunk(2, row(3, 0, 0, 0)), end},
+		"match at the end":  {stream, block, chunk(1, row(1, 0, 2, 0)), end},
+		"bytes without row": {stream, block, chunk(3, one), end},
+		"nothing near":      {stream, block, chunk(9, row(0, 0, 1, 0)), end},
+		"none so long":      {stream, block, chunk(9, row(1, 7, 1, 0)), end},
+		"none at all":       {stream, block, chunk(9, row(1, 7, 1, 1)), end},
+		"none repeated":     {stream, block, chunk(9, row(1, 7, 2, 0)), end},
+		"match from before": {stream, block, chunk(9, row(1, 0, 1, 99)), end},
+		"far from before":   {stream, block, chunk(9, row(1, 0, 1, 1<<20)), end},
+		"unit":              {stream, block, chunk(136<<10+1, row(1, 0, 0, 0)), end},
+		"large unit":        {stream, block, chunk(1<<62, row(1, 0, 0, 0)), end},
+		"chunk":             {stream, block, chunk(1, one), bytes.Repeat(rows(head(4, 0, 0, 0, 400), 400*273, zeros...), 20), end},
 		"stored of 0":       {stream, block, head(5, 1, 0, 0, 0), end},
 		"stored":            {stream, block, head(5, 1, 0, 0, 1<<16+1), end},
 		"stored control":    {stream, block, head(5, 3, 0, 0, 1), end},
@@ -281,13 +297,29 @@ func TestCorrupt(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	parse := bytes.Join([][]byte{stream, block, head(3, 3, 0x5d, 0, 2), row(1, 15, 9, 1), one, end}, nil)
+	parse := bytes.Join([][]byte{stream, block, chunk(275, row(1, 0, 1, 0), one), end}, nil)
 	plain := make([]byte, 275)
 	if err := xz.Join(&out, bytes.NewReader(plain), bytes.NewReader(parse)); err != nil {
 		t.Fatal(err)
 	}
 	if k := check(t, out.Bytes()); !bytes.Equal(k.plain, plain) || !bytes.Equal(k.parse, parse) {
 		t.Errorf("comes back as % x", k.parse)
+	}
+}
+
+// TestExpanding: noise as literals does not fit into a chunk.
+func TestExpanding(t *testing.T) {
+	parse := []byte{1, 0, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 3, 0, 0, 0, 0x21, 1, 0x16, 0, 0, 0, 0, 0, 3, 3, 0x5d, 0, 17, 0, 0, 0}
+	parse = binary.LittleEndian.AppendUint64(parse, 17*4095)
+	for range 17 {
+		parse = append(parse, 0xff, 0, 0xf0, 0, 0, 0, 0, 0)
+	}
+	parse = append(parse, 6, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0)
+	if err := xz.Join(io.Discard, bytes.NewReader(noise(17*4095)), bytes.NewReader(parse)); !errors.Is(err, xz.ErrCorrupt) {
+		t.Error(err)
+	}
+	if err := xz.Join(io.Discard, bytes.NewReader(make([]byte, 17*4095)), bytes.NewReader(parse)); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -306,10 +338,10 @@ func TestManyBlocks(t *testing.T) {
 		}
 		return out.Bytes()
 	}
-	if k := check(t, stream(4096)); len(k.units) < 2 || len(k.plain) > 0 {
+	if k := check(t, stream(2048)); len(k.units) < 2 || len(k.plain) > 0 {
 		t.Errorf("%d units, %d bytes", len(k.units), len(k.plain))
 	}
-	if b := stream(4097); b != nil {
+	if b := stream(2049); b != nil {
 		t.Errorf("%d bytes", len(b))
 	}
 }

@@ -17,6 +17,7 @@ func Join(w io.Writer, plain, parse io.Reader) error {
 	j.w, j.plain, j.parse = w, plain, parse
 	j.enc.out, j.blocks = j.enc.out[:0], j.blocks[:0]
 	j.written, j.at = 0, 0
+	j.finder.reset()
 	j.inBlock, j.inChunk = false, false
 	if err := j.begin(); err != nil {
 		return err
@@ -56,6 +57,7 @@ type joiner struct {
 	pos uint64
 
 	model
+	relation
 	enc rangeEncoder // enc.out is what was not flushed
 
 	// Of the chunk: its first record, where its header is in enc.out, its plain bytes.

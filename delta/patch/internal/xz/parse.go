@@ -54,7 +54,8 @@ const (
 )
 
 // row is a run of literals and the match behind it. Only rowMatch has a distance,
-// rowLiterals and rowShort have no length.
+// rowLiterals and rowShort have no length. In a parse, length and distance are what
+// relation makes of them.
 type row struct {
 	kind     byte
 	with     byte // the byte to code the first literal with, if it is far back
@@ -92,9 +93,4 @@ func (r row) plain() uint32 {
 		return r.literals + 1
 	}
 	return r.literals + r.length
-}
-
-// valid reports whether an LZMA encoder can write r.
-func (r row) valid() bool {
-	return r.kind <= rowShort && r.length <= maxMatch && (r.kind != rowMatch || r.distance > 0)
 }

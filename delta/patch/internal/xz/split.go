@@ -20,7 +20,8 @@ func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() 
 	s.in.reset(src, off, end)
 	s.plain, s.parse, s.unit = plain, parse, unit
 	s.front, s.rows, s.blocks = s.front[:0], s.rows[:0], s.blocks[:0]
-	s.from, s.w = 0, 0
+	s.from, s.w, s.pos = 0, 0, 0
+	s.finder.reset()
 	if err := s.begin(); err != nil {
 		return 0, err
 	}
@@ -66,6 +67,7 @@ type splitter struct {
 
 	model
 	rc rangeDecoder
+	relation
 
 	// What the parse has of the unit: records, then rows under the head next.
 	front, rows []byte
@@ -221,9 +223,14 @@ func (s *splitter) flush() error {
 	if len(s.rows) > 0 {
 		s.next.n = uint32(len(s.rows) / rowSize)
 		s.record(s.next)
+		s.front = binary.LittleEndian.AppendUint64(s.front, uint64(s.w-s.from))
+		if s.next.kind == kindChunk && s.next.a >= resetState {
+			s.forget()
+		}
 		s.next = head{kind: kindMore}
 	}
 	if s.parse != nil {
+		s.relate(s.rows, s.buf[:s.w], s.from, s.w, s.pos-uint64(s.w-s.from))
 		if _, err := s.parse.Write(s.front); err != nil {
 			return fmt.Errorf("write parse: %w", err)
 		}
