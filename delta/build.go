@@ -40,7 +40,8 @@ type BuildOptions struct {
 	// Previous are the earlier releases whose packs may be referred to, for which
 	// patches are made, and whose patches make chains, newest first.
 	Previous []*release.Manifest
-	Deltas   int // for how many of Previous patches are made, for each artifact
+	Deltas   int      // for how many of Previous patches are made, for each artifact
+	Bases    []string // versions of Previous for which they are made besides
 	// Full also makes a patch from the empty stream, which every device has, and
 	// keeps it by the same rule: one compressed stream where chunks, each by
 	// itself, cost a tenth to a fifth more.

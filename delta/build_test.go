@@ -225,6 +225,11 @@ func TestWhichBase(t *testing.T) {
 			t.Errorf("%d deltas: patches from %q, want %q", deltas, got, want)
 		}
 	}
+	m, _ := publish(t, origin, []delta.Input{in("app", edit(v, 2))},
+		delta.BuildOptions{Version: "5", Previous: prev, Deltas: 1, Bases: []string{"1", "2"}})
+	if p := m.Artifacts[0].Patches; len(p) != 2 || p[0].BaseVersion != "2" || p[1].BaseVersion != "1" {
+		t.Errorf("one delta, and bases that are named: %+v", p)
+	}
 }
 
 func TestUselessPatchIsDropped(t *testing.T) {

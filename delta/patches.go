@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"updraft/delta/patch"
 	"updraft/delta/release"
@@ -25,20 +26,19 @@ const keepNum, keepDen = 9, 10
 const EmptyVersion = "empty"
 
 // patches makes the patches of artifact i from the newest releases that have one
-// to start from, and from nothing.
+// to start from, from those named, and from nothing.
 func (b *builder) patches(ctx context.Context, i int) error {
 	a := &b.m.Artifacts[i]
 	done := map[[32]byte]bool{a.Sum: true} // the same bytes need no patch
 	made := 0
 	for _, m := range b.o.Previous {
-		if made >= b.o.Deltas {
-			break
-		}
 		base := findBase(m, a)
 		if base == nil {
 			continue
 		}
-		made++
+		if made++; made > b.o.Deltas && !slices.Contains(b.o.Bases, m.Version) || len(a.Patches) >= release.MaxPatches {
+			continue
+		}
 		if done[base.Sum] || base.Size == 0 || a.Size == 0 {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ import (
 type publishOptions struct {
 	fleet  string
 	deltas int
+	bases  []string
 	jobs   int
 	patch  patch.Options
 	what   fleet.PublishOptions
@@ -37,6 +39,7 @@ of it into DIR/origin. For sites that are further behind, the patches of earlier
 are used again, several in a row. Devices find each PATH under its own last name. The release
 appears at once or not at all: an interrupted publish leaves the origin as it was.`,
 		Example: `  updraft publish --fleet fleet --version 1.0.0 ./app
+  updraft publish --fleet fleet --version 1.4.0 --deltas 1 --base 1.0.2 ./app
   updraft publish --fleet fleet --channel kiosk/canary --version 2.1.0-rc1 --type rpi4 --type rpi5 rootfs.img ./assets`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,6 +52,7 @@ appears at once or not at all: an interrupted publish leaves the origin as it wa
 	f.StringVar(&o.what.Version, "version", "", "version, such as 1.2.0 (required)")
 	f.StringSliceVar(&o.what.Types, "type", nil, "device type the release is for; may be repeated (default: any)")
 	f.IntVar(&o.deltas, "deltas", 3, "for how many earlier releases patches are made")
+	f.StringSliceVar(&o.bases, "base", nil, "earlier version for which a patch is made too, such as one that much of the fleet runs; may be repeated")
 	f.IntVar(&o.jobs, "jobs", 0, "compressors at work at once (default: one for each CPU)")
 	indexFlag(c, &o.patch.Memory)
 	required(c, "fleet", "version")
@@ -125,9 +129,14 @@ func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error
 	show := newBuildProgress(u)
 	var stats delta.BuildStats
 	m, err := f.Publish(ctx, o.what, func(ctx context.Context, j fleet.Job) (*release.Manifest, error) {
+		for _, v := range o.bases {
+			if !slices.ContainsFunc(j.Previous, func(m *release.Manifest) bool { return m.Version == v }) {
+				return nil, usagef("--base %s: no such release on %s for these types", v, j.Channel)
+			}
+		}
 		m, st, err := delta.Build(ctx, in, delta.BuildOptions{
 			Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version, Types: j.Types, Sequence: j.Sequence,
-			Created: j.Created, Previous: j.Previous, Deltas: o.deltas, Jobs: o.jobs, Scratch: j.Scratch, Progress: show.step,
+			Created: j.Created, Previous: j.Previous, Deltas: o.deltas, Bases: o.bases, Jobs: o.jobs, Scratch: j.Scratch, Progress: show.step,
 			Patch: o.patch,
 		})
 		stats = st

@@ -21,7 +21,7 @@ type shingles struct {
 const (
 	shingleBits = 26
 	parseRow    = 8 // bytes of a row of a parse
-	newRow      = 3 // bytes that a row which is not in the base takes in a patch, about
+	newRow      = 2 // bytes that a row which is not in the base takes in a patch, about
 )
 
 // each calls f with the hash of each pair of rows of member i.
