@@ -91,22 +91,31 @@ func (f *finder) find(i int) int {
 	v := binary.LittleEndian.Uint32(b[i:])
 	at := f.first + uint32(i)
 	n, best := 0, 2
-	if d := at - f.three[v<<8*hashing>>(32-threeBits)]; d <= near && int(d) <= i && d > 0 {
+	if d := at - f.three[v<<8*hashing>>(32-threeBits)]; d <= near && int(d) <= i && d > 0 && (binary.LittleEndian.Uint32(b[i-int(d):])^v)<<8 == 0 {
 		if l := f.common(i, d, room); l > best {
 			f.found[0], best, n = d, l, 1
 		}
 	}
-	h := v * hashing >> (32 - fourBits)
-	d, step := at-f.four[h], uint32(1)
-	for k := 0; k < tries && step != 0 && d <= near && int(d) <= i && best < room; k++ {
+	if best >= room {
+		return n
+	}
+	d, want := at-f.four[v*hashing>>(32-fourBits)], b[i+best]
+	for k := 0; k < tries && d <= near && int(d) <= i; k++ {
 		c := i - int(d)
-		if b[c+best] == b[i+best] && binary.LittleEndian.Uint32(b[c:]) == v {
+		if b[c+best] == want && binary.LittleEndian.Uint32(b[c:]) == v {
 			if l := f.common(i, d, room); l > best {
 				f.found[n], best = d, l
 				n++
+				if best >= room {
+					break
+				}
+				want = b[i+best]
 			}
 		}
-		step = uint32(f.steps[(at-d)%near])
+		step := uint32(f.steps[(at-d)%near])
+		if step == 0 {
+			break
+		}
 		d += step
 	}
 	return n
