@@ -31,6 +31,7 @@ type member struct {
 	id       peer.ID
 	ident    Identity
 	conn     network.Conn
+	bulk     *bulkConn // below conn; nil: it is another kind of connection
 	control  network.Stream
 	instance uint64
 	dialled  bool // by this device
@@ -68,6 +69,12 @@ type member struct {
 	junk        int64         // bytes that nobody wanted
 
 	bytesIn, bytesOut, dup int64
+}
+
+// speakOver makes st the control stream, and its connection the member's.
+func (m *member) speakOver(st network.Stream) {
+	m.conn, m.control = st.Conn(), st
+	_ = m.conn.As(&m.bulk)
 }
 
 func (m *member) wakeControl() {
