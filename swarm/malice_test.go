@@ -52,7 +52,9 @@ func TestMalice(t *testing.T) {
 	}
 	if *malice == 0 {
 		for seed, a := range list {
-			run(seed, a)
+			if !testing.Short() || seed%3 == 0 { // those that flood take CPU for many seconds
+				run(seed, a)
+			}
 		}
 	}
 	for seed := range *malice {

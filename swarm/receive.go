@@ -293,10 +293,13 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 
 // blame drops and shuns a member for what it sent: for a time of base, doubled each time. why is ErrWrongBlob or ErrBreach.
 func (s *Swarm) blame(m *member, why error, base time.Duration) {
+	s.mu.Lock()
 	if s.gate.Shunned(m.id) {
+		s.mu.Unlock()
 		return // what it sent besides is still being read
 	}
 	d := s.gate.Shun(m.id, base)
+	s.mu.Unlock()
 	s.log.Warn("peer is shunned", "peer", m.id, "name", m.ident.Name, "error", why, "for", d)
 	if s.cfg.Blamed != nil {
 		s.cfg.Blamed(m.id, m.ident, why, d)
