@@ -2,8 +2,11 @@ package node
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"updraft/discovery"
 	"updraft/discovery/dht"
@@ -22,7 +25,8 @@ func (n *Node) sources() ([]discovery.Source, error) {
 	}
 	if n.cfg.MDNS {
 		out = append(out, mdns.New(mdns.Config{SiteKey: n.enr.SiteKey, Interfaces: n.cfg.Interfaces, Log: n.log,
-			Report: func(err error) { n.problem(problemMulticast, "multicast", err) }}))
+			Elsewhere: listensElsewhere(n.cfg.Listen),
+			Report:    func(err error) { n.problem(problemMulticast, "multicast", err) }}))
 	}
 	if n.cfg.DHT {
 		boot, err := peers(append(append([]string(nil), n.enr.Bootstrap...), n.cfg.Bootstrap...))
@@ -39,6 +43,14 @@ func (n *Node) sources() ([]discovery.Source, error) {
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+// listensElsewhere reports whether one of the multiaddrs is not of loopback.
+func listensElsewhere(addrs []string) bool {
+	return slices.ContainsFunc(addrs, func(a string) bool {
+		m, err := multiaddr.NewMultiaddr(a)
+		return err == nil && !manet.IsIPLoopback(m)
+	})
 }
 
 func (n *Node) admitted(id peer.ID) bool {

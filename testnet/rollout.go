@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"updraft/node/report"
+	"updraft/testnet/netns"
 )
 
 // Timing of a rollout.
@@ -24,6 +25,9 @@ const (
 
 // ErrTimeout reports a rollout that did not reach every device in time.
 var ErrTimeout = errors.New("testnet: not every device came to the release in time")
+
+// ErrUnsupported reports that this machine or user cannot make network namespaces.
+var ErrUnsupported = netns.ErrUnsupported
 
 // RolloutOptions configure a rollout. The zero value is usable.
 type RolloutOptions struct {

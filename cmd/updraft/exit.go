@@ -18,6 +18,7 @@ import (
 	"updraft/node/install"
 	"updraft/node/report"
 	"updraft/swarm/origin"
+	"updraft/testnet"
 )
 
 // Exit codes. They are part of the program's contract: scripts branch on them.
@@ -114,6 +115,7 @@ var kinds = []struct {
 	{origin.ErrNotFound, exitNotFound, "check that the origin's directory was copied as a whole"},
 	{node.ErrConfig, exitUsage, "see updraft agent --help"},
 	{node.ErrOperator, exitError, "enroll it with --role operator"},
+	{testnet.ErrUnsupported, exitError, "run it as root, or without --netns"},
 	{node.ErrInUse, exitError, "stop the other agent, or give each agent its own --data"},
 	{node.ErrListen, exitError, "another program may listen there: choose another --listen address; port 0 takes a free one"},
 	{syscall.EADDRINUSE, exitError, "another program listens there: choose another address"},

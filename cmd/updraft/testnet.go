@@ -71,6 +71,8 @@ func (o *testnetOptions) check() error {
 		return usagef("--devices %d is not between 1 and 200", o.devices)
 	case o.killAt < 0 || o.killAt >= 1:
 		return usagef("--kill-at %v is not between 0 and 1", o.killAt)
+	case o.bases > o.devices:
+		return usagef("--bases %d is more than the %d devices", o.bases, o.devices)
 	case o.bases >= 0 && o.old == "":
 		return usagef("--bases needs --old")
 	}

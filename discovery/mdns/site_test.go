@@ -123,10 +123,10 @@ func TestFamilies(t *testing.T) {
 	s.plug("six", "eth0", "br0", "fd99::6/64")
 	s.plug("both", "eth0", "br0", "10.9.0.5/24", "fd99::5/64")
 	four, six, both := s.spawn("four", "4", 4001), s.spawn("six", "6", 4001), s.spawn("both", "b", 4001)
-	eventually(t, "four finds both", 10*time.Second, four.reaches(both, "/ip4/10.9.0.5/tcp/4001"))
-	eventually(t, "six finds both", 10*time.Second, six.reaches(both, "/ip6/fd99::5/tcp/4001"))
-	eventually(t, "both finds four", 10*time.Second, both.reaches(four, "/ip4/10.9.0.4/tcp/4001"))
-	eventually(t, "both finds six", 10*time.Second, both.reaches(six, "/ip6/fd99::6/tcp/4001"))
+	eventually(t, "four finds both", 30*time.Second, four.reaches(both, "/ip4/10.9.0.5/tcp/4001"))
+	eventually(t, "six finds both", 30*time.Second, six.reaches(both, "/ip6/fd99::5/tcp/4001"))
+	eventually(t, "both finds four", 30*time.Second, both.reaches(four, "/ip4/10.9.0.4/tcp/4001"))
+	eventually(t, "both finds six", 30*time.Second, both.reaches(six, "/ip6/fd99::6/tcp/4001"))
 }
 
 // Without any interface that is up the source says so, and goes on by itself when
@@ -149,8 +149,16 @@ func TestNoMulticast(t *testing.T) {
 		t.Errorf("reports repeat: %q", a.reports)
 	}
 	a.mu.Unlock()
-	// The interface stays up, but without multicast; loopback does not make up for it.
+	// Then it is gone, and the device's addresses are those of loopback; or it is back,
+	// but without multicast. Loopback does not make up for it.
 	ip(t, "-n", "a", "link", "set", "lo", "up")
+	ip(t, "-n", "a", "addr", "flush", "dev", "eth0")
+	eventually(t, "a says that it has only loopback, its addresses included", 30*time.Second, func() bool {
+		r, ok := a.report()
+		return ok && strings.Contains(r, "no interface but loopback")
+	})
+	ip(t, "-n", "a", "addr", "add", "10.9.0.1/24", "dev", "eth0")
+	eventually(t, "a is well again", 30*time.Second, func() bool { r, ok := a.report(); return ok && r == "" })
 	ip(t, "-n", "a", "link", "set", "eth0", "multicast", "off")
 	eventually(t, "a says that it has only loopback", 30*time.Second, func() bool {
 		r, ok := a.report()

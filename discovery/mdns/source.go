@@ -44,6 +44,10 @@ type Config struct {
 	// to use. Empty: all that are up, have carrier, multicast and an address, and
 	// loopback; loopback alone if the device listens on loopback only.
 	Interfaces []string
+	// Elsewhere says that the device is to be found by other machines, although its
+	// addresses may be those of loopback for now, as while a cable is out: then
+	// loopback alone is reported.
+	Elsewhere bool
 	// Interval is the shortest pause between two queries once the site is known;
 	// the longest is 2.5 times as much. Zero: 120 s. The cost is in the package
 	// comment.
@@ -144,7 +148,7 @@ type run struct {
 type place struct {
 	ifaces []iface
 	addrs  []ma.Multiaddr
-	lonely error // set when there is only loopback though the device listens elsewhere
+	lonely error // set when there is only loopback though the device is to be found elsewhere
 }
 
 func (p place) equal(o place) bool {
@@ -158,12 +162,12 @@ func (r *run) look() (place, error) {
 		return place{}, err
 	}
 	mine := r.self().Addrs
-	ifaces := choose(all, r.cfg.Interfaces, onlyLoopback(mine))
+	ifaces := choose(all, r.cfg.Interfaces, !r.cfg.Elsewhere && onlyLoopback(mine))
 	if len(ifaces) == 0 {
 		return place{}, errors.New("no interface that is up, has an address and multicast")
 	}
 	p := place{ifaces: ifaces, addrs: announceable(mine, all, ifaces)}
-	if len(r.cfg.Interfaces) == 0 && lans(ifaces) == 0 && len(mine) > 0 && !onlyLoopback(mine) {
+	if len(r.cfg.Interfaces) == 0 && lans(ifaces) == 0 && len(mine) > 0 && (r.cfg.Elsewhere || !onlyLoopback(mine)) {
 		p.lonely = fmt.Errorf("%w: no interface but loopback is up, has an address and multicast", ErrNoMulticast)
 	}
 	return p, nil
