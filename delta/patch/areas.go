@@ -12,11 +12,22 @@ const (
 	areaCode           // instructions
 	areaRelated        // words relative to the area's base, as in .eh_frame_hdr
 	areaIndex          // ARM: words of 31 bits relative to themselves
+	// Of programs in Go:
+	areaRaw      // nothing
+	areaNames    // nothing
+	areaPCs      // nothing
+	areaFuncData // names from areaNames, beside areaFuncs
+	areaFuncTab  // begins of functions relative to the base, their records to the area
+	areaFuncs    // records of functions; from areaFuncTab, areaNames, areaPCs, areaFuncData
+	areaFuncsOld // the same, with shorter ones
+	areaTypes    // words relative to the base
+	areaLinks    // the same, for sure
 	areaKinds
+	areaStart = areaKinds // where areaFuncTab begins
 )
 
 const (
-	maxAreas      = 16      // of a program
+	maxAreas      = 24      // of a program
 	maxAreasTotal = 4 << 10 // of all in a stream
 )
 
@@ -44,11 +55,25 @@ func (im *image) area(off int64) area {
 	return area{kind: kind}
 }
 
-// partner returns the base of im's first area of a's kind, and whether it has one.
-func (im *image) partner(a area) (uint64, bool) {
+// partner returns the base of im's first area of the kind, and whether it has one.
+func (im *image) partner(kind uint8) (uint64, bool) {
+	if kind == areaStart {
+		return im.start(areaFuncTab)
+	}
 	for i := range im.areas {
-		if p := &im.areas[i]; p.kind == a.kind {
+		if p := &im.areas[i]; p.kind == kind {
 			return p.base, true
+		}
+	}
+	return 0, false
+}
+
+// start returns the address of im's first area of the kind.
+func (im *image) start(kind uint8) (uint64, bool) {
+	for i := range im.areas {
+		if a := &im.areas[i]; a.kind == kind {
+			v, _, ok := im.addr(a.off)
+			return v, ok
 		}
 	}
 	return 0, false
@@ -104,7 +129,7 @@ func findAreas(src Source, im *image, head []byte) []area {
 		all = append(all, x.within(l)...)
 	}
 	slices.SortFunc(all, byOffset)
-	for _, t := range x.tables() {
+	for _, t := range append(x.tables(), x.goAreas()...) {
 		all = carve(all, t)
 	}
 	var out []area

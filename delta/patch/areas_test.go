@@ -132,12 +132,15 @@ func FuzzRefs(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, mach uint64, kind uint8, v uint64, at uint16) {
 		im := &image{mach: mach, loads: []load{{n: int64(len(b)), v: v, mem: 1 << 24, exec: true}}}
+		for k := range uint8(areaKinds) {
+			im.areas = append(im.areas, area{kind: k, base: v / 2, n: 1})
+		}
 		im.bounds()
 		at = min(at, uint16(len(b)/2))
 		for _, r := range im.refs(nil, b, int(at), len(b), v+uint64(at), area{kind: kind, base: v / 2}) {
 			pc := v + uint64(r.at)
 			if r.kind == refBase32 {
-				pc = v / 2
+				pc, _ = im.partner(r.rel)
 			}
 			var e [8]byte
 			copy(e[:], b[r.at:])

@@ -76,12 +76,12 @@ func (t *changes) learn(v, by uint32) {
 // part is part of a cover: b[lo:hi] of the base's bytes in d.buf, predicted in d.pred.
 type part struct {
 	lo, hi int
-	addr   uint64 // of b[lo] in the new program, or its offset
-	va     uint64 // of b[lo] in the old program
-	known  bool   // both are in programs
-	area   area   // of b[lo:hi] in the old program
-	base   uint64 // that words of the area are relative to in the new program
-	class  uint32 // 0: not in a program, 1 data, 2 code
+	addr   uint64                // of b[lo] in the new program, or its offset
+	va     uint64                // of b[lo] in the old program
+	known  bool                  // both are in programs
+	area   area                  // of b[lo:hi] in the old program
+	bases  [areaKinds + 1]uint64 // that words of the area are relative to in the new program
+	class  uint32                // 0: not in a program, 1 data, 2 code
 }
 
 // cover codes n bytes at offset at of the output that come from offset from of the
@@ -147,9 +147,8 @@ func (d *denseCoder) part(b []byte, p part, at, from, left int64, old, new *imag
 	}
 	if p.known {
 		p.area = old.area(from)
-		var paired bool
-		if p.base, paired = new.partner(p.area); !paired {
-			p.base, _, _ = d.mp.mapped(p.area.base)
+		if p.area.kind >= areaRelated {
+			d.bases(&p, old, new)
 		}
 		p.class = 1
 		if p.area.kind == areaCode {
@@ -177,10 +176,21 @@ func (d *denseCoder) part(b []byte, p part, at, from, left int64, old, new *imag
 	}
 }
 
+// bases finds where the areas of the new program are that are paired with those of old.
+func (d *denseCoder) bases(p *part, old, new *image) {
+	for k := areaRelated; k < len(p.bases); k++ {
+		v, ok := new.partner(uint8(k))
+		if was, has := old.partner(uint8(k)); has && !ok {
+			v, _, _ = d.mp.mapped(was)
+		}
+		p.bases[k] = v
+	}
+}
+
 // home returns the new address that r, in p, is relative to.
 func (p *part) home(r *ref) uint64 {
 	if r.kind == refBase32 {
-		return p.base
+		return p.bases[r.rel]
 	}
 	return p.addr + uint64(r.at-p.lo)
 }

@@ -12,7 +12,7 @@ const (
 	blockLen  = 32
 	windowLen = 2 << 20 // bytes of the base that literals may be matched with
 	denseRun  = 64 << 10
-	margin    = 64
+	margin    = 128
 	tableBits = 18
 )
 

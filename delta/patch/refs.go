@@ -8,7 +8,8 @@ type ref struct {
 	at     int // offset in the buffer
 	target uint64
 	kind   uint8
-	back   int // refLow, refLower, refStore: how far in front the rest of it is
+	rel    uint8 // refBase32: the kind of area whose base it is relative to
+	back   int   // refLow, refLower, refStore: how far in front the rest of it is
 }
 
 // Kinds of references.
@@ -41,32 +42,41 @@ func branch19(w uint32) uint64 { return signed(w>>5, 19) * 4 }
 func pageOf(w uint32) uint64   { return (signed(w>>5, 19)<<2 | uint64(w>>29&3)) }
 
 // refs appends what looks like a reference whose first byte is in b[lo:hi], which is in
-// area a; b[lo] is at address v. It looks at 40 bytes before and behind, where b has them.
+// area a; b[lo] is at address v. It looks at 128 bytes before and behind, where b has them.
 func (im *image) refs(out []ref, b []byte, lo, hi int, v uint64, a area) []ref {
 	hi = min(hi, len(b)-8)
 	switch {
-	case a.kind == areaRelated:
+	case a.kind == areaRelated, a.kind == areaLinks:
 		for i := lo + int(-v&3); i < hi; i += 4 {
 			t := a.base + signed(binary.LittleEndian.Uint32(b[i:]), 32)
 			if t >= im.lo && t < im.hi {
-				out = append(out, ref{i, t, refBase32, 0})
+				out = append(out, ref{at: i, target: t, kind: refBase32, rel: a.kind})
 			}
 		}
 	case a.kind == areaIndex:
 		for i := lo + int(-v&3); i < hi; i += 4 {
 			w := binary.LittleEndian.Uint32(b[i:])
 			if t := v + uint64(i-lo) + signed(w, 31); w>>31 == 0 && w > 1 && t >= im.lo && t < im.hi {
-				out = append(out, ref{i, t, refSelf31, 0})
+				out = append(out, ref{at: i, target: t, kind: refSelf31})
 			}
 		}
 	case a.kind == areaData:
 		return im.dataRefs(out, b, lo, hi, v)
+	case a.kind == areaFuncTab:
+		return im.funcTab(out, b, lo, hi, v)
+	case a.kind == areaFuncs, a.kind == areaFuncsOld:
+		return im.funcs(out, b, lo, hi, v, a.kind)
+	case a.kind == areaFuncData:
+		return im.inlined(out, b, lo, hi, v)
+	case a.kind == areaTypes:
+		return im.types(out, b, lo, hi, v, a)
+	case a.kind != areaCode:
 	case im.mach == machARM64:
 		for i := lo + int(-v&3); i < hi; i += 4 {
 			if pc := v + uint64(i-lo); im.lo>>63 == 1 && pc&7 == 0 {
 				// A kernel's code and data are not apart; its pointers are not instructions.
 				if t := binary.LittleEndian.Uint64(b[i:]); t >= im.lo && t < im.hi {
-					out = append(out, ref{i, t, refAbs64, 0})
+					out = append(out, ref{at: i, target: t, kind: refAbs64})
 					i += 4
 					continue
 				}
@@ -100,13 +110,13 @@ func (im *image) x86Refs(out []ref, b []byte, lo, hi int, v uint64) []ref {
 				t &= 1<<32 - 1
 			}
 			if t >= im.lo && t < im.hi && w != 0 {
-				out = append(out, ref{i, t, refRel32, 0})
+				out = append(out, ref{at: i, target: t, kind: refRel32})
 				i += 3
 				continue
 			}
 		}
 		if t := uint64(w); narrow && im.lo >= fixedLow && t >= im.lo && t < im.hi {
-			out = append(out, ref{i, t, refAbs32, 0})
+			out = append(out, ref{at: i, target: t, kind: refAbs32})
 			i += 3
 		}
 	}
@@ -118,46 +128,51 @@ const fixedLow = 1 << 16
 
 // dataRefs is refs for data.
 func (im *image) dataRefs(out []ref, b []byte, lo, hi int, v uint64) []ref {
-	narrow := im.mach == machARM || im.mach == mach386
 	for i := lo + int(-v&3); i < hi; i += 4 {
 		pc := v + uint64(i-lo)
 		w := binary.LittleEndian.Uint32(b[i:])
-		switch {
-		case narrow:
-			if t := uint64(w); t >= im.lo+4096 && t < im.hi {
-				out = append(out, ref{i, t, refAbs32, 0})
-				continue
-			}
-		case pc&7 == 0:
-			if t := binary.LittleEndian.Uint64(b[i:]); t >= im.lo+4096 && t < im.hi {
-				out = append(out, ref{i, t, refAbs64, 0})
-				i += 4
-				continue
-			}
+		if r, ok := im.pointer(b, i, pc); ok {
+			out = append(out, r)
+			i += r.width() - 4
+			continue
 		}
 		if im.mach == machARM {
 			continue
 		}
 		if t, ok := im.leadsToCode(w, pc); ok {
-			out = append(out, ref{i, t, refSelf32, 0})
+			out = append(out, ref{at: i, target: t, kind: refSelf32})
 			continue
 		}
 		// In .eh_frame the distance to what functions have in common is in front of
 		// where a function begins, and what it does about exceptions behind its size.
 		if t := pc - uint64(w); w&3 == 0 && w > 4 && w < 1<<28 && t >= im.lo {
 			if _, ok := im.leadsToCode(binary.LittleEndian.Uint32(b[i+4:]), pc+4); ok {
-				out = append(out, ref{i, t, refBack32, 0})
+				out = append(out, ref{at: i, target: t, kind: refBack32})
 			}
 		} else if b[i] == 4 && i >= 8 && i+1 < hi {
 			if _, ok := im.leadsToCode(binary.LittleEndian.Uint32(b[i-8:]), pc-8); ok {
 				if t := pc + 1 + signed(binary.LittleEndian.Uint32(b[i+1:]), 32); t >= im.lo && t < im.hi {
-					out = append(out, ref{i + 1, t, refSelf32, 0})
+					out = append(out, ref{at: i + 1, target: t, kind: refSelf32})
 					i += 4
 				}
 			}
 		}
 	}
 	return out
+}
+
+func (im *image) narrow() bool { return im.mach == machARM || im.mach == mach386 }
+
+// pointer returns the pointer at b[i:], which is at pc, if it looks like one.
+func (im *image) pointer(b []byte, i int, pc uint64) (ref, bool) {
+	r := ref{at: i, target: uint64(binary.LittleEndian.Uint32(b[i:])), kind: refAbs32}
+	if !im.narrow() {
+		if pc&7 != 0 {
+			return r, false
+		}
+		r.target, r.kind = binary.LittleEndian.Uint64(b[i:]), refAbs64
+	}
+	return r, r.target >= im.lo+4096 && r.target < im.hi
 }
 
 // leadsToCode returns the target of word w at pc, if it is relative to itself, and
@@ -170,10 +185,10 @@ func (im *image) leadsToCode(w uint32, pc uint64) (uint64, bool) {
 func armRef(b []byte, i int, pc uint64) (ref, bool) {
 	h, l := binary.LittleEndian.Uint16(b[i:]), binary.LittleEndian.Uint16(b[i+2:])
 	if h&0xf800 == 0xf000 && l&0xd000 == 0xd000 {
-		return ref{i, thumbTarget(h, l, pc), refThumb, 0}, true
+		return ref{at: i, target: thumbTarget(h, l, pc), kind: refThumb}, true
 	}
 	if pc&3 == 0 && l&0x0e00 == 0x0a00 && l>>12 >= 0xe {
-		return ref{i, pc + 8 + signed(binary.LittleEndian.Uint32(b[i:]), 24)*4, refARM, 0}, true
+		return ref{at: i, target: pc + 8 + signed(binary.LittleEndian.Uint32(b[i:]), 24)*4, kind: refARM}, true
 	}
 	return ref{}, false
 }
@@ -188,13 +203,13 @@ func arm64Ref(out []ref, b []byte, i int, pc uint64) []ref {
 	w := le.Uint32(b[i:])
 	switch {
 	case w&0x7c000000 == 0x14000000:
-		return append(out, ref{i, pc + signed(w, 26)*4, refB26, 0})
+		return append(out, ref{at: i, target: pc + signed(w, 26)*4, kind: refB26})
 	case w&0xff000010 == 0x54000000, w&0x7e000000 == 0x34000000:
-		return append(out, ref{i, pc + branch19(w), refB19, 0})
+		return append(out, ref{at: i, target: pc + branch19(w), kind: refB19})
 	case w&0x7e000000 == 0x36000000:
-		return append(out, ref{i, pc + signed(w>>5, 14)*4, refB14, 0})
+		return append(out, ref{at: i, target: pc + signed(w>>5, 14)*4, kind: refB14})
 	case w&0x9f000000 == 0x10000000:
-		return append(out, ref{i, pc + pageOf(w), refADR, 0})
+		return append(out, ref{at: i, target: pc + pageOf(w), kind: refADR})
 	case w&0x9f000000 == 0x90000000:
 		t := pc&^4095 + pageOf(w)<<12
 		for k := i + 4; k <= i+32 && k+4 <= len(b); k += 4 {
@@ -203,7 +218,7 @@ func arm64Ref(out []ref, b []byte, i int, pc uint64) []ref {
 				break
 			}
 		}
-		return append(out, ref{i, t, refPage, 0})
+		return append(out, ref{at: i, target: t, kind: refPage})
 	case w&0xffc00000 == 0x91000000 || w&0x3b000000 == 0x39000000:
 		rn := w >> 5 & 31
 		for k := 4; k <= 32 && i >= k; k += 4 {
@@ -212,7 +227,7 @@ func arm64Ref(out []ref, b []byte, i int, pc uint64) []ref {
 				continue
 			}
 			if lo, ok := low12(w, rn); ok {
-				out = append(out, ref{i, (pc-uint64(k))&^4095 + pageOf(q)<<12 + lo, refLow, k})
+				out = append(out, ref{at: i, target: (pc-uint64(k))&^4095 + pageOf(q)<<12 + lo, kind: refLow, back: k})
 			}
 			break
 		}
