@@ -23,7 +23,13 @@ const (
 	areaTypes    // words relative to the base
 	areaLinks    // the same, for sure
 	areaKinds
-	areaStart = areaKinds // where areaFuncTab begins
+	// Of relocatable objects, not in the index:
+	areaSymbols // names relative to the base, values to their section
+	areaRelocs  // places relative to the base, symbols, and what is added
+	areaHeads   // of sections
+	// What words are relative to besides bases of areas:
+	areaStart = areaKinds     // where areaFuncTab begins
+	areaOwn   = areaKinds + 1 // the reference has it
 )
 
 const (

@@ -2,7 +2,6 @@ package patch
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
@@ -101,17 +100,7 @@ func TestUnwinding(t *testing.T) {
 		gone = append(gone, i)
 	}
 	old, fresh := unwound(), unwound(gone...)
-	size := func(o Options) int {
-		var p, out bytes.Buffer
-		if _, err := Create(context.Background(), bytes.NewReader(old), bytes.NewReader(fresh), &p, o); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Decode(context.Background(), bytes.NewReader(p.Bytes()), bytes.NewReader(old), &out, DecodeOptions{}); err != nil || !bytes.Equal(out.Bytes(), fresh) {
-			t.Fatal("does not come back", err)
-		}
-		return p.Len()
-	}
-	plain, dense := size(Options{Profile: Plain}), size(Options{Profile: Dense})
+	plain, dense := trip(t, old, fresh, Plain), trip(t, old, fresh, Dense)
 	if dense*6 > plain {
 		t.Errorf("dense %d bytes, plain %d", dense, plain)
 	}

@@ -80,7 +80,7 @@ type part struct {
 	va     uint64                // of b[lo] in the old program
 	known  bool                  // both are in programs
 	area   area                  // of b[lo:hi] in the old program
-	bases  [areaKinds + 1]uint64 // that words of the area are relative to in the new program
+	bases  [areaStart + 1]uint64 // that words of the area are relative to in the new program
 	class  uint32                // 0: not in a program, 1 data, 2 code
 }
 
@@ -90,7 +90,7 @@ func (d *denseCoder) cover(at, from, n int64) error {
 	d.hist, d.words, d.dirty = 0, 0, 0
 	d.begun = 0
 	for n > 0 {
-		old, new := findImage(d.mp.m.old, from), findImage(d.mp.m.new, at)
+		old, new := d.tables(findImage(d.mp.m.old, from)), findImage(d.mp.m.new, at)
 		d.mp.enter(old, new)
 		l := min(n, denseRun, edge(d.mp.m.old, old, from), edge(d.mp.m.new, new, at))
 		lo := min(from, margin)
@@ -147,7 +147,7 @@ func (d *denseCoder) part(b []byte, p part, at, from, left int64, old, new *imag
 	}
 	if p.known {
 		p.area = old.area(from)
-		if p.area.kind >= areaRelated {
+		if k := p.area.kind; k >= areaRelated && k < areaKinds {
 			d.bases(&p, old, new)
 		}
 		p.class = 1
@@ -188,11 +188,27 @@ func (d *denseCoder) bases(p *part, old, new *image) {
 }
 
 // home returns the new address that r, in p, is relative to.
-func (p *part) home(r *ref) uint64 {
-	if r.kind == refBase32 {
+func (d *denseCoder) home(p *part, r *ref) uint64 {
+	switch r.kind {
+	case refBase32, refRow:
+		if r.rel == areaOwn {
+			v, _, _ := d.mp.mapped(r.base)
+			return v
+		}
 		return p.bases[r.rel]
 	}
 	return p.addr + uint64(r.at-p.lo)
+}
+
+// tables returns im with its tables, if it is an object.
+func (d *denseCoder) tables(im *image) *image {
+	if im == nil || !im.rel {
+		return im
+	}
+	if d.object == nil || d.object.off != im.off {
+		d.object = im.withTables(d.src, d.object)
+	}
+	return d.object
 }
 
 // divide makes units of b[k:e].
@@ -251,7 +267,7 @@ func (d *denseCoder) guess(b []byte, p *part, u *unit) {
 	switch {
 	case u.ref >= 0:
 		r := &d.refs[u.ref]
-		pc := p.home(r)
+		pc := d.home(p, r)
 		var e [8]byte
 		field := func(t uint64) uint32 {
 			copy(e[:], b[u.k:])
@@ -414,7 +430,7 @@ func (d *denseCoder) note(p *part, u *unit) {
 	r := &d.refs[u.ref]
 	if r.width() == 8 { // the upper half as predicted
 		d.mp.learn(r.target, uint64(v)|uint64(binary.LittleEndian.Uint32(d.pred[u.k-p.lo+4:]))<<32)
-	} else if t, ok := r.read(d.out, len(d.out)-4, p.home(r)); ok {
+	} else if t, ok := r.read(d.out, len(d.out)-4, d.home(p, r)); ok {
 		d.mp.learn(r.target, t)
 	}
 }

@@ -26,6 +26,7 @@ type denseCoder struct {
 	src      Source // the base
 	baseSize int64
 	mp       mapper
+	object   *image // that covers are in at last, with its tables
 	changes  changes
 
 	blocks, word, other, hit, miss, gap *predictor
@@ -72,6 +73,9 @@ func (d *denseCoder) segment(c *coder, m *moves, at, size int64, fresh, out []by
 	d.others = 0
 	clear(d.table)
 	d.mp.reset(m)
+	if d.object != nil {
+		d.object.off = -1
+	}
 	first := searchRuns(m.runs, at)
 	if err := d.prime(m.runs[first:], at, size); err != nil {
 		return nil, err

@@ -26,6 +26,8 @@ type image struct {
 	lo, hi   uint64 // of its addresses
 	loads    []load
 	areas    []area // in order
+	rel      bool   // a relocatable object: areas are read from itself
+	object   *object
 
 	codeLo, codeHi uint64 // addresses of code
 }
@@ -99,8 +101,12 @@ func findImages(src Source) ([]image, error) {
 			return out, err
 		}
 		at = i + 4
-		if im, ok := parse(b, int64(i), int64(w.size)); ok {
-			if !kernel {
+		im, ok := parse(b, int64(i), int64(w.size))
+		if !ok && !kernel {
+			im, ok = parseObject(b, int64(i), int64(w.size))
+		}
+		if ok {
+			if !kernel && !im.rel {
 				im.areas = findAreas(src, &im, b)
 				if areas += len(im.areas); areas > maxAreasTotal {
 					im.areas = nil

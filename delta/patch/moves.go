@@ -111,11 +111,21 @@ func codeImages(c *coder, n *numbers, ims *[]image, limit int64) error {
 		im := &(*ims)[i]
 		step := n.code(c, uint64(im.off-at), 6)
 		im.mach = n.code(c, im.mach, 7)
-		loads := n.code(c, uint64(len(im.loads)), 8)
-		if step > uint64(limit) || loads < 1 || loads > maxLoads {
+		loads := uint64(len(im.loads))
+		if im.rel {
+			loads = 0
+		}
+		if loads = n.code(c, loads, 8); step > uint64(limit) || loads > maxLoads {
 			return fmt.Errorf("%w: program %d of the index", ErrCorrupt, i)
 		}
 		im.off = at + int64(step)
+		if loads == 0 {
+			if !codeObject(c, n, im, limit) {
+				return fmt.Errorf("%w: object %d of the index", ErrCorrupt, i)
+			}
+			at = im.end
+			continue
+		}
 		if !c.enc {
 			im.loads = make([]load, loads)
 		}
@@ -142,6 +152,18 @@ func codeImages(c *coder, n *numbers, ims *[]image, limit int64) error {
 		at = im.end
 	}
 	return nil
+}
+
+// codeObject codes how long the object im is, and reports whether it can be.
+func codeObject(c *coder, n *numbers, im *image, limit int64) bool {
+	size := int64(0)
+	if c.enc {
+		size = im.loads[0].n
+	}
+	size = int64(n.code(c, uint64(size), 30))
+	im.rel, im.loads = true, []load{objectLoad(im.off, size)}
+	im.bounds()
+	return im.loads[0].valid(im.off, limit)
 }
 
 // codeAreas codes the areas of im, and returns how many they are: too many, if they are
@@ -183,6 +205,7 @@ type shift struct{ key, by uint64 }
 type mapper struct {
 	m        *moves
 	old, new *image // of the cover at hand
+	off      int64  // of old
 	here     run    // the cover at hand
 	shift    uint64 // of addresses that no byte of the stream has
 	keys     [1 << seenBits]uint64
@@ -198,8 +221,11 @@ func (p *mapper) reset(m *moves) {
 
 // enter chooses the programs that a cover is in.
 func (p *mapper) enter(old, new *image) {
-	if old != p.old || new != p.new {
+	if old != p.old || new != p.new || old != nil && old.off != p.off {
 		p.old, p.new = old, new
+		if old != nil {
+			p.off = old.off // objects with their tables take turns in one place
+		}
 		if old != nil && new != nil {
 			p.shift = new.hi - old.hi
 		}

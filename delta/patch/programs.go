@@ -38,7 +38,7 @@ func matchPrograms(ctx context.Context, m *moves, old []byte, fresh Source, cs [
 			if k < 0 {
 				continue
 			}
-			a, b := &m.old[k], &m.new[i]
+			a, b := m.old[k].withTables(bytes.NewReader(old), nil), m.new[i].withTables(fresh, nil)
 			x, y := old[a.off:a.end], make([]byte, b.end-b.off)
 			if err := readWhole(fresh, y, b.off); err != nil {
 				return nil, err

@@ -8,8 +8,9 @@ type ref struct {
 	at     int // offset in the buffer
 	target uint64
 	kind   uint8
-	rel    uint8 // refBase32: the kind of area whose base it is relative to
-	back   int   // refLow, refLower, refStore: how far in front the rest of it is
+	rel    uint8  // the kind of area whose base it is relative to
+	base   uint64 // areaOwn: what it is relative to
+	back   int    // refLow, refLower, refStore: how far in front the rest of it is
 }
 
 // Kinds of references.
@@ -28,6 +29,7 @@ const (
 	refSelf32            // displacement from the field
 	refBack32            // displacement from the target to the field
 	refBase32            // displacement from the area's base
+	refRow               // number of a row from the base
 	refSelf31            // ARM: displacement from the field, of 31 bits
 	refJAL               // RISC-V: JAL
 	refBranch            // RISC-V: BEQ and its like
@@ -70,6 +72,8 @@ func (im *image) refs(out []ref, b []byte, lo, hi int, v uint64, a area) []ref {
 		return im.inlined(out, b, lo, hi, v)
 	case a.kind == areaTypes:
 		return im.types(out, b, lo, hi, v, a)
+	case a.kind >= areaSymbols && im.object != nil:
+		return im.tableRefs(out, b, lo, hi, v, a)
 	case a.kind != areaCode:
 	case im.mach == machARM64:
 		for i := lo + int(-v&3); i < hi; i += 4 {
@@ -293,6 +297,8 @@ func (r *ref) put(e []byte, pc, t uint64) {
 		w = d
 	case refBack32:
 		w = -d
+	case refRow:
+		w = d / rowLen
 	case refSelf31:
 		w = w&(1<<31) | d&(1<<31-1)
 	case refJAL, refBranch, refUpper, refLower, refStore:
@@ -333,6 +339,8 @@ func (r *ref) read(out []byte, q int, pc uint64) (uint64, bool) {
 		return pc + signed(w, 32), true
 	case refBack32:
 		return pc - uint64(w), true
+	case refRow:
+		return pc + rowLen*uint64(w), true
 	case refSelf31:
 		return pc + signed(w, 31), w>>31 == 0
 	case refJAL:
