@@ -199,6 +199,7 @@ func (d *decoder) seen(ctx context.Context, p Source, h *opened, scratch string)
 
 // decode makes what the segments say.
 func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
+	d.pages = pages{src: d.base, size: d.baseSize}
 	off := h.off
 	if h.index > 0 {
 		if err := d.readIndex(p, off, h.header); err != nil {
@@ -255,6 +256,7 @@ func (s *sink) Write(b []byte) (int, error) {
 
 type decoder struct {
 	base     Source // or its view
+	pages    pages  // of base
 	baseSize int64
 	w        io.Writer // for the output, or a region of its view
 	packer   packer    // nil: without a recipe
@@ -264,10 +266,6 @@ type decoder struct {
 	dense *denseCoder // nil until the first dense segment
 
 	payload, out, lit []byte
-
-	ahead   []byte // of the base, at aheadAt
-	aheadAt int64
-	readTo  int64 // where the last read of the base ended
 }
 
 // grow returns b with length n.
@@ -301,32 +299,6 @@ func blame(ctx context.Context, h *header, base Source, cause error) error {
 func (d *decoder) emit(b []byte) error {
 	_, err := d.w.Write(b)
 	return err
-}
-
-// readAhead is how much of the base is read at once where reads follow one another.
-const readAhead = 32 << 10
-
-// readBase reads all of b from the base at offset off, ahead if off is about where the
-// last read ended: covers are many and short, and mostly follow one another.
-func (d *decoder) readBase(b []byte, off int64) error {
-	n := int64(len(b))
-	gap := off - d.readTo
-	d.readTo = off + n
-	if at := off - d.aheadAt; at >= 0 && at+n <= int64(len(d.ahead)) {
-		copy(b, d.ahead[at:])
-		return nil
-	}
-	if n >= readAhead || gap <= -readAhead || gap >= readAhead {
-		return readFull(d.base, b, off)
-	}
-	d.ahead = grow(d.ahead, int(max(n, min(readAhead, d.baseSize-off))))
-	d.aheadAt = off
-	if err := readFull(d.base, d.ahead, off); err != nil {
-		d.ahead = d.ahead[:0]
-		return err
-	}
-	copy(b, d.ahead)
-	return nil
 }
 
 // readIndex reads the index at offset off of the patch.
@@ -367,7 +339,7 @@ func (d *decoder) copy(ctx context.Context, s segment) error {
 			return err
 		}
 		b := d.out[:min(int64(copyPiece), end-from)]
-		if err := d.readBase(b, from); err != nil {
+		if err := d.pages.read(b, from); err != nil {
 			return err
 		}
 		if err := d.emit(b); err != nil {

@@ -9,32 +9,43 @@ import (
 // differs from fresh (encoding), and makes it so (decoding).
 func (l *lightCoder) differ(out, fresh []byte, at int64) {
 	l.wh = 0
+	s := l.states
 	for len(out) > 0 {
 		n := min(lightBlock-int(at)&(lightBlock-1), len(out))
-		dirty := 0
+		dirty := uint64(0)
 		if l.enc && string(out[:n]) != string(fresh[:n]) {
 			dirty = 1
 		}
-		dirty = l.bit(&l.blocks[l.bh&1023], dirty)
+		p := &l.blocks[l.bh&1023]
+		if l.enc {
+			l.note(*p, dirty)
+		} else {
+			if s, dirty = s.under(uint64(*p)); s.y < lowest {
+				s = l.refill(s)
+			}
+			dirty &= 1
+		}
+		*p = p.moved(-dirty)
 		l.bh = l.bh<<1 | uint32(dirty)
 		switch {
 		case dirty == 0:
 			l.wh <<= 2
 		case l.enc:
-			l.block(out[:n], fresh[:n], int(at&3))
+			s = l.block(s, out[:n], fresh[:n], int(at&3))
 		default:
-			l.block(out[:n], nil, int(at&3))
+			s = l.block(s, out[:n], nil, int(at&3))
 		}
 		if l.enc {
 			fresh = fresh[n:]
 		}
 		out, at = out[n:], at+int64(n)
 	}
+	l.states = s
 }
 
 // block codes b, which differs somewhere: first which of its words do, then how. Its
 // first byte is byte at of a word.
-func (l *lightCoder) block(b, fresh []byte, at int) {
+func (l *lightCoder) block(s states, b, fresh []byte, at int) states {
 	var old, by [lightBlock / 4]uint32
 	n := words(&old, b, at)
 	differ := uint32(0)
@@ -46,10 +57,12 @@ func (l *lightCoder) block(b, fresh []byte, at int) {
 			}
 		}
 	}
-	for differ = l.which(old[:n], differ); differ != 0; differ &= differ - 1 {
+	s, differ = l.which(s, old[:n], differ)
+	for ; differ != 0; differ &= differ - 1 {
 		i := bits.TrailingZeros32(differ) & (len(old) - 1)
 		lo, hi := max(4*i-at, 0), min(4*i+4-at, len(b))
-		v := l.word(old[i], by[i], hi-lo)
+		var v uint32
+		s, v = l.word(s, old[i], by[i], hi-lo)
 		if hi-lo == 4 {
 			binary.LittleEndian.PutUint32(b[lo:], plus(old[i], v))
 			continue
@@ -59,10 +72,17 @@ func (l *lightCoder) block(b, fresh []byte, at int) {
 			v >>= 8
 		}
 	}
+	return s
 }
 
 // words puts the words of b, the first and last of which may be cut short, into w.
 func words(w *[lightBlock / 4]uint32, b []byte, at int) int {
+	if at == 0 && len(b) == lightBlock {
+		for i := range w {
+			w[i] = binary.LittleEndian.Uint32(b[4*i:])
+		}
+		return len(w)
+	}
 	n := 0
 	if at > 0 {
 		first := min(4-at, len(b))
@@ -87,9 +107,8 @@ func wordOf(b []byte) (w uint32) {
 }
 
 // which codes which words of a block differ, a bit for each. At least one does.
-func (l *lightCoder) which(old []uint32, differ uint32) uint32 {
+func (l *lightCoder) which(s states, old []uint32, differ uint32) (states, uint32) {
 	got, wh, before := uint32(0), l.wh, uint32(0)
-	s := l.interval
 	for i, w := range old {
 		if i == len(old)-1 && got == 0 {
 			got = 1 << i
@@ -97,23 +116,19 @@ func (l *lightCoder) which(old []uint32, differ uint32) uint32 {
 			break
 		}
 		a, b := &l.words[w>>24<<4|wh&15], &l.exact[mix3(1, w, before>>24, 0)>>18]
-		ones := uint64(0)
+		p := (uint32(*a) + uint32(*b)) >> 1
+		ones := -uint64(differ >> i & 1)
 		if l.enc {
-			ones = -uint64(l.code(int(differ>>i&1), uint64((uint32(*a)+uint32(*b))>>1)))
-		} else {
-			if s, ones = s.under(uint64((uint32(*a) + uint32(*b)) >> 1)); s.size < narrow {
-				s = l.refill(s)
-			}
+			l.note(prob(p), ones)
+		} else if s, ones = s.under(uint64(p)); s.y < lowest {
+			s = l.refill(s)
 		}
 		*a, *b = a.moved(ones), b.moved(ones)
 		got |= uint32(ones&1) << i
 		wh, before = wh<<1|uint32(ones&1), w
 	}
-	if !l.enc {
-		l.interval = s
-	}
 	l.wh = wh
-	return got
+	return s, got
 }
 
 // plus returns the sums of a and b, byte by byte.
@@ -128,89 +143,62 @@ func lanes(a, b uint32) uint32 {
 
 // word codes the difference by of n bytes of word old: as this word, or words like it,
 // differed before, or else byte by byte.
-func (l *lightCoder) word(old, by uint32, n int) uint32 {
+func (l *lightCoder) word(s states, old, by uint32, n int) (states, uint32) {
 	class := old >> 24
 	y := &l.byClass[class]
 	if n < 4 {
-		return l.spell(by, n, class, y[0])
+		return l.spell(s, &l.cut[n&3], by, y[0])
 	}
 	x := &l.byWord[mix3(2, old, 0, 0)>>20]
-	tried, hit := uint32(0), false
-	if x.key == old && x.by != 0 {
-		tried = x.by
-		by, hit = l.guess(tried, by, 0, class)
+	guesses := [3]uint32{0, y[0], y[1]}
+	if x.key == old {
+		guesses[0] = x.by
 	}
-	if !hit && y[0] != 0 && y[0] != tried {
-		by, hit = l.guess(y[0], by, 1, class)
+	hit := uint64(0)
+	for id, v := range guesses {
+		if v == 0 || id > 0 && v == guesses[0] || id > 1 && v == guesses[1] {
+			continue
+		}
+		if v == by {
+			hit = 1
+		}
+		p := &l.hits[(uint32(id)<<6|class>>2)&255]
+		s, hit = l.decide(s, *p, hit)
+		if *p = p.moved(-hit); hit != 0 {
+			by = v
+			break
+		}
 	}
-	if !hit && y[1] != 0 && y[1] != tried && y[1] != y[0] {
-		by, hit = l.guess(y[1], by, 2, class)
-	}
-	if !hit {
-		by = l.spell(by, n, class, y[0])
+	if hit == 0 {
+		s, by = l.spell(s, &l.some[class], by, y[0])
 	}
 	*x = wordChange{old, by}
 	if y[0] != by {
 		y[0], y[1] = by, y[0]
 	}
-	return by
+	return s, by
 }
 
-// guess codes whether by, which it returns if so, is v.
-func (l *lightCoder) guess(v, by uint32, id, class uint32) (uint32, bool) {
-	hit := 0
-	if v == by {
-		hit = 1
-	}
-	if l.bit(&l.hits[(id<<6|class>>2)&255], hit) == 0 {
-		return by, false
-	}
-	return v, true
-}
-
-// spell codes n bytes of by: which of them are not 0, then those, in the context of
-// what is in their place in like.
-func (l *lightCoder) spell(by uint32, n int, class, like uint32) uint32 {
-	t, set := (*[16]prob)(l.some[class<<4:]), uint32(1)
-	for i := range n {
-		some := 1
-		if i < n-1 || set != 1<<i {
-			if by>>(8*i)&255 == 0 {
-				some = 0
-			}
-			some = l.bit(&t[set&15], some)
-		}
-		set = set<<1 | uint32(some)
-	}
+// spell codes the bytes of by: which of them are not 0, by t, then those, in the context
+// of what is in their place in like.
+func (l *lightCoder) spell(s states, t *symbols, by, like uint32) (states, uint32) {
+	s, set := l.symbol(s, t, some(by))
 	d := uint32(0)
-	for i := range uint32(n) {
-		if set>>(uint32(n)-1-i)&1 == 1 {
-			v := l.tree((*[256]prob)(l.value[(i<<8|like>>(8*i)&255)<<8:]), by>>(8*i)&255)
-			d |= v << (8 * i)
-		}
+	for ; set != 0; set &= set - 1 {
+		i := bits.TrailingZeros64(set) & 3
+		var v byte
+		s, v = l.byte(s, &l.value[i<<8|int(like>>(8*i)&255)], byte(by>>(8*i)))
+		d |= uint32(v) << (8 * i)
 	}
-	return d
+	return s, d
 }
 
-// tree codes a byte bit by bit from the highest.
-func (l *lightCoder) tree(t *[256]prob, v uint32) uint32 {
-	k := uint64(1)
-	if l.enc {
-		for i := 7; i >= 0; i-- {
-			k = k<<1 | uint64(l.bit(&t[k&255], int(v>>i&1)))
+// some returns which of the bytes of v are not 0, a bit for each.
+func some(v uint32) (set uint64) {
+	for i := range 4 {
+		if v>>(8*i)&255 != 0 {
+			set |= 1 << i
 		}
-		return uint32(k & 255)
 	}
-	s := l.interval
-	for range 8 {
-		p := &t[k&255]
-		var ones uint64
-		if s, ones = s.under(uint64(*p)); s.size < narrow {
-			s = l.refill(s)
-		}
-		*p = p.moved(ones)
-		k = k<<1 - ones
-	}
-	l.interval = s
-	return uint32(k & 255)
+	return set
 }

@@ -7,7 +7,7 @@
 //	copy   one run of the base, as it is; of any length; a few bytes in the patch
 //	plain  up to 4 MiB of output: covers (runs of the base that agree with the new
 //	       bytes mostly), the differences within them, and literal bytes between
-//	       them, by a binary coder with few contexts (many literals: in zstd frames)
+//	       them, by a coder with few contexts (many literals: in zstd frames)
 //	dense  the same output from an index of all covers, which comes first, and a
 //	       context-mixing coder; in programs (ELF for arm64, ARM, x86,
 //	       RISC-V) it predicts from the index where the target of each reference went;
@@ -27,6 +27,6 @@
 //
 // Guarantees: the same inputs and options give the same patch; a decoder's memory
 // depends on the segment size only, at most 32 MiB; the base is read by ranges; no
-// length in a patch is trusted; plain and dense segments are checked against its digest
+// length in a patch is trusted; plain and dense segments are checked against a checksum
 // before they are written, and the whole output against its digest at the end.
 package patch

@@ -490,8 +490,7 @@ func (e *encoding) piece(i int) error {
 	if err := readWhole(e.new, w.new, int64(p.lo)); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(w.new)
-	copy(e.sums[i][:], sum[:])
+	e.sums[i] = checksum(w.new)
 	first := sort.Search(len(e.cs), func(k int) bool { return e.cs[k].n+e.cs[k].l > p.lo })
 	e.plain[i] = encodePlain(e.old, e.from, w.new, e.cs[first:], p)
 	if e.moves == nil {

@@ -6,12 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 )
 
 const (
 	magic   = "UDPATCH1"
-	sumLen  = 16 // bytes of a segment's digest: sha2-256, cut
+	sumLen  = 4  // bytes of a segment's checksum
 	headLen = 20 // bytes in front of the table: magic, length, digest
 	maxSegs = 1 << 16
 	// MaxSize is the largest output and base, in bytes.
@@ -58,6 +59,15 @@ type segment struct {
 	sum     [sumLen]byte
 }
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksum tells a segment made from a wrong base, or wrongly, before it is written. It
+// costs next to nothing beside the digest of the whole output, which is what counts.
+func checksum(b []byte) (sum [sumLen]byte) {
+	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(b, castagnoli))
+	return sum
+}
+
 // header is what stands in front of the payloads.
 type header struct {
 	baseSize, newSize int64
@@ -77,7 +87,7 @@ type header struct {
 //	views of base and new (uvarint);
 //	length of the index (uvarint; 0: none);
 //	number of segments (uvarint), and for each:
-//	kind | region << 4 (1 byte), size, payload (uvarint), digest (16 bytes; not for copy)
+//	kind | region << 4 (1 byte), size, payload (uvarint), checksum (4 bytes; not for copy)
 func (h *header) append(b []byte) []byte {
 	var t []byte
 	t = binary.AppendUvarint(t, uint64(h.baseSize))

@@ -12,13 +12,13 @@ func (l *lightCoder) literals(b []byte) error {
 	if l.enc {
 		f = newFinder(b)
 	}
-	was, rep := 0, 1
+	was, rep := uint64(0), 1
 	for at := 0; at < len(b); {
 		n, dist := 0, 0
 		if f != nil {
 			n, dist = f.next(at, rep)
 		}
-		isMatch := 0
+		isMatch := uint64(0)
 		if n > 0 {
 			isMatch = 1
 		}
@@ -29,15 +29,15 @@ func (l *lightCoder) literals(b []byte) error {
 			at++
 			continue
 		}
-		again := 0
+		again := uint64(0)
 		if dist == rep {
 			again = 1
 		}
 		if l.bit(&l.match[4+was>>1], again) == 1 {
 			dist = rep
-			n = int(l.num(uint64(max(n-minAgain, 0)), numAgain)) + minAgain
+			n = int(min(l.num(uint64(max(n-minAgain, 0)), numAgain), MaxSegment)) + minAgain
 		} else {
-			n = int(l.num(uint64(max(n-minMatch, 0)), numMatch)) + minMatch
+			n = int(min(l.num(uint64(max(n-minMatch, 0)), numMatch), MaxSegment)) + minMatch
 			dist = int(l.distance(uint64(max(dist-1, 0)), min(n-minMatch, 3))) + 1
 		}
 		if dist > at || n > len(b)-at {
@@ -63,56 +63,21 @@ func (l *lightCoder) lit(b []byte, at int) {
 	if at > 1 {
 		p2 = uint32(b[at-2])
 	}
-	s := l.literal[p1<<8:][:256]
-	t := l.literal[1<<16+mix3(3, p1, p2, 0)>>(32-litBits+8)<<8:][:256]
-	b[at] = l.trees((*[256]prob)(s), (*[256]prob)(t), b[at])
-}
-
-// trees is tree with the mean of two trees.
-func (l *lightCoder) trees(t, u *[256]prob, v byte) byte {
-	k := uint64(1)
-	if l.enc {
-		for i := 7; i >= 0; i-- {
-			k = k<<1 | uint64(l.pair(&t[k&255], &u[k&255], int(v>>i&1)))
-		}
-		return byte(k)
-	}
-	s := l.interval
-	for range 8 {
-		p, q := &t[k&255], &u[k&255]
-		var ones uint64
-		if s, ones = s.under(uint64((uint32(*p) + uint32(*q)) >> 1)); s.size < narrow {
-			s = l.refill(s)
-		}
-		*p, *q = p.moved(ones), q.moved(ones)
-		k = k<<1 - ones
-	}
-	l.interval = s
-	return byte(k)
+	t, u := &l.literal[p1], &l.literal[1<<8+mix3(3, p1, p2, 0)>>(32-litBits)]
+	l.states, b[at] = l.bytes(l.states, t, u, b[at])
 }
 
 // distance codes how far back a match is, minus one.
 func (l *lightCoder) distance(v uint64, id int) uint64 {
-	n := bits.Len64(v)
-	k := 1
-	for i := 4; i >= 0; i-- { // its length in bits
-		k = k<<1 | l.bit(&l.far[id<<6|k], n>>i&1)
+	n := l.size(l.far[id][:], uint64(bits.Len64(v)))
+	if n < 2 {
+		return n
 	}
-	n = k & 31
-	r := uint64(0)
-	if n > 0 {
-		r = 1
-	}
-	for i := n - 2; i >= 0; i-- {
-		b := int(v >> uint(i) & 1)
-		if i < 3 {
-			b = l.bit(&l.tail[1<<(2-i)|int(r&(1<<(2-i)-1))], b)
-		} else {
-			b = l.code(b, 1<<15)
-		}
-		r = r<<1 | uint64(b)
-	}
-	return r
+	tail := min(n-1, 3) // of the bits but the first, the last few are not alike
+	r := l.rest(1, v>>tail, int(n-1-tail))
+	last := uint64(0)
+	l.states, last = l.symbol(l.states, &l.tail[tail], v&(1<<tail-1))
+	return r<<tail | last&(1<<tail-1)
 }
 
 const (

@@ -1,8 +1,6 @@
 package patch
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"sync"
@@ -142,10 +140,10 @@ func (d *decoder) plain(s segment, at int64) error {
 	return d.verified(s)
 }
 
-// verified emits d.out if it has the segment's digest.
+// verified emits d.out if it has the segment's checksum.
 func (d *decoder) verified(s segment) error {
-	if sum := sha256.Sum256(d.out); !bytes.Equal(sum[:sumLen], s.sum[:]) {
-		return fmt.Errorf("%w: output does not have its digest", ErrCorrupt)
+	if checksum(d.out) != s.sum {
+		return fmt.Errorf("%w: output does not have its checksum", ErrCorrupt)
 	}
 	return d.emit(d.out)
 }
@@ -166,7 +164,7 @@ func (d *decoder) assemble(l *lightCoder, s segment, at int64) error {
 		copy(out, lit[:gap])
 		lit, out = lit[gap:], out[gap:]
 		at += gap
-		if err := d.readBase(out[:n], from); err != nil {
+		if err := d.pages.read(out[:n], from); err != nil {
 			return err
 		}
 		for k := int64(0); k < n; k += lightRun {
