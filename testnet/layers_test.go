@@ -18,7 +18,7 @@ import (
 var mayImport = map[string][]string{
 	"delta/chunk":                {},
 	"delta/patch":                {},
-	"delta/patch/internal/layer": {"delta/patch/internal/deflate"},
+	"delta/patch/internal/layer": {"delta/patch/internal/deflate", "delta/patch/internal/lz4", "delta/patch/internal/xz", "delta/patch/internal/zstd"},
 	"delta/release":              {},
 	"delta/tree":                 {},
 	"delta":                      {"delta/chunk", "delta/patch", "delta/release", "delta/tree"},

@@ -245,8 +245,17 @@ func TestFindLittleRoom(t *testing.T) {
 	spools := layer.NewSpools(t.TempDir())
 	defer spools.Close()
 	ms, err := layer.Find(t.Context(), bytes.NewReader(s.stream), nil, spools, 1000, 200<<10)
-	if err != nil || len(ms) != 3 || spools.Len() > 200<<10 {
-		t.Errorf("found %d, %d bytes in the spools: %v", len(ms), spools.Len(), err)
+	if err != nil || spools.Len() > 200<<10 {
+		t.Errorf("%d bytes in the spools: %v", spools.Len(), err)
+	}
+	var small []layer.Member
+	for _, m := range s.members {
+		if m.Plain+m.Parse < 100<<10 {
+			small = append(small, m)
+		}
+	}
+	if len(ms) != len(small) {
+		t.Errorf("found %d members, want those that are small: %d", len(ms), len(small))
 	}
 }
 
