@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"updraft/delta/patch"
 	"updraft/delta/release"
 )
 
@@ -96,7 +97,8 @@ func (b *builder) reach() []*release.Manifest {
 	return b.o.Previous[:min(len(b.o.Previous), chainReach)]
 }
 
-// earlierSteps returns the patches of those releases that are still at the origin.
+// earlierSteps returns the patches of those releases that are still at the origin, and
+// of a format that this program reads: an earlier one may have made them.
 func (b *builder) earlierSteps() []release.Step {
 	if b.earlier != nil {
 		return b.earlier
@@ -111,12 +113,26 @@ func (b *builder) earlierSteps() []release.Step {
 					continue
 				}
 				seen[p.Sum] = true
-				st, err := os.Stat(filepath.Join(b.o.Origin, filepath.FromSlash(ObjectName(PatchDir, p.Sum))))
-				if err == nil && st.Size() == p.Size {
-					b.earlier = append(b.earlier, release.Step{Patch: p, Target: a.Sum, TargetSize: a.Size})
+				if s := (release.Step{Patch: p, Target: a.Sum, TargetSize: a.Size}); readable(b.o.Origin, &s) {
+					b.earlier = append(b.earlier, s)
 				}
 			}
 		}
 	}
 	return b.earlier
+}
+
+// readable reports whether the patch of s lies at the origin and says that it is s.
+func readable(origin string, s *release.Step) bool {
+	f, err := os.Open(filepath.Join(origin, filepath.FromSlash(ObjectName(PatchDir, s.Sum))))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || st.Size() != s.Size {
+		return false
+	}
+	in, err := patch.Inspect(fileStream{f, s.Size})
+	return err == nil && in.BaseSum == s.Base && in.NewSum == s.Target && in.NewSize == s.TargetSize
 }

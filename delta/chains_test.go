@@ -97,7 +97,7 @@ func TestChainsAreDeterministic(t *testing.T) {
 }
 
 // TestChainsAreBounded: steps reach back no further than their limit, and what is no
-// longer at the origin ends them.
+// longer at the origin, or cannot be read, ends them.
 func TestChainsAreBounded(t *testing.T) {
 	origin := filepath.Join(t.TempDir(), "origin")
 	list, stats := line(t, origin, 20, 1)
@@ -113,6 +113,18 @@ func TestChainsAreBounded(t *testing.T) {
 		delta.BuildOptions{Version: "2", Deltas: 1, Previous: list, Patch: plain})
 	if len(m.Steps) != 3 || len(s.Artifacts[0].Chains) != 3 {
 		t.Errorf("%d steps without one in the middle", len(m.Steps))
+	}
+	// One that this program cannot read, as if a later one had made it, ends them too.
+	strange := list[0].Steps[1]
+	name := filepath.Join(origin, delta.ObjectName(delta.PatchDir, strange.Sum))
+	b, err := os.ReadFile(name)
+	must(t, err)
+	b[0]++
+	writeFile(t, name, b)
+	m, _ = publish(t, origin, []delta.Input{{Path: writeFile(t, filepath.Join(t.TempDir(), "app"), edit(contents(t, origin, list[0], 0), 98))}},
+		delta.BuildOptions{Version: "2", Deltas: 1, Previous: list, Patch: plain})
+	if len(m.Steps) != 2 {
+		t.Errorf("%d steps with one that cannot be read", len(m.Steps))
 	}
 }
 
