@@ -33,7 +33,6 @@ type assembly struct {
 	wake    chan struct{} // something has come
 	planned chan struct{} // the site's plan has changed
 	opened  atomic.Bool   // contents go to their files: not a tree, or its listing is there
-	doubted atomic.Bool   // bytes got into the stream in another way than as checked chunks; see check
 	unsaid  atomic.Int64  // bytes put since the one who awaits it was woken
 	hashed  *prefix       // of the stream; used by the one who awaits it
 	trail   behind        // of the stream; used by the one who awaits it
@@ -223,11 +222,7 @@ func (a *assembly) advance() error {
 		if a.seed {
 			p.markAll()
 		} else {
-			all := a.resumed || !produce && a.linked()
-			if all {
-				a.doubted.Store(true)
-			}
-			a.recheck(p, end, all)
+			a.recheck(p, end, a.resumed || !produce && a.linked())
 		}
 		if receive && a.reuse != nil {
 			a.copyReused(p)
@@ -247,9 +242,6 @@ func (a *assembly) advance() error {
 	a.mu.Lock()
 	pages, reuse, linked := a.pages, a.receive && a.reuse != nil, !a.produce && a.linked()
 	a.mu.Unlock()
-	if linked {
-		a.doubted.Store(true)
-	}
 	for _, p := range pages {
 		a.adopt(p, linked, reuse)
 	}
@@ -408,7 +400,6 @@ func (a *assembly) run(off, most int64) (n int64, there bool) {
 
 // reverify hashes every chunk anew and takes back those that are wrong.
 func (a *assembly) reverify() {
-	a.doubted.Store(true)
 	var buf []byte
 	for _, p := range a.snapshot() {
 		for i, c := range p.chunks {

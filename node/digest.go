@@ -7,8 +7,8 @@ import (
 	"hash"
 )
 
-// prefix is the beginning of a stream that has been hashed. What has to be hashed as a whole is, while it comes, when
-// what was written is still in memory, so that little is left to do when its last chunk is there.
+// prefix is the beginning of a stream that has been hashed. A release is hashed while it comes, when what was written
+// is still in memory, so that little is left to do when its last chunk is there.
 type prefix struct {
 	h   hash.Hash
 	off int64 // bytes in h
@@ -65,23 +65,7 @@ func (a *assembly) leave(end int64) {
 
 // settle does what can be done already about what is there from the beginning on.
 func (a *assembly) settle(ctx context.Context) {
-	end := a.there()
-	if a.doubted.Load() {
-		_ = a.hash(ctx, end) // what cannot be read is found at the end
-		return
-	}
-	a.leave(end)
-}
-
-// check reports whether the complete stream is what the manifest says. Where each chunk was checked before it was
-// written, by this process, against an index whose pages the manifest lists, that is so: hashing the same bytes a second
-// time, out of the page cache, would show nothing that the first did not. What was found on disk, is linked, or was
-// written by a rebuild before it was checked, is hashed as a whole.
-func (a *assembly) check(ctx context.Context) error {
-	if !a.doubted.Load() {
-		return nil
-	}
-	return a.digest(ctx)
+	_ = a.hash(ctx, a.there()) // what cannot be read is found at the end
 }
 
 // digest checks the whole stream against the manifest. What was hashed while it came counts if it was right.

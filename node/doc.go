@@ -23,8 +23,7 @@
 //	          its base only the first do so (those at work already, then the fast
 //	          ones, then by a hash of way and device); the others take over, one
 //	          after the other, when nothing comes from those
-//	install   every chunk there and checked, and where that was not before it was
-//	          written, the whole digest; stage, commit, health check; the old release stays in
+//	install   whole digest, stage, commit, health check; the old release stays in
 //	          service until then and comes back if it fails
 //	seed      what is installed is served from where it lies, by chunk
 //

@@ -169,7 +169,6 @@ func (r *rebuilder) finish() error {
 // rebuild makes a's bytes from base with the patch in p, whose blocks may still
 // be arriving. With no patch base is the artifact itself.
 func (a *assembly) rebuild(ctx context.Context, p, base patch.Source, scratch string, memory int64) error {
-	a.doubted.Store(true) // it writes before it checks
 	a.setMode(false, true)
 	r := newRebuilder(ctx, a)
 	var err error

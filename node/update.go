@@ -232,7 +232,7 @@ func (u *update) await(ctx context.Context, a *assembly) error {
 			}
 			a.settle(ctx)
 		}
-		err := a.check(ctx)
+		err := a.digest(ctx)
 		if err == nil {
 			return nil
 		}
