@@ -195,7 +195,7 @@ func (s *Swarm) accept(st network.Stream, r *bufio.Reader) (*member, error) {
 		_, _ = st.Write(wire.AppendVerdict(nil, wire.Refused))
 		return nil, err
 	}
-	m.speakOver(st)
+	m.conn, m.control = st.Conn(), st
 	if v := s.judge(m); v != wire.Admitted {
 		_, _ = st.Write(wire.AppendVerdict(nil, v))
 		return nil, verdictError(m.id, v, false)
@@ -264,8 +264,7 @@ func (s *Swarm) offer(st network.Stream, r *bufio.Reader) (*member, error) {
 		_, _ = st.Write(wire.AppendVerdict(nil, wire.Refused))
 		return nil, err
 	}
-	m.speakOver(st)
-	m.dialled = true
+	m.conn, m.control, m.dialled = st.Conn(), st, true
 	v := s.judge(m)
 	if _, err := st.Write(wire.AppendVerdict(nil, v)); err != nil {
 		return nil, fmt.Errorf("swarm: verdict: %w", err)

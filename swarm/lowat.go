@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -275,7 +274,7 @@ func (t bulkSecurity) SecureOutbound(ctx context.Context, c net.Conn, p peer.ID)
 func bulk(c net.Conn) func(sec.SecureConn, error) (sec.SecureConn, error) {
 	return func(s sec.SecureConn, err error) (sec.SecureConn, error) {
 		if raw, ok := c.(*recordConn); ok && err == nil {
-			return &bulkConn{SecureConn: s, raw: raw, left: make(chan struct{}, 1)}, nil
+			return &bulkConn{s, raw}, nil
 		}
 		return s, err
 	}
@@ -285,9 +284,7 @@ func bulk(c net.Conn) func(sec.SecureConn, error) (sec.SecureConn, error) {
 // reads first the one and then the other, both of their exact length.
 type bulkConn struct {
 	sec.SecureConn
-	raw  *recordConn
-	sent atomic.Int64  // bytes written, all of which are with the kernel
-	left chan struct{} // one token: sent has grown
+	raw *recordConn
 }
 
 // Read is part of net.Conn. It must not be called concurrently. All of a long p is known to come.
@@ -303,21 +300,6 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 // Write is part of net.Conn. It must not be called concurrently. The header of a long message goes into a record of its
 // own, so that the other side knows from the first segment how much is to come.
 func (c *bulkConn) Write(p []byte) (int, error) {
-	n, err := c.write(p)
-	c.count(n)
-	return n, err
-}
-
-// count adds to sent.
-func (c *bulkConn) count(n int) {
-	c.sent.Add(int64(n))
-	select {
-	case c.left <- struct{}{}:
-	default:
-	}
-}
-
-func (c *bulkConn) write(p []byte) (int, error) {
 	if len(p) < bulkLeast {
 		return c.SecureConn.Write(p)
 	}

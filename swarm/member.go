@@ -31,7 +31,6 @@ type member struct {
 	id       peer.ID
 	ident    Identity
 	conn     network.Conn
-	bulk     *bulkConn // below conn; nil: it is another kind of connection
 	control  network.Stream
 	instance uint64
 	dialled  bool // by this device
@@ -69,12 +68,6 @@ type member struct {
 	junk        int64         // bytes that nobody wanted
 
 	bytesIn, bytesOut, dup int64
-}
-
-// speakOver makes st the control stream, and its connection the member's.
-func (m *member) speakOver(st network.Stream) {
-	m.conn, m.control = st.Conn(), st
-	_ = m.conn.As(&m.bulk)
 }
 
 func (m *member) wakeControl() {

@@ -39,23 +39,8 @@ func (s *Swarm) sendBlobs(ctx context.Context, m *member) {
 	}
 }
 
-// sendBatch sends until nothing is left.
+// sendBatch sends until nothing is left, and flushes.
 func (s *Swarm) sendBatch(ctx context.Context, m *member, st network.Stream) (network.Stream, error) {
-	for {
-		t := s.takeTurn(m)
-		n, err := int64(0), error(nil)
-		if st, n, err = s.sendSome(ctx, m, st); err == nil && n > 0 {
-			err = t.await(n)
-		}
-		t.free()
-		if n == 0 || err != nil {
-			return st, err
-		}
-	}
-}
-
-// sendSome sends about as much as the multiplexer sends at once, and returns how much that was; 0: nothing is left.
-func (s *Swarm) sendSome(ctx context.Context, m *member, st network.Stream) (_ network.Stream, n int64, _ error) {
 	var w *bufio.Writer
 	defer func() {
 		if w != nil {
@@ -63,7 +48,7 @@ func (s *Swarm) sendSome(ctx context.Context, m *member, st network.Stream) (_ n
 			writers.Put(w)
 		}
 	}()
-	for n == 0 || w.Buffered() > 0 && w.Buffered() < muxMessage/2 {
+	for {
 		s.mu.Lock()
 		j, ok := job{}, false
 		if !m.dropped {
@@ -81,24 +66,23 @@ func (s *Swarm) sendSome(ctx context.Context, m *member, st network.Stream) (_ n
 		if st == nil {
 			if st, err = openStream(ctx, m.conn, ProtoBlob, helloTimeout); err != nil {
 				f.release()
-				return nil, n, err
+				return nil, err
 			}
 		}
 		if w == nil {
 			w = writers.Get().(*bufio.Writer)
 			w.Reset(st)
 		}
-		n += int64(len(f.b))
 		err = s.sendBlob(ctx, st, w, j, f)
 		f.release()
 		if err != nil {
-			return st, n, err
+			return st, err
 		}
 	}
 	if w == nil {
-		return st, n, nil
+		return st, nil
 	}
-	return st, n, w.Flush()
+	return st, w.Flush()
 }
 
 // sendBlob writes one blob and counts it.

@@ -48,7 +48,6 @@ type Swarm struct {
 	gate     *Gate
 	kick     chan struct{} // wakes the loop
 	budget   *semaphore.Weighted
-	turns    chan struct{} // one token for each member that is written to
 	codec    codec
 	wg       sync.WaitGroup // everything that Run waits for
 
@@ -113,7 +112,7 @@ func New(cfg Config) (*Swarm, error) {
 	}
 	s := &Swarm{
 		cfg: cfg, self: cfg.Host.ID(), instance: binary.LittleEndian.Uint64(r[:]), log: cfg.Log, start: time.Now(), gate: cfg.Gate,
-		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes), turns: make(chan struct{}, turnsMost),
+		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes),
 		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]time.Time{},
 		late:    map[peer.ID]lateness{},
 		objects: map[[32]byte]*object{}, changed: make(chan struct{}), rumors: map[string]heard{},
