@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"updraft/delta/chunk"
+	"updraft/delta/patch"
 	"updraft/delta/release"
 	"updraft/discovery/mdns"
 	"updraft/node/identity"
@@ -185,6 +186,7 @@ var hints = []struct {
 	{errLiar, "its memory, storage or program is damaged, or it is in wrong hands: look at it, or updraft revoke it"},
 	{errRole, "enroll the device anew as a gateway: updraft enroll --replace --role gateway; or take gateway out of its configuration"},
 	{errEnding, "the publisher must run updraft renew, which the device learns from the origin or a neighbour; or enroll it anew before that day"},
+	{patch.ErrBase, "a file of an installed release was changed on this device; the update goes on without it"},
 	{mdns.ErrNoMulticast, "look at the interface of the LAN and at the firewall; where multicast cannot pass, name devices with --peer, or set dht"},
 	{errNoTarget, "publish a release on the channel and for this type, then: updraft check"},
 	{origin.ErrUnreachable, "check the uplink and the origin's address; a neighbour that reaches it will do as well"},

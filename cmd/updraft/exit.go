@@ -94,7 +94,7 @@ var kinds = []struct {
 	{patch.ErrBase, exitVerify, "use the file that the patch was made from; delta info shows its digest"},
 	{patch.ErrCorrupt, exitVerify, "the patch is damaged or no patch: make it again or copy it again"},
 	{tree.ErrChanged, exitVerify, "the files changed while they were read: try again when nothing writes there"},
-	{errMismatch, exitVerify, "an origin: copy it from the publisher again; a device: its agent mends it when a good source exists"},
+	{errMismatch, exitVerify, "an origin: copy it from the publisher again; a device: remove releases/VERSION in its data directory and start the agent again, which brings it anew"},
 	{fleet.ErrNotFleet, exitNotFound, "name the directory that updraft init made"},
 	{fleet.ErrSecrets, exitUsage, "of a fleet, only its directory origin is for others"},
 	{fleet.ErrNotEmpty, exitError, "name a directory that is empty or does not exist"},
