@@ -24,8 +24,8 @@ func newDeltaBench(u *ui) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench DIR...",
 		Short: "Compare patches and their cost with those of other tools",
-		Long: `Patch every pair below DIR (files or directory trees named old and new, beside each other)
-with updraft and with those of bsdiff, xdelta3, zstd --patch-from and hdiffz that are
+		Long: `Patch every pair below DIR (files or directory trees named old and new, beside each other;
+links are followed) with updraft and with those of bsdiff, xdelta3, zstd --patch-from and hdiffz that are
 installed, apply each patch and compare the result. A directory tree is a tar for the
 other tools. Each step is a process of its own, whose CPU time and peak memory count (a peak below about 24 MB cannot be told);
 speeds are bytes of the new side. At the end stands the geometric mean of updraft's
@@ -153,22 +153,45 @@ func (b *bench) choose() ([]benchTool, error) {
 	return out, nil
 }
 
-// findPairs returns the directories below dir, or dir itself, that hold old and new.
-func findPairs(dir string) ([]string, error) {
+// findPairs returns the directories below dir, or dir itself, that hold old and new. It
+// follows links, and goes nowhere twice.
+func findPairs(dir string) ([]string, error) { return pairsBelow(dir, map[string]bool{}) }
+
+func pairsBelow(dir string, seen map[string]bool) ([]string, error) {
+	place, err := filepath.EvalSymlinks(dir)
+	if err != nil || seen[place] {
+		return nil, err
+	}
+	seen[place] = true
+	if isPair(dir) {
+		return []string{dir}, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
 	var out []string
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return err
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if st, err := os.Stat(path); err != nil || !st.IsDir() {
+			continue // a link that leads nowhere is no pair either
 		}
-		for _, side := range []string{"old", "new"} {
-			if _, err := os.Stat(filepath.Join(path, side)); err != nil {
-				return nil //nolint:nilerr // not a pair
-			}
+		below, err := pairsBelow(path, seen)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, path)
-		return filepath.SkipDir
-	})
-	return out, err
+		out = append(out, below...)
+	}
+	return out, nil
+}
+
+func isPair(dir string) bool {
+	for _, side := range []string{"old", "new"} {
+		if _, err := os.Stat(filepath.Join(dir, side)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // pair measures all tools on one pair.
@@ -283,22 +306,36 @@ func packTree(path, dir string) error {
 	return err
 }
 
-// benchMeans returns, for each of our profiles, the geometric mean of its patches over
-// the smallest of the other tools'; none where no other tool ran.
-func benchMeans(rows []benchRow) map[string]float64 {
+// ours reports whether a profile of updraft made r.
+func (r *benchRow) ours() bool { return r.Tool == "auto" || r.Tool == "plain" || r.Tool == "dense" }
+
+// benchRatios returns, for each row of ours, its patch over the smallest of the other
+// tools', and 0 where no other tool ran.
+func benchRatios(rows []benchRow) []float64 {
 	const floor = 4096
 	best := map[string]int64{}
-	ours := func(r benchRow) bool { return r.Tool == "auto" || r.Tool == "plain" || r.Tool == "dense" }
 	for _, r := range rows {
-		if n := best[r.Case]; !ours(r) && r.Patch > 0 && (n == 0 || r.Patch < n) {
+		if n := best[r.Case]; !r.ours() && r.Patch > 0 && (n == 0 || r.Patch < n) {
 			best[r.Case] = r.Patch
 		}
 	}
+	out := make([]float64, len(rows))
+	for i, r := range rows {
+		if n := best[r.Case]; r.ours() && r.Patch > 0 && n > 0 {
+			out[i] = float64(max(r.Patch, floor)) / float64(max(n, floor))
+		}
+	}
+	return out
+}
+
+// benchMeans returns, for each of our profiles, the geometric mean of its ratios; none
+// where no other tool ran.
+func benchMeans(rows []benchRow) map[string]float64 {
 	sums, counts := map[string]float64{}, map[string]int{}
-	for _, r := range rows {
-		if n := best[r.Case]; ours(r) && r.Patch > 0 && n > 0 {
-			sums[r.Tool] += math.Log(float64(max(r.Patch, floor)) / float64(max(n, floor)))
-			counts[r.Tool]++
+	for i, x := range benchRatios(rows) {
+		if x > 0 {
+			sums[rows[i].Tool] += math.Log(x)
+			counts[rows[i].Tool]++
 		}
 	}
 	means := map[string]float64{}
@@ -309,14 +346,19 @@ func benchMeans(rows []benchRow) map[string]float64 {
 }
 
 func printBench(w io.Writer, rows []benchRow, means map[string]float64) {
-	out := [][]string{{"CASE", "NEW", "TOOL", "PATCH", "OF NEW", "CREATE", "", "", "APPLY", "", ""}}
-	for _, r := range rows {
+	out := [][]string{{"CASE", "NEW", "TOOL", "PATCH", "OF NEW", "OF BEST", "CREATE", "", "", "APPLY", "", ""}}
+	ratios := benchRatios(rows)
+	for i, r := range rows {
 		row := []string{r.Case, size(r.New), r.Tool}
 		if r.Patch == 0 {
 			out = append(out, append(row, "failed: "+r.Error))
 			continue
 		}
-		row = append(row, fmt.Sprint(r.Patch), percent(r.Patch, r.New))
+		ratio := ""
+		if ratios[i] > 0 {
+			ratio = fmt.Sprintf("%.3f", ratios[i])
+		}
+		row = append(row, fmt.Sprint(r.Patch), percent(r.Patch, r.New), ratio)
 		for _, c := range []benchCost{r.Create, r.Apply} {
 			row = append(row, fmt.Sprintf("%.2f s", c.CPU), fmt.Sprintf("%.1f MB/s", float64(r.New)/1e6/max(c.CPU, 0.005)), size(c.RSS))
 		}

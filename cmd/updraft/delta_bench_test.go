@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -17,6 +18,29 @@ func TestBenchMeans(t *testing.T) {
 	m := benchMeans(rows)
 	if len(m) != 2 || math.Abs(m["auto"]-math.Sqrt(0.5)) > 1e-9 || m["plain"] != 2 {
 		t.Error(m)
+	}
+}
+
+// TestFindPairs has a pair behind a link, a link that leads back and one that leads
+// nowhere.
+func TestFindPairs(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	for _, d := range []string{filepath.Join(dir, "b", "old"), filepath.Join(dir, "b", "new"), filepath.Join(other, "old"), filepath.Join(other, "new")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{"a": other, "back": dir, "none": filepath.Join(dir, "gone")} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := findPairs(dir)
+	if want := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+	if got, err := findPairs(filepath.Join(dir, "a")); err != nil || len(got) != 1 {
+		t.Errorf("the pair itself: %v, %v", got, err)
 	}
 }
 
