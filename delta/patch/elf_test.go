@@ -154,7 +154,7 @@ func TestPrograms(t *testing.T) {
 			old, fresh := program(mach, nil), program(mach, gone)
 			plain := create(t, old, fresh, patch.Options{Profile: patch.Plain})
 			dense := create(t, old, fresh, patch.Options{Profile: patch.Dense})
-			if len(dense)*3 > len(plain) {
+			if len(dense)*5 > len(plain)*2 {
 				t.Errorf("dense %d bytes, plain %d", len(dense), len(plain))
 			}
 			front := text(rand.New(rand.NewPCG(31, 31)), 1001)
