@@ -166,6 +166,9 @@ func pairsBelow(dir string, seen map[string]bool) ([]string, error) {
 	if isPair(dir) {
 		return []string{dir}, nil
 	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return nil, err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
