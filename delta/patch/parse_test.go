@@ -131,8 +131,8 @@ func TestParseLong(t *testing.T) {
 	}
 }
 
-// TestParseStays: where the base tells nothing of how frames are packed, they stay.
-func TestParseStays(t *testing.T) {
+// TestParseStrange: where the base tells little of how frames are packed, they cost no more than they take.
+func TestParseStrange(t *testing.T) {
 	if underRace {
 		t.Skip("one goroutine: nothing for the race detector; runs without it")
 	}
@@ -142,7 +142,7 @@ func TestParseStays(t *testing.T) {
 		fresh := zst(zstd.SpeedBestCompression, append(plain[:1<<20:1<<20], text(r, 1<<20)...))
 		p := create(t, old, fresh, patch.Options{})
 		t.Logf("%s: %d of %d bytes", name, len(p), len(fresh))
-		if patch.Recipe(p) != nil || len(p) > len(fresh)+300 {
+		if len(p) > len(fresh)+300 {
 			t.Errorf("%s: %d of %d bytes", name, len(p), len(fresh))
 		}
 	}
