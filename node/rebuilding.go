@@ -133,6 +133,9 @@ func (u *update) giveUp(art *release.Artifact, w release.Way, base *release.Arti
 	}
 	u.mu.Lock()
 	u.failed[bad] = true
+	for i := range w {
+		delete(u.wanted, w[i].Sum) // another way may have use for it
+	}
 	u.mu.Unlock()
 	switch {
 	case isBase(err) && (at == nil && len(w) == 1 || at != nil && at.first):

@@ -158,11 +158,14 @@ func TestBrokenMessagesEndTheConnection(t *testing.T) {
 		"damaged message": wire.AppendFrame(nil, wire.TypeInterest, []byte("short")),
 	} {
 		t.Run(name, func(t *testing.T) {
-			hostile(t, func(t *testing.T, _ *site, _ content, p *raw) {
+			hostile(t, func(t *testing.T, s *site, _ content, p *raw) {
 				p.join()
 				p.send(msg)
 				if !p.cutOff(5 * time.Second) {
 					t.Error("stays connected")
+				}
+				if cnt := s.dev[0].Counters(); cnt.Shunned != 1 {
+					t.Errorf("counters %+v", cnt)
 				}
 			})
 		})

@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -128,7 +129,7 @@ func (c *recordConn) take(fd uintptr) bool {
 		return true
 	}
 	readBuffers.Put(b)
-	if err == unix.EAGAIN {
+	if errors.Is(err, unix.EAGAIN) {
 		return false
 	}
 	c.failed = err

@@ -3,7 +3,6 @@ package swarm
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -169,7 +168,7 @@ func (s *Swarm) readControl(m *member, r *bufio.Reader) error {
 		if err == nil {
 			idx, err = s.control(m, typ, body, idx)
 		}
-		if errors.Is(err, wire.ErrMalformed) {
+		if isBreach(err) {
 			s.blame(m, fmt.Errorf("%w: %w", ErrBreach, err), breachBase)
 		}
 		if err != nil {
@@ -337,7 +336,7 @@ func (s *Swarm) indexesLocked(m *member, typ wire.Type, id [32]byte, list []uint
 		return
 	}
 	now := s.now()
-	obj := h.obj
+	obj, news := h.obj, false
 	for _, u := range list {
 		i := int(u)
 		if i >= h.count && typ == wire.TypeHave || obj != nil && i >= len(obj.Sums) {
@@ -347,6 +346,7 @@ func (s *Swarm) indexesLocked(m *member, typ wire.Type, id [32]byte, list []uint
 		case wire.TypeHave:
 			if h.known && h.bits.set(i) {
 				h.n++
+				news = true
 				if obj != nil {
 					s.learnLocked(obj, i, now+s.patienceLocked())
 					s.ackLocked(h, u, now)
@@ -363,6 +363,9 @@ func (s *Swarm) indexesLocked(m *member, typ wire.Type, id [32]byte, list []uint
 				s.nackLocked(h, u)
 			}
 		}
+	}
+	if id, ok := s.lease.Holder(now); news && obj == nil && ok && id == string(m.id) {
+		s.lease.Vouch(now)
 	}
 	if typ == wire.TypeHave && obj != nil {
 		s.assignLocked()

@@ -51,7 +51,7 @@ func (s *Swarm) acceptBlobs(ctx context.Context, st network.Stream) {
 		return
 	}
 	err := s.receiveBlobs(ctx, m, st)
-	if errors.Is(err, wire.ErrMalformed) {
+	if isBreach(err) {
 		s.blame(m, fmt.Errorf("%w: %w", ErrBreach, err), breachBase)
 	}
 	_ = st.Reset()
@@ -184,8 +184,9 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 	defer s.budget.Release(need)
 	f := newBuffer(h.Follows())
 	defer f.release()
+	begun := s.now()
 	if _, err := io.ReadFull(r, f.b); err != nil {
-		s.cutShort(obj, m, h.Index)
+		s.cutShort(obj, m, h.Index, begun)
 		return err
 	}
 	plain, err := s.codec.open(f, h, obj.Sums[h.Index])
@@ -227,12 +228,12 @@ func (c *codec) open(f *buffer, h wire.BlobHeader, sum [32]byte) (*buffer, error
 	return f.retain(), nil
 }
 
-// cutShort takes back a blob that did not come to its end. Who sent it slowly until then is not asked again soon.
-func (s *Swarm) cutShort(obj *object, m *member, i uint32) {
+// cutShort takes back a blob that did not come to its end. Who has sent it slowly since begun is not asked again soon.
+func (s *Swarm) cutShort(obj *object, m *member, i uint32, begun time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if now-obj.busySince(i) >= busyMost {
+	if now-begun >= busyMost {
 		s.lateLocked(m, now)
 	}
 	delete(obj.busy, i)
@@ -289,6 +290,11 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 	if asked && s.pullRoomLocked() {
 		s.soonLocked(s.pullLocked(s.now()))
 	}
+}
+
+// isBreach reports whether err says that a member does not keep to the protocol.
+func isBreach(err error) bool {
+	return errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge)
 }
 
 // blame drops and shuns a member for what it sent: for a time of base, doubled each time. why is ErrWrongBlob or ErrBreach.

@@ -35,8 +35,8 @@ const heardMost = 512 // frames that a villain remembers
 // front is the villain's connection with one device.
 type front struct {
 	*villain
-	ctx     context.Context // ends with the connection
-	turn    context.Context // ends with what is played at the moment; of its goroutine only
+	ctx     context.Context //nolint:containedctx // ends with the connection
+	turn    context.Context //nolint:containedctx // ends with what is played at the moment; of its goroutine only
 	to      *device
 	control network.Stream
 	blobs   network.Stream // nil: not opened yet

@@ -159,7 +159,11 @@ func classify(ctx context.Context, err error) (int, string) {
 	}
 	var f *report.Failure
 	if errors.As(err, &f) {
-		return agentCodes[f.Kind], pick(f.Hint)
+		code, ok := agentCodes[f.Kind]
+		if !ok {
+			code = exitError // of a later agent
+		}
+		return code, pick(f.Hint)
 	}
 	for _, k := range kinds {
 		if errors.Is(err, k.is) {

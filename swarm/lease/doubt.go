@@ -8,8 +8,25 @@ type doubt struct {
 	times int
 }
 
+// hindersMost is how many members are counted that keep this one waiting.
+const hindersMost = 1 << 10
+
 // Progress tells that something new has come to this member: whoever keeps it from the uplink does so with reason.
 func (m *Machine) Progress(now time.Duration) {
+	m.came = now
+	m.believe(now)
+}
+
+// Vouch tells that the holder says to have got what is not for this member, such as blocks of a patch that it has no
+// base for. That is a reason too, for as long as [VouchFor] after something came.
+func (m *Machine) Vouch(now time.Duration) {
+	if now-m.came < VouchFor {
+		m.believe(now)
+	}
+}
+
+// believe holds nothing against anybody that was before now.
+func (m *Machine) believe(now time.Duration) {
 	m.since = now
 	clear(m.hinders)
 }
@@ -26,10 +43,12 @@ func (m *Machine) hindered(now time.Duration, from string, msg Message) bool {
 		return true
 	}
 	if m.state == Waiting || m.state == Claiming {
-		if msg.Kind == Object && msg.Holder != "" && msg.Holder == m.holder {
+		if msg.Kind == Object && msg.Holder != "" && msg.Holder == m.holder && !m.proxy {
 			from = msg.Holder // heard here as well: who tells of it is no liar
 		}
-		m.hinders[from]++
+		if _, ok := m.hinders[from]; ok || len(m.hinders) < hindersMost {
+			m.hinders[from]++
+		}
 	}
 	return false
 }
@@ -53,7 +72,7 @@ func (m *Machine) judge(now time.Duration) {
 			m.distrust(now, id)
 		}
 	}
-	m.Progress(now)
+	m.believe(now)
 }
 
 func (m *Machine) distrust(now time.Duration, id string) {

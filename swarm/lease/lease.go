@@ -27,7 +27,8 @@
 // Members are believed, but not for ever: a candidate to which nothing new has come for [Stall] while others kept it from
 // the uplink doubts them. What a doubted member says of the lease is not followed for [DoubtFor], longer each time. So a
 // member that takes the lease and brings nothing, objects to everything or claims without end costs a site minutes,
-// and a member doubted in error costs what two holders fetch twice. The driver tells of what came with [Machine.Progress].
+// and a member doubted in error costs what two holders fetch twice. The driver tells of what came with
+// [Machine.Progress], and of what the holder got for others with [Machine.Vouch].
 package lease
 
 import "time"
@@ -43,6 +44,7 @@ const (
 	LostPeer    = 300 * time.Millisecond // added when only our connection to the holder broke
 	ByProxy     = 1 * time.Second        // a holder that others told us of counts as heard for this long
 	Stall       = time.Minute            // a candidate that others keep waiting believes them this long while nothing comes
+	VouchFor    = 10 * time.Minute       // and this long while the holder gets what is for others
 	DoubtFor    = 2 * time.Minute        // a member is doubted this long, doubled each time
 	doubtMost   = 5                      // doublings
 	doubtKept   = 64                     // doubted members remembered
@@ -155,6 +157,7 @@ type Machine struct {
 	holderEpoch uint64
 	holderRank  Rank
 	holderTill  time.Duration // the lease of holder is over at this time
+	proxy       bool          // holder is known from an objection only
 
 	free     time.Duration // since when there has been no live holder
 	patience time.Duration // added to free before the first candidate may claim
@@ -164,6 +167,7 @@ type Machine struct {
 	out      []Effect
 
 	since   time.Duration    // since when this candidate has waited with nothing new
+	came    time.Duration    // when something new came last
 	hinders map[string]int   // how often a member has kept it from claiming since then
 	doubts  map[string]doubt // members that are or were doubted
 }
@@ -487,6 +491,7 @@ func (m *Machine) setHolder(now time.Duration, id string, epoch uint64, r Rank, 
 		m.do(Effect{Do: Changed})
 	}
 	m.holder, m.holderEpoch, m.holderRank, m.holderTill = id, epoch, r, now+live
+	m.proxy = live == ByProxy
 }
 
 // vacate forgets the holder; patience begins anew.

@@ -310,3 +310,46 @@ func TestWhoTellsOfALiarIsBelieved(t *testing.T) {
 		t.Errorf("holder %q, want the honest one", by)
 	}
 }
+
+// TestWhoNamesOthersIsDoubted: who objects in the name of members that say nothing of the kind is doubted, not they.
+func TestWhoNamesOthersIsDoubted(t *testing.T) {
+	m := lease.New("a", 0)
+	for _, id := range []string{"b", "c"} {
+		m.Up(0, id)
+	}
+	m.Acquire(0)
+	now := time.Duration(0)
+	for ; now <= lease.Stall+time.Second; now += 100 * time.Millisecond {
+		m.Recv(now, "b", lease.Message{Kind: lease.Object, Epoch: 5, Holder: "c"})
+		m.Tick(now)
+	}
+	if by, _ := m.Holder(now); by != "a" {
+		t.Errorf("holder %q: objections of who names another count", by)
+	}
+	m.Recv(now, "c", lease.Message{Kind: lease.Heartbeat, Epoch: 1 << 20})
+	if by, _ := m.Holder(now); by != "c" {
+		t.Errorf("holder %q: the one that was named is doubted", by)
+	}
+}
+
+// TestVouch: a holder that brings what is for others is believed for longer, but not for ever.
+func TestVouch(t *testing.T) {
+	m := lease.New("a", 0)
+	m.Up(0, "b")
+	m.Acquire(0)
+	now := time.Duration(0)
+	for now < lease.VouchFor {
+		now = beats(m, "b", now, now+lease.Stall/2)
+		if by, _ := m.Holder(now); by != "b" {
+			t.Fatalf("after %v: holder %q", now, by)
+		}
+		m.Vouch(now)
+	}
+	for range 5 {
+		now = beats(m, "b", now, now+lease.Stall/2)
+		m.Vouch(now)
+	}
+	if by, _ := m.Holder(now); by == "b" {
+		t.Error("follows who has brought nothing for too long")
+	}
+}

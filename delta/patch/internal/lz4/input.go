@@ -2,6 +2,7 @@ package lz4
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -66,7 +67,7 @@ func (in *input) fill() error {
 	n := min(int64(len(in.buf)), in.end-in.off)
 	k, err := in.src.ReadAt(in.buf[:n], in.off)
 	if int64(k) < n {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("%w: source ends early", ErrFormat)
 		}
 		return err

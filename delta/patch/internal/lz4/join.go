@@ -100,7 +100,7 @@ func (j *joiner) begin() error {
 	switch h.kind {
 	case kindFrame:
 		if err := j.descriptor(h.a, h.b); err != nil {
-			return fmt.Errorf("%w: %v", ErrCorrupt, err)
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
 		if j.has(flgSize) != (h.n == 1) || h.n > 1 {
 			return fmt.Errorf("%w: frame with %d sizes", ErrCorrupt, h.n)

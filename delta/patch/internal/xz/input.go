@@ -1,6 +1,7 @@
 package xz
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -46,7 +47,7 @@ func (in *input) fill(n int) error {
 	k := int(min(int64(len(in.buf)-slack-in.w), in.end-in.off))
 	got, err := in.src.ReadAt(in.buf[in.w:in.w+k], in.off)
 	if got < k {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("%w: source ends early", ErrFormat)
 		}
 		return err

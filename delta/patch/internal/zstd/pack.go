@@ -68,10 +68,10 @@ func (j *joiner) packLiterals(b *block, p []byte) bool {
 	way := b.literals & literalsMask
 	packed := way >= literalsTree
 	width := b.literals & widthMask >> widthShift
-	switch expected := expectedWidth(len(p), packed); {
-	case width == expected:
+	switch expected := expectedWidth(len(p), packed); width {
+	case expected:
 		return false // it would not have been given
-	case width == 0:
+	case 0:
 		width = expected
 	}
 	four := b.literals&fourBit != 0
