@@ -231,7 +231,7 @@ func (c *recordConn) give(fd uintptr) bool {
 	for len(c.giveB) > 0 {
 		n, err := writeNow(fd, c.giveB)
 		if err != nil {
-			if err == unix.EAGAIN {
+			if errors.Is(err, unix.EAGAIN) {
 				return false
 			}
 			c.giveE = err

@@ -85,7 +85,7 @@ func TestIndex(t *testing.T) {
 		noise := make([]byte, 20000)
 		for k := range noise {
 			x := r.Uint32() // few bits are set
-			noise[k] = byte(x & x >> 8 & x >> 16)
+			noise[k] = byte(x) & byte(x>>8) & byte(x>>16)
 		}
 		at := r.Int64N(size / 2)
 		out, err := d.segment(newDecoder(noise), got, at, size/2, nil, make([]byte, 0, size/2))
