@@ -103,7 +103,7 @@ func (u *update) goStep(ctx context.Context, a *assembly, s *release.Step, pf *p
 // decodeStep writes what p makes of base to f; the decoder checks its digest.
 func (u *update) decodeStep(ctx context.Context, a *assembly, p, base patch.Source, f *os.File) error {
 	w := bufio.NewWriterSize(scratchWriter{ctx.Err, f, &a.written}, 256<<10)
-	_, err := patch.Decode(ctx, p, base, w, patch.DecodeOptions{Scratch: u.n.paths.scratch(), Memory: u.n.cfg.Memory})
+	_, err := patch.Decode(ctx, p, base, w, patch.DecodeOptions{Scratch: u.n.paths.scratch(), Memory: u.n.cfg.Memory, File: roomIn(u.n.paths.scratch())})
 	if err == nil {
 		err = w.Flush()
 	}

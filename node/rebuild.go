@@ -9,6 +9,7 @@ import (
 
 	"updraft/delta/chunk"
 	"updraft/delta/patch"
+	"updraft/node/install"
 )
 
 // rebuilder takes the artifact's bytes in stream order, as a decoder makes them:
@@ -175,7 +176,7 @@ func (a *assembly) rebuild(ctx context.Context, p, base patch.Source, scratch st
 	if p == nil {
 		_, err = io.CopyBuffer(struct{ io.Writer }{r}, io.NewSectionReader(base, 0, base.Size()), make([]byte, 256<<10))
 	} else {
-		_, err = patch.Decode(ctx, p, base, r, patch.DecodeOptions{Scratch: scratch, Memory: memory})
+		_, err = patch.Decode(ctx, p, base, r, patch.DecodeOptions{Scratch: scratch, Memory: memory, File: roomIn(scratch)})
 	}
 	if err == nil {
 		err = r.finish()
@@ -189,6 +190,15 @@ func (a *assembly) rebuild(ctx context.Context, p, base patch.Source, scratch st
 	}
 	a.setMode(false, false)
 	return nil
+}
+
+// roomIn returns how many bytes a decoder may put into a temporary file in dir.
+func roomIn(dir string) int64 {
+	free, err := install.Free(dir)
+	if err != nil {
+		return 0 // any: writing will tell
+	}
+	return max(free, 1)
 }
 
 // isBase reports whether err says that the base, not the patch, is at fault.

@@ -141,6 +141,7 @@ func findAreas(src Source, im *image, head []byte) []area {
 	var out []area
 	for _, a := range all {
 		_, exec, ok := im.addr(a.off)
+		ok = ok && a.n > 0 && a.n <= src.Size()-a.off
 		same := a.kind == areaData && !exec || a.kind == areaCode && exec
 		if n := len(out); ok && !same && n < maxAreas && (n == 0 || a.off >= out[n-1].off+out[n-1].n) {
 			out = append(out, a)

@@ -91,6 +91,9 @@ func (d *denseCoder) cover(at, from, n int64) error {
 	d.begun = 0
 	for n > 0 {
 		old, new := d.tables(findImage(d.mp.m.old, from)), findImage(d.mp.m.new, at)
+		if old != nil && old.rel && old.object.err != nil {
+			return old.object.err
+		}
 		d.mp.enter(old, new)
 		l := min(n, denseRun, edge(d.mp.m.old, old, from), edge(d.mp.m.new, new, at))
 		lo := min(from, margin)

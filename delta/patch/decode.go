@@ -18,6 +18,7 @@ import (
 type DecodeOptions struct {
 	Scratch string // directory for temporary files; empty: the system's
 	Memory  int64  // bound on the decoder's heap in bytes; 0: none but the format's
+	File    int64  // bound on the temporary file in bytes; 0: none
 }
 
 // Info describes a patch.
@@ -124,6 +125,10 @@ func openPatch(p Source) (*opened, error) {
 		return nil, err
 	}
 	o.info = h.info(off, o.recipe)
+	if o.recipe != nil && o.info.Memory > maxMemory {
+		o.z.Close()
+		return nil, fmt.Errorf("%w: a decoder would need %d bytes", ErrCorrupt, o.info.Memory)
+	}
 	o.off += h.recipe
 	return o, nil
 }
@@ -155,6 +160,9 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	if o.Memory > 0 && h.info.Memory > o.Memory {
 		return h.info, fmt.Errorf("%w: the decoder needs %d bytes of memory, %d are allowed", ErrTooLarge, h.info.Memory, o.Memory)
 	}
+	if o.File > 0 && h.info.File > o.File {
+		return h.info, fmt.Errorf("%w: the decoder needs a temporary file of %d bytes, there is room for %d", ErrTooLarge, h.info.File, o.File)
+	}
 	d := &decoder{base: base, baseSize: h.baseView, z: h.z}
 	out := &sink{w: w, whole: sha256.New(), left: h.newSize}
 	d.w = out
@@ -166,7 +174,7 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	if err == nil && (out.left != 0 || !bytes.Equal(out.whole.Sum(nil), h.newSum[:])) {
 		err = fmt.Errorf("%w: output does not have its digest", ErrCorrupt)
 	}
-	if errors.Is(err, layer.ErrCorrupt) {
+	if errors.Is(err, layer.ErrCorrupt) && !errors.Is(err, layer.ErrFile) {
 		err = fmt.Errorf("%w: %s", ErrCorrupt, err.Error())
 	}
 	if err != nil {
@@ -177,11 +185,13 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 
 // seen makes what the segments say of views.
 func (d *decoder) seen(ctx context.Context, p Source, h *opened, scratch string) error {
-	view, end, err := h.recipe.view(d.base, scratch)
-	if err != nil && !errors.Is(err, layer.ErrCorrupt) && !errors.Is(err, layer.ErrFile) {
+	view, end, err := h.recipe.view(ctx, d.base, scratch)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && !errors.Is(err, layer.ErrCorrupt) && !errors.Is(err, layer.ErrFile):
 		return fmt.Errorf("%w: read: %w", ErrBase, err)
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	defer end()

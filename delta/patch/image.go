@@ -109,6 +109,7 @@ func findImages(src Source) ([]image, error) {
 			if !kernel && !im.rel {
 				im.areas = findAreas(src, &im, b)
 				if areas += len(im.areas); areas > maxAreasTotal {
+					areas -= len(im.areas)
 					im.areas = nil
 				}
 				im.codeBounds()

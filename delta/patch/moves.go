@@ -179,13 +179,13 @@ func codeAreas(c *coder, n *numbers, im *image, limit int64) int {
 	at := im.off
 	for i := range im.areas {
 		a := &im.areas[i]
-		a.kind = uint8(n.code(c, uint64(a.kind), 15))
+		kind := n.code(c, uint64(a.kind), 15)
 		gap := n.code(c, uint64(a.off-at), 27)
 		size := n.code(c, uint64(a.n), 28)
-		if a.kind >= areaKinds || gap > uint64(limit-at) || size == 0 || size > uint64(limit-at)-gap {
+		if kind >= areaKinds || gap > uint64(limit-at) || size == 0 || size > uint64(limit-at)-gap {
 			return maxAreasTotal + 1
 		}
-		a.off, a.n = at+int64(gap), int64(size)
+		a.kind, a.off, a.n = uint8(kind), at+int64(gap), int64(size)
 		at = a.off + a.n
 		if a.kind >= areaRelated {
 			v, _, _ := im.addr(a.off)

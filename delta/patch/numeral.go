@@ -93,7 +93,7 @@ func (c *numeralCoder) step(from, size uint64) {
 	c.steps[n] = append(c.steps[n], step{uint16(from), uint16(size)})
 }
 
-// raw codes v, of n bits, which are at most 15.
+// raw codes v, of n bits, which are at most 12.
 func (c *numeralCoder) raw(v uint64, n uint) uint64 {
 	size := uint64(1) << (16 - n)
 	if c.enc {

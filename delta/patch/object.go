@@ -36,6 +36,7 @@ func objectLoad(off, n int64) load { return load{off: off, n: n, mem: uint64(n)}
 
 // object is what the headers of a relocatable object in the base say, besides its areas.
 type object struct {
+	err      error            // the base could not be read
 	sections []uint64         // places of sections, by their number
 	first    [maxFirst]uint64 // and of those that symbols stand for, by theirs; 0: of none
 	buf      []byte
@@ -67,7 +68,10 @@ func (im *image) readTables(src Source) {
 	o := im.object
 	le := binary.LittleEndian
 	var head [headLen64]byte
-	if src.Size()-im.off < headLen64 || readWhole(src, head[:], im.off) != nil {
+	if src.Size()-im.off < headLen64 {
+		return
+	}
+	if o.err = readFull(src, head[:], im.off); o.err != nil {
 		return
 	}
 	at, n := le.Uint64(head[40:]), int64(min(int(le.Uint16(head[60:])), maxSections)*headLen64)
@@ -76,7 +80,7 @@ func (im *image) readTables(src Source) {
 	}
 	o.buf = grow(o.buf, int(n))
 	heads := o.buf
-	if readWhole(src, heads, im.off+int64(at)) != nil {
+	if o.err = readFull(src, heads, im.off+int64(at)); o.err != nil {
 		return
 	}
 	field := func(i uint32, at int) uint64 {
@@ -113,7 +117,10 @@ func (im *image) readTables(src Source) {
 func (o *object) readFirst(src Source, a area) {
 	o.buf = grow(o.buf, int(min(a.n/rowLen, maxFirst)*rowLen))
 	b := o.buf
-	if a.off+int64(len(b)) > src.Size() || readWhole(src, b, a.off) != nil {
+	if a.off+int64(len(b)) > src.Size() {
+		return
+	}
+	if o.err = readFull(src, b, a.off); o.err != nil {
 		return
 	}
 	le := binary.LittleEndian

@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"slices"
@@ -98,7 +99,9 @@ func (l *recipeLayer) parseBase(d *fields, n int64) {
 	column(func(m *layer.Member, v int64) { m.Off = v }, MaxSize)
 	column(func(m *layer.Member, v int64) { m.Packed = v }, MaxSize)
 	column(func(m *layer.Member, v int64) { m.Plain = v }, MaxSize)
-	column(func(m *layer.Member, v int64) { m.Wrap = layer.Wrap(v) }, int64(layer.XZ))
+	for i := range l.base {
+		l.base[i].Wrap = d.wrap()
+	}
 	for i := range l.base {
 		if m := &l.base[i]; m.Wrap.Parsed() {
 			m.Parse = d.size(MaxSize)
@@ -118,7 +121,7 @@ func (l *recipeLayer) parseBase(d *fields, n int64) {
 
 func (l *recipeLayer) parseClasses(d *fields, n int64) {
 	for i := range n {
-		c := layer.Class{Wrap: layer.Wrap(d.size(int64(layer.XZ)))}
+		c := layer.Class{Wrap: d.wrap()}
 		if c.Wrap == layer.Zlib {
 			d.bytes(c.Head[:])
 		}
@@ -134,6 +137,15 @@ func (l *recipeLayer) parseClasses(d *fields, n int64) {
 		c.Params = p
 		l.classes = append(l.classes, c)
 	}
+}
+
+// wrap reads a wrap.
+func (d *fields) wrap() layer.Wrap {
+	w := layer.Wrap(d.byte())
+	if w > layer.XZ {
+		d.fail("wrap %d", w)
+	}
+	return w
 }
 
 func (l *recipeLayer) parseOutputs(d *fields) {
@@ -309,7 +321,7 @@ func (r *recipe) regions(size int64) (ends [maxLayers + 1]int64) {
 }
 
 // view returns the view of the base, and what gives back its files, which are in scratch.
-func (r *recipe) view(base Source, scratch string) (_ Source, end func(), err error) {
+func (r *recipe) view(ctx context.Context, base Source, scratch string) (_ Source, end func(), err error) {
 	var views []*layer.View
 	end = func() {
 		for _, v := range views {
@@ -322,7 +334,7 @@ func (r *recipe) view(base Source, scratch string) (_ Source, end func(), err er
 	}
 	for i := range r.layers {
 		ms := r.layers[i].base
-		v, err := layer.NewView(base, ms, MaxSize, pointRoom*(layer.Long(ms)>>10)/(long>>10+1), scratch)
+		v, err := layer.NewView(ctx, base, ms, MaxSize, pointRoom*(layer.Long(ms)>>10)/(long>>10+1), scratch)
 		if err != nil {
 			end()
 			return nil, nil, err

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"runtime"
 )
@@ -13,6 +14,12 @@ const slabSize = 1 << 30
 // createSlabs makes the patch of streams that are too large to be matched as a whole: of
 // plain segments, and not seen through compression.
 func createSlabs(ctx context.Context, old, new Source, slab int64, o Options) (*made, error) {
+	if n := new.Size() / int64(o.SegmentSize); n > maxSegs {
+		return nil, fmt.Errorf("%w: about %d segments", ErrTooLarge, n)
+	}
+	if int64(int(2*slab)) != 2*slab {
+		return nil, fmt.Errorf("%w: for a machine of 32 bits", ErrTooLarge)
+	}
 	h := &header{baseSize: old.Size(), newSize: new.Size(), baseView: old.Size(), newView: new.Size()}
 	m := &made{}
 	var err error

@@ -146,6 +146,9 @@ func (r *Repo) signTargets(role string, m *targetsMeta) (file, int64, error) {
 	m.Signed.Version = version + 1
 	m.Signed.Expires = r.until(r.expiry.Targets)
 	b, err := sign(m, keys...)
+	if err == nil && len(b) > maxTargets {
+		err = fmt.Errorf("%w: metadata of %s would have %d bytes, %d can be read", ErrTooLarge, role, len(b), maxTargets)
+	}
 	if role != metadata.TARGETS {
 		r.channels[role] = m
 	}

@@ -67,7 +67,7 @@ func (w Way) Room() (most int64) {
 func (w Way) Work() int64 {
 	n := w.Between()
 	for i := range w {
-		n += w[i].Work
+		n += min(w[i].Work, 1<<62-n) // a sum that is too large is slow as well
 	}
 	return n
 }

@@ -27,13 +27,13 @@ func PartsOf(members []Member) (p Parts) {
 		case !m.Wrap.Parsed():
 		case m.long():
 			p.File += m.Plain + m.Parse
-			p.Once = max(p.Once, splitMemory+min(m.Plain, SplitMemory-splitMemory))
+			p.Once = max(p.Once, splitOf(m.Plain))
 		default:
 			largest, kept = max(largest, m.Plain), max(kept, m.Plain+m.Parse)
 		}
 	}
 	if kept > 0 {
-		p.Memory = wholes*kept + splitMemory + largest
+		p.Memory = wholes*kept + splitOf(largest)
 	}
 	if p.File > 0 {
 		p.Memory += 2 * viewSpool
@@ -41,8 +41,17 @@ func PartsOf(members []Member) (p Parts) {
 	return p
 }
 
-// splitMemory is what taking a frame apart takes beside the plain bytes it has.
-const splitMemory = 2 << 20
+// splitOf returns what taking a frame of n plain bytes apart takes: those that it looks
+// back to, in a buffer that grows in two or three steps.
+func splitOf(n int64) int64 {
+	switch {
+	case n <= 256<<10:
+		return 2 << 20
+	case n <= wholeMember:
+		return 4 << 20
+	}
+	return SplitMemory
+}
 
 // long reports whether the member is a frame that is kept in a file.
 func (m *Member) long() bool { return m.Wrap.Parsed() && m.Plain+m.Parse > wholeMember }
@@ -154,12 +163,15 @@ type counted interface {
 func (v *View) takeApart(i int, plain, parse counted) error {
 	m := &v.members[i]
 	c := codecs[m.Wrap]
-	n, err := c.split(v.src, m.Off, m.end(), plain, parse, nil)
+	n, err := c.split(v.src, m.Off, m.end(), plain, parse, v.stopped)
 	if err != nil && !errors.Is(err, ErrCorrupt) && !c.isStrange(err) {
 		return fmt.Errorf("layer: take member %d apart: %w", i, err)
 	}
-	if err != nil || n != m.Packed || plain.missing() > 0 || parse.missing() > 0 {
-		return fmt.Errorf("%w: member %d is not what it was (%w)", ErrCorrupt, i, err)
+	if err != nil {
+		return fmt.Errorf("%w: member %d: %w", ErrCorrupt, i, err)
+	}
+	if n != m.Packed || plain.missing() > 0 || parse.missing() > 0 {
+		return fmt.Errorf("%w: member %d is not what it was", ErrCorrupt, i)
 	}
 	return nil
 }

@@ -117,7 +117,7 @@ type joiner struct {
 	stop  func()
 }
 
-// newJoiner begins the member that w says. Close must be called.
+// newJoiner begins the member that w says. It must be stopped.
 func newJoiner(w Wrap, to io.Writer, queue *Queue) *joiner {
 	j := &joiner{queue: queue}
 	j.next, j.stop = iter.Pull(func(yield func(need) bool) {

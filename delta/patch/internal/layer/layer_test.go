@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -248,21 +249,30 @@ func TestFindLittleRoom(t *testing.T) {
 	if err != nil || spools.Len() > 200<<10 {
 		t.Errorf("%d bytes in the spools: %v", spools.Len(), err)
 	}
-	var small []layer.Member
-	for _, m := range s.members {
-		if m.Plain+m.Parse < 100<<10 {
-			small = append(small, m)
+	found, small := map[int64]bool{}, 0
+	for _, m := range ms {
+		found[m.Off] = true
+	}
+	for i, m := range s.members {
+		switch n := m.Plain + m.Parse; {
+		case n > 200<<10 && found[m.Off]:
+			t.Errorf("member %d of %d bytes is found", i, n)
+		case n < 80<<10:
+			small++
+			if !found[m.Off] {
+				t.Errorf("member %d of %d bytes is not found", i, n)
+			}
 		}
 	}
-	if len(ms) != len(small) {
-		t.Errorf("found %d members, want those that are small: %d", len(ms), len(small))
+	if small < 3 {
+		t.Errorf("%d small members", small)
 	}
 }
 
 func TestView(t *testing.T) {
 	s := newSample(t, 6<<20)
 	for _, points := range []int64{0, 30 << 10, 1 << 20} {
-		v, err := layer.NewView(bytes.NewReader(s.stream), s.members, 1<<30, points, "")
+		v, err := layer.NewView(t.Context(), bytes.NewReader(s.stream), s.members, 1<<30, points, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -301,7 +311,7 @@ func (c *counting) ReadAt(b []byte, off int64) (int, error) {
 func TestViewPoints(t *testing.T) {
 	s := newSample(t, 8<<20)
 	src := &counting{Reader: bytes.NewReader(s.stream)}
-	v, err := layer.NewView(src, s.members, 1<<30, 1<<20, "")
+	v, err := layer.NewView(t.Context(), src, s.members, 1<<30, 1<<20, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,12 +326,53 @@ func TestViewPoints(t *testing.T) {
 	}
 }
 
+// TestViewMemory: frames take what PartsOf says, whatever their headers say.
+func TestViewMemory(t *testing.T) {
+	s := &sample{}
+	for i := range uint64(3) {
+		s.frame(t, zstd.SpeedDefault, text(20+i, 900<<10))
+	}
+	w, err := zstd.NewWriter(nil, zstd.WithWindowSize(8<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer // without its size in front
+	w.Reset(&b)
+	plain := text(30, 1000<<10)
+	w.Write(plain)
+	w.Flush()
+	w.Close()
+	var parse bytes.Buffer
+	if _, err := split.Split(bytes.NewReader(b.Bytes()), 0, int64(b.Len()), nil, &parse, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.add(&layer.Class{Wrap: layer.Zstd}, b.Bytes(), plain, parse.Bytes())
+	v, err := layer.NewView(t.Context(), bytes.NewReader(s.stream), s.members, 1<<30, 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	if _, err := io.Copy(io.Discard, io.NewSectionReader(v, 0, v.Size())); err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	runtime.GC() // pools keep what they have for one more
+	runtime.ReadMemStats(&after)
+	if n, p := int64(after.HeapAlloc)-int64(before.HeapAlloc), layer.PartsOf(s.members); n > p.Memory {
+		t.Errorf("a view keeps %d bytes, want %d at most", n, p.Memory)
+	}
+	runtime.KeepAlive(v)
+}
+
 func TestViewOfOtherBase(t *testing.T) {
 	s := newSample(t, 1<<20)
 	for i := 1010; i < len(s.stream); i += 29999 {
 		b := bytes.Clone(s.stream)
 		b[i] ^= 0x41
-		v, err := layer.NewView(bytes.NewReader(b), s.members, 1<<30, 1<<20, "")
+		v, err := layer.NewView(t.Context(), bytes.NewReader(b), s.members, 1<<30, 1<<20, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -332,7 +383,7 @@ func TestViewOfOtherBase(t *testing.T) {
 	}
 	longer := append([]layer.Member(nil), s.members...)
 	longer[1].Plain++
-	v, err := layer.NewView(bytes.NewReader(s.stream), longer, 1<<30, 1<<20, "")
+	v, err := layer.NewView(t.Context(), bytes.NewReader(s.stream), longer, 1<<30, 1<<20, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +408,7 @@ func TestMembersThatCannotBe(t *testing.T) {
 		"parse of deflate":  {{Off: 0, Packed: 20, Plain: 1, Parse: 1}},
 		"too much parse":    {{Off: 0, Packed: 20, Plain: 1 << 38, Parse: 1 << 38, Wrap: layer.Zstd}, {Off: 20, Packed: 20, Plain: 1 << 38, Parse: 1 << 38, Wrap: layer.Zstd}},
 	} {
-		if _, err := layer.NewView(src, ms, 1<<39, 0, ""); !errors.Is(err, layer.ErrCorrupt) {
+		if _, err := layer.NewView(t.Context(), src, ms, 1<<39, 0, ""); !errors.Is(err, layer.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -460,7 +511,7 @@ func FuzzView(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, off, packed, plain, parse int64, wrap byte, at int64, tail []byte) {
 		b := append(bytes.Clone(s.stream[:5000]), tail...)
-		v, err := layer.NewView(bytes.NewReader(b), []layer.Member{{Off: off, Packed: packed, Plain: plain, Parse: parse, Wrap: layer.Wrap(wrap)}}, 4<<20, 100<<10, "")
+		v, err := layer.NewView(t.Context(), bytes.NewReader(b), []layer.Member{{Off: off, Packed: packed, Plain: plain, Parse: parse, Wrap: layer.Wrap(wrap)}}, 4<<20, 100<<10, "")
 		if err != nil {
 			return
 		}

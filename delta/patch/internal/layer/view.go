@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,19 +30,20 @@ const (
 // them; what lies between is inflated again. Not safe for concurrent use.
 type View struct {
 	mapping
-	src    Source
-	pages  [pages]page
-	open   [readers]stream
-	points []point // in the order of the stream
-	room   int     // bytes that points may yet take
-	step   int64   // plain bytes between points
-	clock  int64
-	pass   []byte // what is read to be skipped, or in front of a point
-	mem    []byte // a window
-	pack   deflate.Writer
-	unpack *deflate.Reader
-	whole  [wholes]whole
-	long   longMembers
+	src     Source
+	stopped func() error // the context's
+	pages   [pages]page
+	open    [readers]stream
+	points  []point // in the order of the stream
+	room    int     // bytes that points may yet take
+	step    int64   // plain bytes between points
+	clock   int64
+	pass    []byte // what is read to be skipped, or in front of a point
+	mem     []byte // a window
+	pack    deflate.Writer
+	unpack  *deflate.Reader
+	whole   [wholes]whole
+	long    longMembers
 }
 
 // page is a piece of a member.
@@ -76,12 +78,12 @@ const (
 // the given memory. It keeps members. Long frames it unpacks into a file in scratch, empty: the
 // system's directory. Close must be called. ErrCorrupt: the members cannot be, or the base has
 // no such long frames; ErrFile: the file cannot be written.
-func NewView(src Source, members []Member, limit, points int64, scratch string) (*View, error) {
+func NewView(ctx context.Context, src Source, members []Member, limit, points int64, scratch string) (*View, error) {
 	m, err := newMapping(members, src.Size(), limit)
 	if err != nil {
 		return nil, err
 	}
-	v := &View{mapping: m, src: src, long: longMembers{spools: newViewSpools(scratch)}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}
+	v := &View{mapping: m, src: src, stopped: ctx.Err, long: longMembers{spools: newViewSpools(scratch)}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}
 	if err := v.unpackLong(); err != nil {
 		v.Close()
 		return nil, err
@@ -281,7 +283,8 @@ func (s *stream) read(b []byte) error {
 		return nil
 	}
 	s.used = 0
-	if errors.Is(err, deflate.ErrFormat) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	// A source that ends early is read with other errors than the member's own end.
+	if errors.Is(err, deflate.ErrFormat) || err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // io.ReadFull's own
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return err

@@ -14,7 +14,7 @@ import (
 // length of the frame. A frame that fails late may have been written in part.
 func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() error) (packed int64, err error) {
 	s := newSplitter(src, off, end, plain, parse, unit)
-	defer splitters.Put(s)
+	defer s.free()
 	magic, err := s.in.fixed(4)
 	if err != nil {
 		return 0, err
@@ -33,11 +33,17 @@ func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() 
 	return s.in.pos() - off, err
 }
 
+// free gives the state back, without what it works on.
+func (s *splitter) free() {
+	s.in.src, s.plain, s.parse, s.unit = nil, nil, nil, nil
+	splitters.Put(s)
+}
+
 // SplitBlock does what Split does with the bytes of src from off to end, which are one
 // compressed block of at most 8 MiB plain bytes.
 func SplitBlock(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() error) error {
 	s := newSplitter(src, off, end, plain, parse, unit)
-	defer splitters.Put(s)
+	defer s.free()
 	s.bare()
 	if end-off > legacySize {
 		return fmt.Errorf("%w: block of %d bytes", ErrUnsupported, end-off)

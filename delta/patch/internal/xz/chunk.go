@@ -244,6 +244,9 @@ func (s *splitter) copy(n, far int) {
 // firstBuf is the size of a buffer before it is known that more is needed.
 const firstBuf = 512 << 10
 
+// secondBuf is what medium streams take, others the whole window.
+const secondBuf = 2 << 20
+
 // room makes room for a unit's plain bytes in front of its first.
 func (s *splitter) room() {
 	if len(s.buf)-s.from >= unitPlain {
@@ -264,7 +267,11 @@ func (s *splitter) room() {
 		s.slide(k)
 	}
 	if len(s.buf)-s.from < unitPlain {
-		b := make([]byte, full)
+		size := full
+		if len(s.buf) == firstBuf {
+			size = min(full, secondBuf)
+		}
+		b := make([]byte, size)
 		copy(b, s.buf[:s.w])
 		s.buf = b
 	}

@@ -85,7 +85,7 @@ var (
 
 // Bounds of what Split and Join hold, in bytes.
 const (
-	SplitMemory = maxWindow + 2<<20
+	SplitMemory = maxWindow + 3<<20
 	JoinMemory  = 3 << 19
 )
 

@@ -81,6 +81,9 @@ var splitters = sync.Pool{New: func() any {
 
 func (s *splitter) release() {
 	s.in.src, s.plain, s.parse, s.unit = nil, nil, nil, nil
+	if len(s.buf) > firstBuf {
+		s.buf = nil // few streams need it
+	}
 	splitters.Put(s)
 }
 

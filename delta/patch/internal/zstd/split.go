@@ -9,12 +9,14 @@ import (
 )
 
 // SplitMemory bounds what Split holds; frames of 128 KiB take less than 3/2 MiB.
-const SplitMemory = MaxWindow + 2<<20
+const SplitMemory = MaxWindow + 4<<20
 
-// How the history grows: small frames take the first size, others the whole window.
+// How the history grows: small and medium frames take the first two sizes, others the
+// whole window.
 const (
-	smallHistory = 256 << 10
-	spareHistory = 448 << 10 // above the window, so that it moves seldom
+	smallHistory  = 256 << 10
+	mediumHistory = 1664 << 10
+	spareHistory  = 448 << 10 // above the window, so that it moves seldom
 )
 
 var splitters = sync.Pool{New: func() any { return new(splitter) }}
@@ -214,8 +216,11 @@ func (s *splitter) reserve() {
 			s.history = s.history[:at]
 		default:
 			size := full
-			if at+maxBlock <= smallHistory {
+			switch {
+			case at+maxBlock <= smallHistory:
 				size = smallHistory
+			case at+maxBlock <= mediumHistory:
+				size = min(full, mediumHistory)
 			}
 			s.history = append(make([]byte, 0, size), s.history...)
 		}
