@@ -493,8 +493,8 @@ func (e *encoding) piece(i int) error {
 	e.sums[i] = checksum(w.new)
 	first := sort.Search(len(e.cs), func(k int) bool { return e.cs[k].n+e.cs[k].l > p.lo })
 	e.plain[i] = encodePlain(e.old, e.from, w.new, e.cs[first:], p)
-	if e.moves == nil {
-		return nil
+	if n := p.hi - p.lo; e.moves == nil || len(e.plain[i]) >= n-n/64 {
+		return nil // what is as noise for one coder is so for the other, and takes it a second for a megabyte
 	}
 	if w.dense == nil {
 		w.dense = newDenseCoder(bytes.NewReader(e.old))
