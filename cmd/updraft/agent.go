@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -165,12 +164,14 @@ func runAgent(ctx context.Context, cfg node.Config) error {
 		return err
 	}
 	watch, stop := context.WithCancel(ctx)
-	var beside sync.WaitGroup
-	beside.Go(func() { tellSystemd(watch, report.Dial(cfg.Data)) })
-	beside.Go(func() { matchProcs(watch) })
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		tellSystemd(watch, report.Dial(cfg.Data))
+	}()
 	err = n.Run(ctx)
 	stop()
-	beside.Wait()
+	<-told
 	switch {
 	case ctx.Err() != nil && !cfg.Once && errors.Is(err, context.Canceled):
 		return nil
