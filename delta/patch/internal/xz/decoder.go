@@ -94,29 +94,7 @@ func (d *rangeDecoder) direct(n int) (v uint32) {
 
 // literal reads a literal that is not behind a match.
 func (d *rangeDecoder) literal(probs *[0x300]uint16) byte {
-	rng, code, p, in := d.rng, d.code, d.p, d.in
-	m := uint32(1)
-	for m < 0x100 {
-		if rng < rangeTop {
-			rng <<= 8
-			code = code<<8 | uint32(in[p])
-			p++
-		}
-		v := uint32(probs[m])
-		bound := rng >> probBits * v
-		if code < bound {
-			rng = bound
-			probs[m] = uint16(v + (1<<probBits-v)>>moveBits)
-			m <<= 1
-		} else {
-			rng -= bound
-			code -= bound
-			probs[m] = uint16(v - v>>moveBits)
-			m = m<<1 | 1
-		}
-	}
-	d.rng, d.code, d.p = rng, code, p
-	return byte(m)
+	return byte(d.tree(probs[:], 8))
 }
 
 // matched reads a literal behind a match, in whose place the byte with would follow.
