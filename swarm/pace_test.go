@@ -11,7 +11,7 @@ import (
 )
 
 // TestPace has a device bring blobs far faster than its link can pass them on. It waits, so that hardly more than
-// 1 MiB is lost with it; for nobody when nobody wants them, or takes any.
+// 1 MiB is lost with it: that, the blob after it, and what is on its way to four members, up to three blobs to each.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 4, nil)
@@ -44,7 +44,7 @@ func TestPace(t *testing.T) {
 			}
 		}
 		t.Logf("injected in %v; %d of %d blobs outlive the device", took, reached, len(c.data))
-		if lost := (len(c.data) - reached) * 64 << 10; lost > 3<<19 || took < 10*time.Second {
+		if lost := (len(c.data) - reached) * 64 << 10; lost > 1<<20+13*64<<10 || took < 10*time.Second {
 			t.Errorf("%d bytes are lost", lost)
 		}
 	})
