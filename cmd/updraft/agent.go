@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -164,14 +165,12 @@ func runAgent(ctx context.Context, cfg node.Config) error {
 		return err
 	}
 	watch, stop := context.WithCancel(ctx)
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		tellSystemd(watch, report.Dial(cfg.Data))
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { tellSystemd(watch, report.Dial(cfg.Data)) })
+	beside.Go(func() { matchProcs(watch) })
 	err = n.Run(ctx)
 	stop()
-	<-told
+	beside.Wait()
 	switch {
 	case ctx.Err() != nil && !cfg.Once && errors.Is(err, context.Canceled):
 		return nil
