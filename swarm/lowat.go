@@ -16,16 +16,15 @@ import (
 )
 
 const (
-	lowatLeast = 2 << 10        // a shorter wait is not worth telling the kernel
-	lowatMost  = 256 << 10      // nor is a longer one sure to fit its buffers
-	recordMost = 16<<10 + 256   // the longest record that TLS 1.3 allows
-	recordData = 16 << 10       // what a full record carries
-	recordCost = 5 + 1 + 16     // and what it adds
-	readBuffer = 128 << 10      // taken from the kernel at once
-	bulkLeast  = 4 << 10        // messages of the multiplexer that are written and awaited as a whole
-	muxHeader  = 12             // bytes before the body of such a message
-	muxMessage = 128 << 10      // the longest
-	writesMost = 2 * muxMessage // what is kept for the next write
+	lowatLeast = 2 << 10      // a shorter wait is not worth telling the kernel
+	lowatMost  = 256 << 10    // nor is a longer one sure to fit its buffers
+	recordMost = 16<<10 + 256 // the longest record that TLS 1.3 allows
+	recordData = 16 << 10     // what a full record carries
+	recordCost = 5 + 1 + 16   // and what it adds
+	readBuffer = 128 << 10    // taken from the kernel at once
+	bulkLeast  = 4 << 10      // messages of the multiplexer that are written and awaited as a whole
+	muxHeader  = 12           // bytes before the body of such a message
+	muxMessage = 128 << 10    // the longest
 )
 
 // recordConn is a connection that wakes its reader once for each message, not for each segment, and that writes a
@@ -63,9 +62,6 @@ type recordConn struct {
 
 // readBuffers holds *[]byte; a connection has one only while it has read more than was asked for.
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, readBuffer); return &b }}
-
-// writeBuffers holds *[]byte, for as long as one message is written.
-var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, muxMessage+4<<10); return &b }}
 
 // followRecords wraps a TCP connection from its first byte; any other conn is returned as it is.
 func followRecords(c manet.Conn) manet.Conn {
@@ -288,6 +284,9 @@ type bulkConn struct {
 	raw *recordConn
 }
 
+// sealed returns how many bytes n make in records, of which the multiplexer's header has one of its own.
+func sealed(n int) int { return n + (n/recordData+2)*recordCost }
+
 // Read is part of net.Conn. It must not be called concurrently. All of a long p is known to come.
 func (c *bulkConn) Read(p []byte) (int, error) {
 	if len(p) >= bulkLeast {
@@ -304,8 +303,8 @@ func (c *bulkConn) Write(p []byte) (int, error) {
 	if len(p) < bulkLeast {
 		return c.SecureConn.Write(p)
 	}
-	b := writeBuffers.Get().(*[]byte)
-	c.raw.cork((*b)[:0])
+	f := newBuffer(sealed(len(p)))
+	c.raw.cork(f.b[:0])
 	n, err := c.SecureConn.Write(p[:muxHeader])
 	if err == nil {
 		var k int
@@ -313,9 +312,8 @@ func (c *bulkConn) Write(p []byte) (int, error) {
 		n += k
 	}
 	buf, e := c.raw.uncork()
-	if cap(buf) <= writesMost {
-		*b = buf
-		writeBuffers.Put(b)
+	if cap(buf) == cap(f.b) { // the first records of a connection are shorter, and may not have fit
+		f.release()
 	}
 	if err == nil {
 		err = e

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -15,8 +16,32 @@ import (
 	"updraft/swarm/wire"
 )
 
-// writers are the buffers of blob streams that have something to send.
-var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, muxMessage-muxHeader) }}
+// A message that a connection does not take yet lies in memory three times: as the writer's, the multiplexer's and the
+// encrypted one. Of many members most can be in that state at once; so the more there are, the shorter are the messages
+// to each. A full message and what is made of it fit buffers of powers of two.
+const (
+	messageMost  = 17 // log2 of the longest message, for few members
+	messageLeast = 15
+	messageFew   = 8 // members up to which messages have full length; up to twice as many have half of it
+)
+
+// writers are the buffers of blob streams that have something to send, by size.
+var writers [messageMost - messageLeast + 1]sync.Pool
+
+// newWriter returns a buffer for messages to one of so many members.
+func newWriter(st io.Writer, members int) (*bufio.Writer, *sync.Pool) {
+	c := messageMost - messageLeast
+	for n := messageFew; c > 0 && n < members; n *= 2 {
+		c--
+	}
+	w, _ := writers[c].Get().(*bufio.Writer)
+	if w == nil {
+		size := 1 << (c + messageLeast)
+		w = bufio.NewWriterSize(nil, size-sealed(size)+size-muxHeader)
+	}
+	w.Reset(st)
+	return w, &writers[c]
+}
 
 // sendBlobs sends a member what it asked for and what it is owed, until it is gone.
 func (s *Swarm) sendBlobs(ctx context.Context, m *member) {
@@ -42,15 +67,17 @@ func (s *Swarm) sendBlobs(ctx context.Context, m *member) {
 // sendBatch sends until nothing is left, and flushes.
 func (s *Swarm) sendBatch(ctx context.Context, m *member, st network.Stream) (network.Stream, error) {
 	var w *bufio.Writer
+	var from *sync.Pool
 	defer func() {
 		if w != nil {
 			w.Reset(nil)
-			writers.Put(w)
+			from.Put(w)
 		}
 	}()
 	for {
 		s.mu.Lock()
 		j, ok := job{}, false
+		members := len(s.members)
 		if !m.dropped {
 			j, ok = s.nextJobLocked(m)
 		}
@@ -70,8 +97,7 @@ func (s *Swarm) sendBatch(ctx context.Context, m *member, st network.Stream) (ne
 			}
 		}
 		if w == nil {
-			w = writers.Get().(*bufio.Writer)
-			w.Reset(st)
+			w, from = newWriter(st, members)
 		}
 		err = s.sendBlob(ctx, st, w, j, f)
 		f.release()
@@ -101,8 +127,12 @@ func (s *Swarm) sendBlob(ctx context.Context, st network.Stream, w *bufio.Writer
 	if _, err := w.Write(wire.AppendBlobHeader(b[:0], head)); err != nil {
 		return err
 	}
-	if _, err := w.Write(f.b); err != nil {
-		return err
+	for b := f.b; len(b) > 0; { // all at once, what is longer than the buffer would be a longer message
+		n, err := w.Write(b[:min(len(b), max(w.Available(), 1))])
+		if err != nil {
+			return err
+		}
+		b = b[n:]
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
