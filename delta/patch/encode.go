@@ -210,11 +210,6 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if err != nil {
 		return nil, err
 	}
-	if u == nil {
-		h.baseSum = sha256.Sum256(a)
-	} else if h.baseSum, err = digest(ctx, old); err != nil {
-		return nil, err
-	}
 	progress := func(done int64) {
 		if o.Progress != nil {
 			o.Progress(int64(float64(done)/float64(max(h.newView, 1))*float64(h.newSize)), h.newSize)
@@ -233,12 +228,23 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		if programs, err = findPrograms(a, to); err != nil {
 			return nil, err
 		}
-		if cs, err = matchPrograms(ctx, programs, a, to, cs, o.Memory); err != nil {
-			return nil, err
+		if len(programs.old) > 0 && len(programs.new) > 0 {
+			// From here on a is garbage: what is matched takes its place.
+			if cs, err = matchPrograms(ctx, programs, from, to, cs, o.Memory); err != nil {
+				return nil, err
+			}
+			if a, err = readAll(ctx, from); err != nil {
+				return nil, err
+			}
 		}
 		if cs, err = prune(a, to, cs); err != nil {
 			return nil, err
 		}
+	}
+	if u == nil {
+		h.baseSum = sha256.Sum256(a)
+	} else if h.baseSum, err = digest(ctx, old); err != nil {
+		return nil, err
 	}
 	if u != nil {
 		cs = near(cs)

@@ -32,11 +32,13 @@ func covers(ctx context.Context, old []byte, new Source, memory int64, progress 
 	if len(old) == 0 {
 		return nil, nil
 	}
-	same, err := survey(ctx, old, newWindow(new))
+	w := newWindow(new)
+	same, err := survey(ctx, old, w)
 	if err != nil {
 		return nil, err
 	}
-	m := &matcher{x: newIndex(old, same, memory), old: old, new: newWindow(new)}
+	w.lo, w.buf = 0, w.buf[:0]
+	m := &matcher{x: newIndex(old, same, memory), old: old, new: w}
 	told := 0
 	for m.scan < m.new.size {
 		if m.scan-told > 1<<18 {
