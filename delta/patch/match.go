@@ -1,6 +1,9 @@
 package patch
 
-import "context"
+import (
+	"context"
+	"runtime/debug"
+)
 
 // cover says that new[n:n+l] agrees mostly with old[o:o+l].
 type cover struct{ n, o, l int }
@@ -38,6 +41,7 @@ func covers(ctx context.Context, old []byte, new Source, memory int64, progress 
 		return nil, err
 	}
 	w.lo, w.buf = 0, w.buf[:0]
+	giveBack(len(old))
 	m := &matcher{x: newIndex(old, same, memory), old: old, new: w}
 	told := 0
 	for m.scan < m.new.size {
@@ -56,7 +60,18 @@ func covers(ctx context.Context, old []byte, new Source, memory int64, progress 
 			m.emit()
 		}
 	}
-	return m.out, ctx.Err()
+	out := m.out
+	giveBack(len(old))
+	return out, ctx.Err()
+}
+
+// giveBack frees what is garbage before it is many times as much as a base of n bytes:
+// indexes and copies of it follow one another. Of small ones that takes longer than it
+// is worth.
+func giveBack(n int) {
+	if n >= 4<<20 {
+		debug.FreeOSMemory()
+	}
 }
 
 // slide makes room to look ahead from scan.
