@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"runtime/debug"
 	"sort"
 	"sync"
 
@@ -249,7 +250,6 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if u != nil {
 		cs = near(cs)
 	}
-	runtime.GC() // the index was the largest part of the heap; what follows fits into its place
 	pieces, err := cut(a, newWindow(to), cs, o.SegmentSize)
 	if err != nil {
 		return nil, err
@@ -259,7 +259,8 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 			return nil, err
 		}
 	}
-	payloads, err := encode(ctx, &encoding{old: a, new: to, cs: cs, pieces: pieces}, programs, h, o)
+	giveBack(len(a)) // and a itself
+	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, pieces: pieces}, programs, h, o)
 	if err != nil {
 		return nil, err
 	}
@@ -390,18 +391,14 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Opti
 	if err != nil {
 		return nil, err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(o.Jobs)
-	for i := range pieces {
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			return e.piece(i)
-		})
-	}
-	if err := g.Wait(); err != nil {
+	if err := e.each(ctx, o.Jobs, e.plainly); err != nil {
 		return nil, err
+	}
+	if e.moves != nil {
+		debug.FreeOSMemory() // what plain segments took, of streams most of all
+		if err := e.each(ctx, o.Jobs, e.densely); err != nil {
+			return nil, err
+		}
 	}
 	saved := -len(index)
 	for i := range pieces {
@@ -428,7 +425,7 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Opti
 
 // encoding makes payloads, of both kinds where that is wanted.
 type encoding struct {
-	old          []byte
+	old          Source
 	from         int64 // where that begins in the base
 	new          Source
 	cs           []cover
@@ -455,7 +452,8 @@ func (e *encoding) pays(i int, p Profile) bool {
 // worker is what a goroutine needs to encode pieces.
 type worker struct {
 	dense *denseCoder // nil until it is wanted
-	new   []byte      // of the piece
+	old   pages
+	new   []byte // of the piece
 }
 
 // index makes the index of m, whose runs become the covers, or nothing if there are to
@@ -469,7 +467,7 @@ func (e *encoding) index(m *moves) ([]byte, error) {
 		return nil, err
 	}
 	c := newEncoder()
-	if err := m.code(c, int64(len(e.old)), e.new.Size()); err != nil {
+	if err := m.code(c, e.old.Size(), e.new.Size()); err != nil {
 		return nil, nil //nolint:nilerr // what no index can say is not dense
 	}
 	b := c.finish()
@@ -480,33 +478,57 @@ func (e *encoding) index(m *moves) ([]byte, error) {
 	return b, nil
 }
 
-// piece encodes piece i.
-func (e *encoding) piece(i int) error {
+// each calls f for all pieces, with a worker that has the bytes of the piece, but for
+// copies.
+func (e *encoding) each(ctx context.Context, jobs int, f func(i int, w *worker) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(jobs)
+	for i, p := range e.pieces {
+		if p.kind == kindCopy {
+			e.plain[i] = binary.AppendUvarint(nil, uint64(e.from+int64(p.from)))
+			continue
+		}
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			w, _ := e.workers.Get().(*worker)
+			if w == nil {
+				w = &worker{old: pages{src: e.old, size: e.old.Size()}}
+			}
+			defer e.workers.Put(w)
+			w.new = grow(w.new, p.hi-p.lo)
+			if err := readWhole(e.new, w.new, int64(p.lo)); err != nil {
+				return err
+			}
+			return f(i, w)
+		})
+	}
+	return g.Wait()
+}
+
+// plainly encodes piece i as plain.
+func (e *encoding) plainly(i int, w *worker) error {
 	p := e.pieces[i]
-	if p.kind == kindCopy {
-		e.plain[i] = binary.AppendUvarint(nil, uint64(e.from+int64(p.from)))
-		return nil
-	}
-	w, _ := e.workers.Get().(*worker)
-	if w == nil {
-		w = &worker{}
-	}
-	defer e.workers.Put(w)
-	w.new = grow(w.new, p.hi-p.lo)
-	if err := readWhole(e.new, w.new, int64(p.lo)); err != nil {
-		return err
-	}
 	e.sums[i] = checksum(w.new)
 	first := sort.Search(len(e.cs), func(k int) bool { return e.cs[k].n+e.cs[k].l > p.lo })
-	e.plain[i] = encodePlain(e.old, e.from, w.new, e.cs[first:], p)
-	if n := p.hi - p.lo; e.moves == nil || len(e.plain[i]) >= n-n/64 {
+	var err error
+	e.plain[i], err = encodePlain(&w.old, e.from, w.new, e.cs[first:], p)
+	return err
+}
+
+// densely encodes piece i as dense, too.
+func (e *encoding) densely(i int, w *worker) error {
+	p := e.pieces[i]
+	n := p.hi - p.lo
+	if len(e.plain[i]) >= n-n/64 {
 		return nil // what is as noise for one coder is so for the other, and takes it a second for a megabyte
 	}
 	if w.dense == nil {
-		w.dense = newDenseCoder(bytes.NewReader(e.old))
+		w.dense = newDenseCoder(e.old)
 	}
 	d, c := w.dense, newEncoder()
-	out, err := d.segment(c, e.moves, int64(p.lo), int64(p.hi-p.lo), w.new, grow(d.out, p.hi-p.lo))
+	out, err := d.segment(c, e.moves, int64(p.lo), int64(n), w.new, grow(d.out, n))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"weak"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -21,10 +22,9 @@ var lightCoders = sync.Pool{New: func() any { return new(lightCoder) }}
 
 // encodePlain encodes new, which is what p says, with the covers that reach into it; old
 // begins at base of the base.
-func encodePlain(old []byte, base int64, new []byte, cs []cover, p piece) []byte {
+func encodePlain(old *pages, base int64, new []byte, cs []cover, p piece) ([]byte, error) {
 	var inside []cover
-	var lit []byte
-	at := p.lo
+	lits := p.hi - p.lo
 	for _, c := range cs {
 		if c.n >= p.hi {
 			break
@@ -34,8 +34,13 @@ func encodePlain(old []byte, base int64, new []byte, cs []cover, p piece) []byte
 			continue
 		}
 		inside = append(inside, cover{lo, c.o + lo - c.n, hi - lo})
-		lit = append(lit, new[at-p.lo:lo-p.lo]...)
-		at = hi
+		lits -= hi - lo
+	}
+	lit := make([]byte, 0, lits)
+	at := p.lo
+	for _, x := range inside {
+		lit = append(lit, new[at-p.lo:x.n-p.lo]...)
+		at = x.n + x.l
 	}
 	lit = append(lit, new[at-p.lo:]...)
 	l := lightCoders.Get().(*lightCoder)
@@ -56,7 +61,9 @@ func encodePlain(old []byte, base int64, new []byte, cs []cover, p piece) []byte
 		l.cover(int64(x.n-at), from-last, int64(x.l), 1)
 		for k := 0; k < x.l; k += lightRun {
 			b := buf[:min(lightRun, x.l-k)]
-			copy(b, old[x.o+k:])
+			if err := old.read(b, int64(x.o+k)); err != nil {
+				return nil, err
+			}
 			l.differ(b, new[x.n+k-p.lo:], int64(x.n+k))
 		}
 		at, last = x.n+x.l, from+int64(x.l)
@@ -68,13 +75,14 @@ func encodePlain(old []byte, base int64, new []byte, cs []cover, p piece) []byte
 		l.cover(0, 0, 0, 0)
 		out = append(appendStream([]byte{literalsStream}, new), l.finish()...)
 	}
-	return out
+	return out, nil
 }
 
-// streams makes streams, one at a time: its encoder takes 38 MiB.
+// streams makes streams, one at a time: its encoder takes 38 MiB, until nobody uses it and
+// garbage is collected. A pool would keep one for each processor.
 var streams struct {
 	sync.Mutex
-	encoder sync.Pool
+	encoder weak.Pointer[zstd.Encoder]
 }
 
 func newStreamEncoder() *zstd.Encoder {
@@ -92,12 +100,12 @@ func appendStream(out, s []byte) []byte {
 		return out
 	}
 	streams.Lock()
-	e, _ := streams.encoder.Get().(*zstd.Encoder)
+	e := streams.encoder.Value()
 	if e == nil {
 		e = newStreamEncoder()
+		streams.encoder = weak.Make(e)
 	}
 	z := e.EncodeAll(s, nil)
-	streams.encoder.Put(e)
 	streams.Unlock()
 	if len(z) >= len(s) {
 		out = binary.AppendUvarint(out, 0)

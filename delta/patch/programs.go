@@ -3,6 +3,7 @@ package patch
 import (
 	"bytes"
 	"context"
+	"io"
 	"slices"
 )
 
@@ -116,7 +117,7 @@ func imageAt(ims []image, off int64) int {
 
 // trim drops programs that stay as they are, and those of the base that nothing else
 // comes from: nothing in them needs to be predicted.
-func (m *moves) trim(old []byte, fresh Source) error {
+func (m *moves) trim(old, fresh Source) error {
 	used := make([]bool, len(m.old))
 	keep := m.new[:0]
 	for _, im := range m.new {
@@ -124,7 +125,7 @@ func (m *moves) trim(old []byte, fresh Source) error {
 		if i < len(m.runs) {
 			r := m.runs[i]
 			if o := int64(r.o) + im.off - int64(r.n); im.off >= int64(r.n) && im.end <= int64(r.n)+int64(r.l) {
-				same, err := equal(bytes.NewReader(old[o:o+im.end-im.off]), im.in(fresh))
+				same, err := equal(io.NewSectionReader(old, o, im.end-im.off), im.in(fresh))
 				if err != nil {
 					return err
 				}
