@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/bits"
 )
@@ -18,7 +19,7 @@ const (
 // prune returns cs without covers that take more in a patch than the bytes that they
 // give would as literals. Short ones from far away are replaced by the same bytes near
 // the end of the cover before, where these are.
-func prune(old []byte, fresh io.ReaderAt, cs []cover) ([]cover, error) {
+func prune(old []byte, fresh Source, cs []cover) ([]cover, error) {
 	out := cs[:0]
 	g := newGuess(fresh)
 	n, o := 0, 0 // where the cover before ends
@@ -70,8 +71,8 @@ func closer(old, want []byte, o, at int) int {
 		return at + i
 	}
 	lo := max(0, at-moveWindow)
-	if i := bytes.LastIndex(old[lo:at], want); i >= 0 {
-		return lo + i
+	if bytes.Contains(old[lo:at], want) { // mostly not, and LastIndex is slow
+		return lo + bytes.LastIndex(old[lo:at], want)
 	}
 	return o
 }
@@ -86,13 +87,12 @@ func distance(d int) int { return 16 * (3 + bits.Len64(uint64(max(d, -d)))) }
 
 // guess tells about what bytes take as literals.
 type guess struct {
-	src   io.ReaderAt
-	buf   []byte
+	new   *window
 	slots [guessLook][1 << guessBits]uint16
 }
 
-func newGuess(src io.ReaderAt) *guess {
-	g := &guess{src: src}
+func newGuess(src Source) *guess {
+	g := &guess{new: newWindow(src)}
 	g.reset()
 	return g
 }
@@ -105,11 +105,22 @@ func (g *guess) reset() {
 	}
 }
 
-// read returns bytes lo to hi, behind what is looked at in front of them.
+// read returns bytes lo to hi, behind what is looked at in front of them; lo is not in
+// front of any lo before.
 func (g *guess) read(lo, hi int) ([]byte, error) {
 	lo = max(0, lo-guessLook)
-	g.buf = grow(g.buf, hi-lo)
-	return g.buf, readWhole(g.src, g.buf, int64(lo))
+	b, err := g.new.from(lo)
+	if err == nil && hi > g.new.hi() && hi <= g.new.size {
+		err = g.new.move(lo)
+		b = g.new.buf
+	}
+	if err == nil && len(b) < hi-lo {
+		err = fmt.Errorf("patch: read: %w", io.ErrUnexpectedEOF)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b[:hi-lo], nil
 }
 
 // each calls fn with the slots for each bit of bytes lo to hi.
