@@ -123,13 +123,20 @@ func (g *guess) read(lo, hi int) ([]byte, error) {
 	return b[:hi-lo], nil
 }
 
-// each calls fn with the slots for each bit of bytes lo to hi.
-func (g *guess) each(lo, hi int, fn func(s *[guessLook]*uint16, bit uint32)) error {
+// nibble is half a byte, with the row of slots that each context has for it: one for
+// each of the decisions that may come, the first at 1.
+type nibble struct {
+	rows [guessLook]*[16]uint16
+	v    uint32
+}
+
+// each calls fn for the halves of bytes lo to hi.
+func (g *guess) each(lo, hi int, fn func(n *nibble)) error {
 	b, err := g.read(lo, hi)
 	if err != nil {
 		return err
 	}
-	var s [guessLook]*uint16
+	var n nibble
 	for i := len(b) - (hi - lo); i < len(b); i++ {
 		var h [guessLook]uint32
 		for k := range min(i, guessLook) {
@@ -138,14 +145,14 @@ func (g *guess) each(lo, hi int, fn func(s *[guessLook]*uint16, bit uint32)) err
 				h[k] |= h[k-1] << 8
 			}
 		}
-		node := uint32(1)
-		for k := 7; k >= 0; k-- {
-			for w := range s {
-				s[w] = &g.slots[w][(h[w]*0x9E3779B1^node*0x85EBCA6B)*0x2C1B3C6D>>(32-guessBits)]
+		high := uint32(b[i] >> 4)
+		for _, half := range [2][2]uint32{{0, high}, {1<<4 | high, uint32(b[i] & 15)}} {
+			for w := range n.rows {
+				at := (h[w]*0x9E3779B1 ^ half[0]*0x85EBCA6B) * 0x2C1B3C6D >> (32 - guessBits) &^ 15
+				n.rows[w] = (*[16]uint16)(g.slots[w][at:])
 			}
-			bit := uint32(b[i]>>k) & 1
-			fn(&s, bit)
-			node = node<<1 | bit
+			n.v = half[1]
+			fn(&n)
 		}
 	}
 	return nil
@@ -153,12 +160,17 @@ func (g *guess) each(lo, hi int, fn func(s *[guessLook]*uint16, bit uint32)) err
 
 // learn notes that bytes lo to hi are literals.
 func (g *guess) learn(lo, hi int) error {
-	return g.each(lo, hi, func(s *[guessLook]*uint16, bit uint32) {
-		for _, p := range s {
-			if bit == 1 {
-				*p += (65535 - *p) >> 3
-			} else {
-				*p -= *p >> 3
+	return g.each(lo, hi, func(n *nibble) {
+		for _, row := range n.rows {
+			node := uint32(1)
+			for k := 3; k >= 0; k-- {
+				p, bit := &row[node&15], n.v>>k&1
+				if bit == 1 {
+					*p += (65535 - *p) >> 3
+				} else {
+					*p -= *p >> 3
+				}
+				node = node<<1 | bit
 			}
 		}
 	})
@@ -167,16 +179,20 @@ func (g *guess) learn(lo, hi int) error {
 // bits returns what bytes lo to hi take, in 1/16 bits.
 func (g *guess) bits(lo, hi int) (int, error) {
 	t := 0
-	err := g.each(lo, hi, func(s *[guessLook]*uint16, bit uint32) {
-		x := int32(0)
-		for _, p := range s {
-			x += stretchTable[*p>>4]
+	err := g.each(lo, hi, func(n *nibble) {
+		node := uint32(1)
+		for k := 3; k >= 0; k-- {
+			x := int32(0)
+			for _, row := range n.rows {
+				x += stretchTable[row[node&15]>>4]
+			}
+			p, bit := squash(x*5/8), n.v>>k&1
+			if bit == 0 {
+				p = 65536 - p
+			}
+			t += 16*16 - log16(uint32(p))
+			node = node<<1 | bit
 		}
-		p := squash(x * 5 / 8)
-		if bit == 0 {
-			p = 65536 - p
-		}
-		t += 16*16 - log16(uint32(p))
 	})
 	// Coders do better: they know what was there before, and more of it.
 	return t * 7 / 16, err
