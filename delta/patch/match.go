@@ -88,12 +88,16 @@ func (m *matcher) slide() error {
 func (m *matcher) next() (bool, error) {
 	score := 0
 	m.scan += m.length
-	sc := m.scan
+	sc, ahead := m.scan, m.scan+1 // where a cover goes on there is one search
 	for ; m.scan < m.new.size; m.scan++ {
 		if err := m.slide(); err != nil {
 			return false, err
 		}
-		m.pos, m.length = m.x.search(m.new.buf[m.scan-m.new.lo:], m.scan+m.offset)
+		t := m.new.buf[m.scan-m.new.lo:]
+		if m.scan >= ahead {
+			ahead = m.scan + m.x.ahead(t)
+		}
+		m.pos, m.length = m.x.search(t, m.scan+m.offset)
 		for ; sc < m.scan+m.length; sc++ {
 			if m.agrees(sc) {
 				score++
