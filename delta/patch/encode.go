@@ -188,6 +188,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		plain := r.append(nil)
 		r.size = int64(len(plain))
 		m.payloads = append(m.payloads, appendStream(nil, plain))
+		dropStreamEncoder()
 		h.recipe = int64(len(m.payloads[0]))
 		o.SegmentSize = min(o.SegmentSize, maxSeen)
 		switch n := r.needs(); {

@@ -27,8 +27,9 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Opti
 	if err := e.each(ctx, o.Jobs, e.plainly); err != nil {
 		return nil, err
 	}
+	dropStreamEncoder()
 	if e.moves != nil {
-		debug.FreeOSMemory() // what plain segments took, of streams most of all
+		debug.FreeOSMemory()
 		if err := e.each(ctx, o.Jobs, e.densely); err != nil {
 			return nil, err
 		}
@@ -87,6 +88,7 @@ type worker struct {
 	dense *denseCoder // nil until it is wanted
 	old   pages
 	new   []byte // of the piece
+	lit   []byte
 }
 
 // index makes the index of m, whose runs become the covers, or nothing if there are to
@@ -146,7 +148,7 @@ func (e *encoding) plainly(i int, w *worker) error {
 	e.sums[i] = checksum(w.new)
 	first := sort.Search(len(e.cs), func(k int) bool { return e.cs[k].n+e.cs[k].l > p.lo })
 	var err error
-	e.plain[i], err = encodePlain(&w.old, e.from, w.new, e.cs[first:], p)
+	e.plain[i], err = w.encodePlain(e.from, e.cs[first:], p)
 	return err
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
-	"weak"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -20,11 +19,11 @@ const manyLiterals = 8
 
 var lightCoders = sync.Pool{New: func() any { return new(lightCoder) }}
 
-// encodePlain encodes new, which is what p says, with the covers that reach into it; old
+// encodePlain encodes w.new, which is what p says, with the covers that reach into it; w.old
 // begins at base of the base.
-func encodePlain(old *pages, base int64, new []byte, cs []cover, p piece) ([]byte, error) {
+func (w *worker) encodePlain(base int64, cs []cover, p piece) ([]byte, error) {
 	var inside []cover
-	lits := p.hi - p.lo
+	at, lit := p.lo, w.lit[:0]
 	for _, c := range cs {
 		if c.n >= p.hi {
 			break
@@ -34,15 +33,11 @@ func encodePlain(old *pages, base int64, new []byte, cs []cover, p piece) ([]byt
 			continue
 		}
 		inside = append(inside, cover{lo, c.o + lo - c.n, hi - lo})
-		lits -= hi - lo
+		lit = append(lit, w.new[at-p.lo:lo-p.lo]...)
+		at = hi
 	}
-	lit := make([]byte, 0, lits)
-	at := p.lo
-	for _, x := range inside {
-		lit = append(lit, new[at-p.lo:x.n-p.lo]...)
-		at = x.n + x.l
-	}
-	lit = append(lit, new[at-p.lo:]...)
+	lit = append(lit, w.new[at-p.lo:]...)
+	w.lit = lit
 	l := lightCoders.Get().(*lightCoder)
 	defer lightCoders.Put(l)
 	l.reset(true, nil)
@@ -61,10 +56,10 @@ func encodePlain(old *pages, base int64, new []byte, cs []cover, p piece) ([]byt
 		l.cover(int64(x.n-at), from-last, int64(x.l), 1)
 		for k := 0; k < x.l; k += lightRun {
 			b := buf[:min(lightRun, x.l-k)]
-			if err := old.read(b, int64(x.o+k)); err != nil {
+			if err := w.old.read(b, int64(x.o+k)); err != nil {
 				return nil, err
 			}
-			l.differ(b, new[x.n+k-p.lo:], int64(x.n+k))
+			l.differ(b, w.new[x.n+k-p.lo:], int64(x.n+k))
 		}
 		at, last = x.n+x.l, from+int64(x.l)
 	}
@@ -73,16 +68,24 @@ func encodePlain(old *pages, base int64, new []byte, cs []cover, p piece) ([]byt
 	if len(out) > p.hi-p.lo+payloadSlack {
 		l.reset(true, nil)
 		l.cover(0, 0, 0, 0)
-		out = append(appendStream([]byte{literalsStream}, new), l.finish()...)
+		out = append(appendStream([]byte{literalsStream}, w.new), l.finish()...)
 	}
 	return out, nil
 }
 
-// streams makes streams, one at a time: its encoder takes 38 MiB, until nobody uses it and
-// garbage is collected. A pool would keep one for each processor.
+// streams makes streams, one at a time: its encoder takes 38 MiB. A pool would keep one
+// for each processor.
 var streams struct {
 	sync.Mutex
-	encoder weak.Pointer[zstd.Encoder]
+	encoder *zstd.Encoder // nil until it is wanted
+	buf     []byte
+}
+
+// dropStreamEncoder gives up the encoder of streams until it is wanted again.
+func dropStreamEncoder() {
+	streams.Lock()
+	streams.encoder, streams.buf = nil, nil
+	streams.Unlock()
 }
 
 func newStreamEncoder() *zstd.Encoder {
@@ -100,13 +103,12 @@ func appendStream(out, s []byte) []byte {
 		return out
 	}
 	streams.Lock()
-	e := streams.encoder.Value()
-	if e == nil {
-		e = newStreamEncoder()
-		streams.encoder = weak.Make(e)
+	defer streams.Unlock()
+	if streams.encoder == nil {
+		streams.encoder = newStreamEncoder()
 	}
-	z := e.EncodeAll(s, nil)
-	streams.Unlock()
+	z := streams.encoder.EncodeAll(s, streams.buf[:0])
+	streams.buf = z
 	if len(z) >= len(s) {
 		out = binary.AppendUvarint(out, 0)
 		return append(out, s...)
