@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 )
 
 // Source is a byte stream that can be read anywhere.
@@ -225,7 +226,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 			return nil, err
 		}
 		if len(programs.old) > 0 && len(programs.new) > 0 {
-			// From here on a is garbage: what is matched takes its place.
+			giveBack(len(a)) // a itself: what is matched takes its place
 			if cs, err = matchPrograms(ctx, programs, from, to, cs, o.Memory); err != nil {
 				return nil, err
 			}
@@ -254,7 +255,8 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 			return nil, err
 		}
 	}
-	giveBack(len(a)) // and a itself
+	cs = slices.Clone(cs) // there was room for many more
+	giveBack(len(a))      // and a itself
 	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, pieces: pieces}, programs, h, o)
 	if err != nil {
 		return nil, err
