@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
-	"sort"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
+	"slices"
 )
 
 // Source is a byte stream that can be read anywhere.
@@ -193,6 +189,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		plain := r.append(nil)
 		r.size = int64(len(plain))
 		m.payloads = append(m.payloads, appendStream(nil, plain))
+		dropStreamEncoder()
 		h.recipe = int64(len(m.payloads[0]))
 		o.SegmentSize = min(o.SegmentSize, maxSeen)
 		switch n := r.needs(); {
@@ -208,11 +205,6 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	}
 	a, err := readAll(ctx, from)
 	if err != nil {
-		return nil, err
-	}
-	if u == nil {
-		h.baseSum = sha256.Sum256(a)
-	} else if h.baseSum, err = digest(ctx, old); err != nil {
 		return nil, err
 	}
 	progress := func(done int64) {
@@ -233,17 +225,27 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		if programs, err = findPrograms(a, to); err != nil {
 			return nil, err
 		}
-		if cs, err = matchPrograms(ctx, programs, a, to, cs, o.Memory); err != nil {
-			return nil, err
+		if len(programs.old) > 0 && len(programs.new) > 0 {
+			giveBack(len(a)) // a itself: what is matched takes its place
+			if cs, err = matchPrograms(ctx, programs, from, to, cs, o.Memory); err != nil {
+				return nil, err
+			}
+			if a, err = readAll(ctx, from); err != nil {
+				return nil, err
+			}
 		}
 		if cs, err = prune(a, to, cs); err != nil {
 			return nil, err
 		}
 	}
+	if u == nil {
+		h.baseSum = sha256.Sum256(a)
+	} else if h.baseSum, err = digest(ctx, old); err != nil {
+		return nil, err
+	}
 	if u != nil {
 		cs = near(cs)
 	}
-	runtime.GC() // the index was the largest part of the heap; what follows fits into its place
 	pieces, err := cut(a, newWindow(to), cs, o.SegmentSize)
 	if err != nil {
 		return nil, err
@@ -253,7 +255,9 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 			return nil, err
 		}
 	}
-	payloads, err := encode(ctx, &encoding{old: a, new: to, cs: cs, pieces: pieces}, programs, h, o)
+	cs = slices.Clone(cs) // there was room for many more
+	giveBack(len(a))      // and a itself
+	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, pieces: pieces}, programs, h, o)
 	if err != nil {
 		return nil, err
 	}
@@ -370,143 +374,4 @@ func split(in []piece, size int) []piece {
 		out = append(out, p)
 	}
 	return out
-}
-
-// encode makes the payloads of e's pieces, the index first, and fills in the table. Without programs
-// no segment is dense.
-func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Options) ([][]byte, error) {
-	pieces := e.pieces
-	if n := len(h.segs) + len(pieces); n > maxSegs {
-		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, n)
-	}
-	e.plain, e.dense, e.sums = make([][]byte, len(pieces)), make([][]byte, len(pieces)), make([][sumLen]byte, len(pieces))
-	index, err := e.index(programs)
-	if err != nil {
-		return nil, err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(o.Jobs)
-	for i := range pieces {
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			return e.piece(i)
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	saved := -len(index)
-	for i := range pieces {
-		if e.pays(i, o.Profile) {
-			saved += len(e.plain[i]) - len(e.dense[i])
-		}
-	}
-	payloads := make([][]byte, 1, len(pieces)+1)
-	if saved > 0 {
-		payloads[0], h.index = index, int64(len(index))
-	}
-	for i, p := range pieces {
-		s := segment{kind: p.kind, region: p.region, at: int64(p.lo), size: int64(p.hi - p.lo), sum: e.sums[i]}
-		b := e.plain[i]
-		if saved > 0 && e.pays(i, o.Profile) {
-			s.kind, b = kindDense, e.dense[i]
-		}
-		s.payload = int64(len(b))
-		h.segs = append(h.segs, s)
-		payloads = append(payloads, b)
-	}
-	return payloads, nil
-}
-
-// encoding makes payloads, of both kinds where that is wanted.
-type encoding struct {
-	old          []byte
-	from         int64 // where that begins in the base
-	new          Source
-	cs           []cover
-	pieces       []piece
-	moves        *moves // nil: no dense segments
-	workers      sync.Pool
-	plain, dense [][]byte
-	sums         [][sumLen]byte
-}
-
-// pays reports whether piece i is to be dense: with Auto only where it saves a
-// twentieth, since it costs a decoder much more.
-func (e *encoding) pays(i int, p Profile) bool {
-	d, b := int64(len(e.dense[i])), int64(len(e.plain[i]))
-	if e.dense[i] == nil || d > int64(e.pieces[i].hi-e.pieces[i].lo) {
-		return false
-	}
-	if p == Auto {
-		b -= b / 20
-	}
-	return d < b
-}
-
-// worker is what a goroutine needs to encode pieces.
-type worker struct {
-	dense *denseCoder // nil until it is wanted
-	new   []byte      // of the piece
-}
-
-// index makes the index of m, whose runs become the covers, or nothing if there are to
-// be no dense segments.
-func (e *encoding) index(m *moves) ([]byte, error) {
-	if m == nil || len(e.cs) > maxCovers {
-		return nil, nil
-	}
-	m.set(e.cs)
-	if err := m.trim(e.old, e.new); err != nil {
-		return nil, err
-	}
-	c := newEncoder()
-	if err := m.code(c, int64(len(e.old)), e.new.Size()); err != nil {
-		return nil, nil //nolint:nilerr // what no index can say is not dense
-	}
-	b := c.finish()
-	if len(b) > maxIndex {
-		return nil, nil
-	}
-	e.moves = m
-	return b, nil
-}
-
-// piece encodes piece i.
-func (e *encoding) piece(i int) error {
-	p := e.pieces[i]
-	if p.kind == kindCopy {
-		e.plain[i] = binary.AppendUvarint(nil, uint64(e.from+int64(p.from)))
-		return nil
-	}
-	w, _ := e.workers.Get().(*worker)
-	if w == nil {
-		w = &worker{}
-	}
-	defer e.workers.Put(w)
-	w.new = grow(w.new, p.hi-p.lo)
-	if err := readWhole(e.new, w.new, int64(p.lo)); err != nil {
-		return err
-	}
-	e.sums[i] = checksum(w.new)
-	first := sort.Search(len(e.cs), func(k int) bool { return e.cs[k].n+e.cs[k].l > p.lo })
-	e.plain[i] = encodePlain(e.old, e.from, w.new, e.cs[first:], p)
-	if n := p.hi - p.lo; e.moves == nil || len(e.plain[i]) >= n-n/64 {
-		return nil // what is as noise for one coder is so for the other, and takes it a second for a megabyte
-	}
-	if w.dense == nil {
-		w.dense = newDenseCoder(bytes.NewReader(e.old))
-	}
-	d, c := w.dense, newEncoder()
-	out, err := d.segment(c, e.moves, int64(p.lo), int64(p.hi-p.lo), w.new, grow(d.out, p.hi-p.lo))
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(out, w.new) {
-		return fmt.Errorf("patch: segment %d does not encode", i)
-	}
-	e.dense[i] = c.finish()
-	return nil
 }

@@ -19,9 +19,10 @@ type index struct {
 	old    []byte
 	first  []uint32 // by hash: where its places begin
 	places []uint32
-	unit   int  // of places, in bytes
-	bits   uint // of the hash that first is by
-	more   uint // bits of the hash that are beside a place
+	unit   int    // of places, in bytes
+	bits   uint   // of the hash that first is by
+	more   uint   // bits of the hash that are beside a place
+	seen   uint32 // what ahead saw, so that it looks
 }
 
 // indexCost is what a seed takes in the index, in bytes, about.
@@ -114,6 +115,20 @@ func (x *index) run(lo, hi, step int, f func(h uint64, o int)) {
 
 func (x *index) hash(b []byte) uint64 {
 	return binary.LittleEndian.Uint64(b) * 0x9E3779B97F4A7C15 >> (64 - x.bits - x.more)
+}
+
+// ahead looks at what search will for t and the strings behind it, and returns of how
+// many: a processor waits for memory once so, and not for each.
+func (x *index) ahead(t []byte) int {
+	const n = 16
+	seen := uint32(0)
+	for i := range min(n, len(t)-seedLen+1) {
+		if f := x.first[x.hash(t[i:])>>x.more]; int(f) < len(x.places) {
+			seen ^= x.places[f]
+		}
+	}
+	x.seen = seen
+	return n
 }
 
 // search returns the longest match for t among the candidates; hint is looked at

@@ -1,6 +1,9 @@
 package patch
 
-import "context"
+import (
+	"context"
+	"runtime/debug"
+)
 
 // cover says that new[n:n+l] agrees mostly with old[o:o+l].
 type cover struct{ n, o, l int }
@@ -32,11 +35,14 @@ func covers(ctx context.Context, old []byte, new Source, memory int64, progress 
 	if len(old) == 0 {
 		return nil, nil
 	}
-	same, err := survey(ctx, old, newWindow(new))
+	w := newWindow(new)
+	same, err := survey(ctx, old, w)
 	if err != nil {
 		return nil, err
 	}
-	m := &matcher{x: newIndex(old, same, memory), old: old, new: newWindow(new)}
+	w.lo, w.buf = 0, w.buf[:0]
+	giveBack(len(old))
+	m := &matcher{x: newIndex(old, same, memory), old: old, new: w}
 	told := 0
 	for m.scan < m.new.size {
 		if m.scan-told > 1<<18 {
@@ -54,7 +60,18 @@ func covers(ctx context.Context, old []byte, new Source, memory int64, progress 
 			m.emit()
 		}
 	}
-	return m.out, ctx.Err()
+	out := m.out
+	giveBack(len(old))
+	return out, ctx.Err()
+}
+
+// giveBack frees what is garbage before it is many times as much as a base of n bytes:
+// indexes and copies of it follow one another. Of small ones that takes longer than it
+// is worth.
+func giveBack(n int) {
+	if n >= 4<<20 {
+		debug.FreeOSMemory()
+	}
 }
 
 // slide makes room to look ahead from scan.
@@ -71,12 +88,16 @@ func (m *matcher) slide() error {
 func (m *matcher) next() (bool, error) {
 	score := 0
 	m.scan += m.length
-	sc := m.scan
+	sc, ahead := m.scan, m.scan+1 // where a cover goes on there is one search
 	for ; m.scan < m.new.size; m.scan++ {
 		if err := m.slide(); err != nil {
 			return false, err
 		}
-		m.pos, m.length = m.x.search(m.new.buf[m.scan-m.new.lo:], m.scan+m.offset)
+		t := m.new.buf[m.scan-m.new.lo:]
+		if m.scan >= ahead {
+			ahead = m.scan + m.x.ahead(t)
+		}
+		m.pos, m.length = m.x.search(t, m.scan+m.offset)
 		for ; sc < m.scan+m.length; sc++ {
 			if m.agrees(sc) {
 				score++

@@ -19,12 +19,11 @@ const manyLiterals = 8
 
 var lightCoders = sync.Pool{New: func() any { return new(lightCoder) }}
 
-// encodePlain encodes new, which is what p says, with the covers that reach into it; old
+// encodePlain encodes w.new, which is what p says, with the covers that reach into it; w.old
 // begins at base of the base.
-func encodePlain(old []byte, base int64, new []byte, cs []cover, p piece) []byte {
+func (w *worker) encodePlain(base int64, cs []cover, p piece) ([]byte, error) {
 	var inside []cover
-	var lit []byte
-	at := p.lo
+	at, lit := p.lo, w.lit[:0]
 	for _, c := range cs {
 		if c.n >= p.hi {
 			break
@@ -34,10 +33,11 @@ func encodePlain(old []byte, base int64, new []byte, cs []cover, p piece) []byte
 			continue
 		}
 		inside = append(inside, cover{lo, c.o + lo - c.n, hi - lo})
-		lit = append(lit, new[at-p.lo:lo-p.lo]...)
+		lit = append(lit, w.new[at-p.lo:lo-p.lo]...)
 		at = hi
 	}
-	lit = append(lit, new[at-p.lo:]...)
+	lit = append(lit, w.new[at-p.lo:]...)
+	w.lit = lit
 	l := lightCoders.Get().(*lightCoder)
 	defer lightCoders.Put(l)
 	l.reset(true, nil)
@@ -56,8 +56,10 @@ func encodePlain(old []byte, base int64, new []byte, cs []cover, p piece) []byte
 		l.cover(int64(x.n-at), from-last, int64(x.l), 1)
 		for k := 0; k < x.l; k += lightRun {
 			b := buf[:min(lightRun, x.l-k)]
-			copy(b, old[x.o+k:])
-			l.differ(b, new[x.n+k-p.lo:], int64(x.n+k))
+			if err := w.old.read(b, int64(x.o+k)); err != nil {
+				return nil, err
+			}
+			l.differ(b, w.new[x.n+k-p.lo:], int64(x.n+k))
 		}
 		at, last = x.n+x.l, from+int64(x.l)
 	}
@@ -66,15 +68,24 @@ func encodePlain(old []byte, base int64, new []byte, cs []cover, p piece) []byte
 	if len(out) > p.hi-p.lo+payloadSlack {
 		l.reset(true, nil)
 		l.cover(0, 0, 0, 0)
-		out = append(appendStream([]byte{literalsStream}, new), l.finish()...)
+		out = append(appendStream([]byte{literalsStream}, w.new), l.finish()...)
 	}
-	return out
+	return out, nil
 }
 
-// streams makes streams, one at a time: its encoder takes 38 MiB.
+// streams makes streams, one at a time: its encoder takes 38 MiB. A pool would keep one
+// for each processor.
 var streams struct {
 	sync.Mutex
-	encoder sync.Pool
+	encoder *zstd.Encoder // nil until it is wanted
+	buf     []byte
+}
+
+// dropStreamEncoder gives up the encoder of streams until it is wanted again.
+func dropStreamEncoder() {
+	streams.Lock()
+	streams.encoder, streams.buf = nil, nil
+	streams.Unlock()
 }
 
 func newStreamEncoder() *zstd.Encoder {
@@ -92,13 +103,12 @@ func appendStream(out, s []byte) []byte {
 		return out
 	}
 	streams.Lock()
-	e, _ := streams.encoder.Get().(*zstd.Encoder)
-	if e == nil {
-		e = newStreamEncoder()
+	defer streams.Unlock()
+	if streams.encoder == nil {
+		streams.encoder = newStreamEncoder()
 	}
-	z := e.EncodeAll(s, nil)
-	streams.encoder.Put(e)
-	streams.Unlock()
+	z := streams.encoder.EncodeAll(s, streams.buf[:0])
+	streams.buf = z
 	if len(z) >= len(s) {
 		out = binary.AppendUvarint(out, 0)
 		return append(out, s...)

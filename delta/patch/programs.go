@@ -3,6 +3,7 @@ package patch
 import (
 	"bytes"
 	"context"
+	"io"
 	"slices"
 )
 
@@ -25,11 +26,9 @@ func findPrograms(old []byte, fresh Source) (*moves, error) {
 // place of the bytes that say them: two calls of the same function agree wherever they
 // are. Dense segments predict references, so that what agrees in this way costs them
 // little; and tables of them, of which no two bytes in a row stay, are seen to have
-// moved.
-func matchPrograms(ctx context.Context, m *moves, old []byte, fresh Source, cs []cover, memory int64) ([]cover, error) {
-	if len(m.old) == 0 || len(m.new) == 0 {
-		return cs, nil
-	}
+// moved. It has one program of the base in memory at a time.
+func matchPrograms(ctx context.Context, m *moves, old, fresh Source, cs []cover, memory int64) ([]cover, error) {
+	p := &mapper{}
 	for range rounds {
 		m.set(cs)
 		m.sort()
@@ -38,25 +37,27 @@ func matchPrograms(ctx context.Context, m *moves, old []byte, fresh Source, cs [
 			if k < 0 {
 				continue
 			}
-			a, b := m.old[k].withTables(bytes.NewReader(old), nil), m.new[i].withTables(fresh, nil)
-			x, y := old[a.off:a.end], make([]byte, b.end-b.off)
-			if err := readWhole(fresh, y, b.off); err != nil {
+			a, b := m.old[k].withTables(old, nil), m.new[i].withTables(fresh, nil)
+			same, err := equal(a.in(old), b.in(fresh))
+			if err != nil {
 				return nil, err
 			}
-			if bytes.Equal(x, y) {
+			if same {
 				continue
 			}
-			p := &mapper{}
 			p.reset(m)
 			p.enter(a, b)
-			x = a.absolute(x, func(v uint64) uint64 {
+			x, err := readAll(ctx, newAbsolute(old, a, func(v uint64) uint64 {
 				if t, _, ok := p.mapped(v); ok {
 					return t
 				}
 				return v
-			})
-			y = b.absolute(y, func(v uint64) uint64 { return v })
-			found, err := covers(ctx, x, bytes.NewReader(y), min(memory, indexMemory(int64(len(x)+len(y)))), func(int64) {})
+			}))
+			if err != nil {
+				return nil, err
+			}
+			y := newAbsolute(fresh, b, func(v uint64) uint64 { return v })
+			found, err := covers(ctx, x, y, min(memory, indexMemory(int64(len(x))+y.Size())), func(int64) {})
 			if err != nil {
 				return nil, err
 			}
@@ -116,7 +117,7 @@ func imageAt(ims []image, off int64) int {
 
 // trim drops programs that stay as they are, and those of the base that nothing else
 // comes from: nothing in them needs to be predicted.
-func (m *moves) trim(old []byte, fresh Source) error {
+func (m *moves) trim(old, fresh Source) error {
 	used := make([]bool, len(m.old))
 	keep := m.new[:0]
 	for _, im := range m.new {
@@ -124,7 +125,7 @@ func (m *moves) trim(old []byte, fresh Source) error {
 		if i < len(m.runs) {
 			r := m.runs[i]
 			if o := int64(r.o) + im.off - int64(r.n); im.off >= int64(r.n) && im.end <= int64(r.n)+int64(r.l) {
-				same, err := equalAt(old[o:o+im.end-im.off], fresh, im.off)
+				same, err := equal(io.NewSectionReader(old, o, im.end-im.off), im.in(fresh))
 				if err != nil {
 					return err
 				}
@@ -156,43 +157,25 @@ func (m *moves) trim(old []byte, fresh Source) error {
 	return nil
 }
 
-// equalAt reports whether fresh has b at off.
-func equalAt(b []byte, fresh Source, off int64) (bool, error) {
-	var buf [64 << 10]byte
-	for len(b) > 0 {
-		p := buf[:min(len(buf), len(b))]
-		if err := readWhole(fresh, p, off); err != nil {
+// equal reports whether a and b are the same.
+func equal(a, b Source) (bool, error) {
+	if a.Size() != b.Size() {
+		return false, nil
+	}
+	var x, y [64 << 10]byte
+	for off := int64(0); off < a.Size(); off += int64(len(x)) {
+		n := min(int64(len(x)), a.Size()-off)
+		if err := readWhole(a, x[:n], off); err != nil {
 			return false, err
 		}
-		if !bytes.Equal(p, b[:len(p)]) {
+		if err := readWhole(b, y[:n], off); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(x[:n], y[:n]) {
 			return false, nil
 		}
-		b, off = b[len(p):], off+int64(len(p))
 	}
 	return true, nil
-}
-
-// absolute returns b, the bytes of im, with what to says of its target in the field of
-// each reference.
-func (im *image) absolute(b []byte, to func(v uint64) uint64) []byte {
-	const step = 1 << 16
-	t := slices.Clone(b)
-	var refs []ref
-	for _, l := range im.loads {
-		for at := l.off; at < l.off+l.n; {
-			end := at + min(step, edge([]image{*im}, im, at))
-			refs = im.refs(refs[:0], b, int(at-im.off), int(end-im.off), uint64(at-l.off)+l.v, im.area(at))
-			for i := range refs {
-				r := &refs[i]
-				var e [8]byte
-				copy(e[:], b[r.at:])
-				r.put(e[:], 0, to(r.target))
-				copy(t[r.at:r.at+r.width()], e[:])
-			}
-			at = end
-		}
-	}
-	return t
 }
 
 // fill returns first, and of others what gives bytes that first does not.

@@ -90,7 +90,7 @@ func TestTrim(t *testing.T) {
 		new:  []image{at(0), at(200), at(400), at(600)},
 		runs: []run{{0, 0, 300}, {400, 400, 50}, {450, 0, 10}, {460, 460, 40}, {590, 590, 200}},
 	}
-	if err := m.trim(old, bytes.NewReader(fresh)); err != nil {
+	if err := m.trim(bytes.NewReader(old), bytes.NewReader(fresh)); err != nil {
 		t.Fatal(err)
 	}
 	offs := func(ims []image) (o []int64) {

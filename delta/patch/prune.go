@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/bits"
 )
@@ -18,7 +19,7 @@ const (
 // prune returns cs without covers that take more in a patch than the bytes that they
 // give would as literals. Short ones from far away are replaced by the same bytes near
 // the end of the cover before, where these are.
-func prune(old []byte, fresh io.ReaderAt, cs []cover) ([]cover, error) {
+func prune(old []byte, fresh Source, cs []cover) ([]cover, error) {
 	out := cs[:0]
 	g := newGuess(fresh)
 	n, o := 0, 0 // where the cover before ends
@@ -70,8 +71,8 @@ func closer(old, want []byte, o, at int) int {
 		return at + i
 	}
 	lo := max(0, at-moveWindow)
-	if i := bytes.LastIndex(old[lo:at], want); i >= 0 {
-		return lo + i
+	if bytes.Contains(old[lo:at], want) { // mostly not, and LastIndex is slow
+		return lo + bytes.LastIndex(old[lo:at], want)
 	}
 	return o
 }
@@ -86,13 +87,12 @@ func distance(d int) int { return 16 * (3 + bits.Len64(uint64(max(d, -d)))) }
 
 // guess tells about what bytes take as literals.
 type guess struct {
-	src   io.ReaderAt
-	buf   []byte
+	new   *window
 	slots [guessLook][1 << guessBits]uint16
 }
 
-func newGuess(src io.ReaderAt) *guess {
-	g := &guess{src: src}
+func newGuess(src Source) *guess {
+	g := &guess{new: newWindow(src)}
 	g.reset()
 	return g
 }
@@ -105,20 +105,38 @@ func (g *guess) reset() {
 	}
 }
 
-// read returns bytes lo to hi, behind what is looked at in front of them.
+// read returns bytes lo to hi, behind what is looked at in front of them; lo is not in
+// front of any lo before.
 func (g *guess) read(lo, hi int) ([]byte, error) {
 	lo = max(0, lo-guessLook)
-	g.buf = grow(g.buf, hi-lo)
-	return g.buf, readWhole(g.src, g.buf, int64(lo))
+	b, err := g.new.from(lo)
+	if err == nil && hi > g.new.hi() && hi <= g.new.size {
+		err = g.new.move(lo)
+		b = g.new.buf
+	}
+	if err == nil && len(b) < hi-lo {
+		err = fmt.Errorf("patch: read: %w", io.ErrUnexpectedEOF)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b[:hi-lo], nil
 }
 
-// each calls fn with the slots for each bit of bytes lo to hi.
-func (g *guess) each(lo, hi int, fn func(s *[guessLook]*uint16, bit uint32)) error {
+// nibble is half a byte, with the row of slots that each context has for it: one for
+// each of the decisions that may come, the first at 1.
+type nibble struct {
+	rows [guessLook]*[16]uint16
+	v    uint32
+}
+
+// each calls fn for the halves of bytes lo to hi.
+func (g *guess) each(lo, hi int, fn func(n *nibble)) error {
 	b, err := g.read(lo, hi)
 	if err != nil {
 		return err
 	}
-	var s [guessLook]*uint16
+	var n nibble
 	for i := len(b) - (hi - lo); i < len(b); i++ {
 		var h [guessLook]uint32
 		for k := range min(i, guessLook) {
@@ -127,14 +145,14 @@ func (g *guess) each(lo, hi int, fn func(s *[guessLook]*uint16, bit uint32)) err
 				h[k] |= h[k-1] << 8
 			}
 		}
-		node := uint32(1)
-		for k := 7; k >= 0; k-- {
-			for w := range s {
-				s[w] = &g.slots[w][(h[w]*0x9E3779B1^node*0x85EBCA6B)*0x2C1B3C6D>>(32-guessBits)]
+		high := uint32(b[i] >> 4)
+		for _, half := range [2][2]uint32{{0, high}, {1<<4 | high, uint32(b[i] & 15)}} {
+			for w := range n.rows {
+				at := (h[w]*0x9E3779B1 ^ half[0]*0x85EBCA6B) * 0x2C1B3C6D >> (32 - guessBits) &^ 15
+				n.rows[w] = (*[16]uint16)(g.slots[w][at:])
 			}
-			bit := uint32(b[i]>>k) & 1
-			fn(&s, bit)
-			node = node<<1 | bit
+			n.v = half[1]
+			fn(&n)
 		}
 	}
 	return nil
@@ -142,12 +160,17 @@ func (g *guess) each(lo, hi int, fn func(s *[guessLook]*uint16, bit uint32)) err
 
 // learn notes that bytes lo to hi are literals.
 func (g *guess) learn(lo, hi int) error {
-	return g.each(lo, hi, func(s *[guessLook]*uint16, bit uint32) {
-		for _, p := range s {
-			if bit == 1 {
-				*p += (65535 - *p) >> 3
-			} else {
-				*p -= *p >> 3
+	return g.each(lo, hi, func(n *nibble) {
+		for _, row := range n.rows {
+			node := uint32(1)
+			for k := 3; k >= 0; k-- {
+				p, bit := &row[node&15], n.v>>k&1
+				if bit == 1 {
+					*p += (65535 - *p) >> 3
+				} else {
+					*p -= *p >> 3
+				}
+				node = node<<1 | bit
 			}
 		}
 	})
@@ -156,16 +179,20 @@ func (g *guess) learn(lo, hi int) error {
 // bits returns what bytes lo to hi take, in 1/16 bits.
 func (g *guess) bits(lo, hi int) (int, error) {
 	t := 0
-	err := g.each(lo, hi, func(s *[guessLook]*uint16, bit uint32) {
-		x := int32(0)
-		for _, p := range s {
-			x += stretchTable[*p>>4]
+	err := g.each(lo, hi, func(n *nibble) {
+		node := uint32(1)
+		for k := 3; k >= 0; k-- {
+			x := int32(0)
+			for _, row := range n.rows {
+				x += stretchTable[row[node&15]>>4]
+			}
+			p, bit := squash(x*5/8), n.v>>k&1
+			if bit == 0 {
+				p = 65536 - p
+			}
+			t += 16*16 - log16(uint32(p))
+			node = node<<1 | bit
 		}
-		p := squash(x * 5 / 8)
-		if bit == 0 {
-			p = 65536 - p
-		}
-		t += 16*16 - log16(uint32(p))
 	})
 	// Coders do better: they know what was there before, and more of it.
 	return t * 7 / 16, err

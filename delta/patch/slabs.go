@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -71,7 +72,7 @@ func (m *made) slab(ctx context.Context, h *header, old Source, from int64, to S
 	if err != nil {
 		return err
 	}
-	payloads, err := encode(ctx, &encoding{old: b, from: from, new: to, cs: cs, pieces: pieces}, nil, h, o)
+	payloads, err := encode(ctx, &encoding{old: bytes.NewReader(b), from: from, new: to, cs: cs, pieces: pieces}, nil, h, o)
 	if err != nil {
 		return err
 	}

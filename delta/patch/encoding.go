@@ -1,0 +1,175 @@
+package patch
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"runtime/debug"
+	"sort"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// encode makes the payloads of e's pieces, the index first, and fills in the table. Without programs
+// no segment is dense.
+func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Options) ([][]byte, error) {
+	pieces := e.pieces
+	if n := len(h.segs) + len(pieces); n > maxSegs {
+		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, n)
+	}
+	e.plain, e.dense, e.sums = make([][]byte, len(pieces)), make([][]byte, len(pieces)), make([][sumLen]byte, len(pieces))
+	index, err := e.index(programs)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.each(ctx, o.Jobs, e.plainly); err != nil {
+		return nil, err
+	}
+	dropStreamEncoder()
+	if e.moves != nil {
+		debug.FreeOSMemory()
+		if err := e.each(ctx, o.Jobs, e.densely); err != nil {
+			return nil, err
+		}
+	}
+	saved := -len(index)
+	for i := range pieces {
+		if e.pays(i, o.Profile) {
+			saved += len(e.plain[i]) - len(e.dense[i])
+		}
+	}
+	payloads := make([][]byte, 1, len(pieces)+1)
+	if saved > 0 {
+		payloads[0], h.index = index, int64(len(index))
+	}
+	for i, p := range pieces {
+		s := segment{kind: p.kind, region: p.region, at: int64(p.lo), size: int64(p.hi - p.lo), sum: e.sums[i]}
+		b := e.plain[i]
+		if saved > 0 && e.pays(i, o.Profile) {
+			s.kind, b = kindDense, e.dense[i]
+		}
+		s.payload = int64(len(b))
+		h.segs = append(h.segs, s)
+		payloads = append(payloads, b)
+	}
+	return payloads, nil
+}
+
+// encoding makes payloads, of both kinds where that is wanted.
+type encoding struct {
+	old          Source
+	from         int64 // where that begins in the base
+	new          Source
+	cs           []cover
+	pieces       []piece
+	moves        *moves // nil: no dense segments
+	workers      sync.Pool
+	plain, dense [][]byte
+	sums         [][sumLen]byte
+}
+
+// pays reports whether piece i is to be dense: with Auto only where it saves a
+// twentieth, since it costs a decoder much more.
+func (e *encoding) pays(i int, p Profile) bool {
+	d, b := int64(len(e.dense[i])), int64(len(e.plain[i]))
+	if e.dense[i] == nil || d > int64(e.pieces[i].hi-e.pieces[i].lo) {
+		return false
+	}
+	if p == Auto {
+		b -= b / 20
+	}
+	return d < b
+}
+
+// worker is what a goroutine needs to encode pieces.
+type worker struct {
+	dense *denseCoder // nil until it is wanted
+	old   pages
+	new   []byte // of the piece
+	lit   []byte
+}
+
+// index makes the index of m, whose runs become the covers, or nothing if there are to
+// be no dense segments.
+func (e *encoding) index(m *moves) ([]byte, error) {
+	if m == nil || len(e.cs) > maxCovers {
+		return nil, nil
+	}
+	m.set(e.cs)
+	if err := m.trim(e.old, e.new); err != nil {
+		return nil, err
+	}
+	c := newEncoder()
+	if err := m.code(c, e.old.Size(), e.new.Size()); err != nil {
+		return nil, nil //nolint:nilerr // what no index can say is not dense
+	}
+	b := c.finish()
+	if len(b) > maxIndex {
+		return nil, nil
+	}
+	e.moves = m
+	return b, nil
+}
+
+// each calls f for all pieces, with a worker that has the bytes of the piece, but for
+// copies.
+func (e *encoding) each(ctx context.Context, jobs int, f func(i int, w *worker) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(jobs)
+	for i, p := range e.pieces {
+		if p.kind == kindCopy {
+			e.plain[i] = binary.AppendUvarint(nil, uint64(e.from+int64(p.from)))
+			continue
+		}
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			w, _ := e.workers.Get().(*worker)
+			if w == nil {
+				w = &worker{old: pages{src: e.old, size: e.old.Size()}}
+			}
+			defer e.workers.Put(w)
+			w.new = grow(w.new, p.hi-p.lo)
+			if err := readWhole(e.new, w.new, int64(p.lo)); err != nil {
+				return err
+			}
+			return f(i, w)
+		})
+	}
+	return g.Wait()
+}
+
+// plainly encodes piece i as plain.
+func (e *encoding) plainly(i int, w *worker) error {
+	p := e.pieces[i]
+	e.sums[i] = checksum(w.new)
+	first := sort.Search(len(e.cs), func(k int) bool { return e.cs[k].n+e.cs[k].l > p.lo })
+	var err error
+	e.plain[i], err = w.encodePlain(e.from, e.cs[first:], p)
+	return err
+}
+
+// densely encodes piece i as dense, too.
+func (e *encoding) densely(i int, w *worker) error {
+	p := e.pieces[i]
+	n := p.hi - p.lo
+	if len(e.plain[i]) >= n-n/64 {
+		return nil // what is as noise for one coder is so for the other, and takes it a second for a megabyte
+	}
+	if w.dense == nil {
+		w.dense = newDenseCoder(e.old)
+	}
+	d, c := w.dense, newEncoder()
+	out, err := d.segment(c, e.moves, int64(p.lo), int64(n), w.new, grow(d.out, n))
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(out, w.new) {
+		return fmt.Errorf("patch: segment %d does not encode", i)
+	}
+	e.dense[i] = c.finish()
+	return nil
+}
