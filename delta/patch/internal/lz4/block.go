@@ -3,12 +3,14 @@ package lz4
 import (
 	"encoding/binary"
 	"fmt"
+
+	"updraft/delta/patch/internal/parse"
 )
 
 func appendSize(b []byte, n uint64) []byte { return binary.LittleEndian.AppendUint64(b, n) }
 
 // record puts a head in front of the unit's rows. There are none yet.
-func (s *splitter) record(h head) { s.front = h.append(s.front) }
+func (s *splitter) record(h parse.Head) { s.front = h.Append(s.front) }
 
 // open begins a block of n packed bytes.
 func (s *splitter) open(n int64) {
@@ -27,7 +29,7 @@ func (s *splitter) open(n int64) {
 // stored reads a block that is not compressed.
 func (s *splitter) stored(n int64) error {
 	s.open(n)
-	s.record(head{kind: kindStored, n: uint32(n)})
+	s.record(parse.Head{Kind: kindStored, N: uint32(n)})
 	if err := s.literals(uint32(n)); err != nil {
 		return err
 	}
@@ -172,26 +174,22 @@ func (s *splitter) space() error {
 // flush writes what the unit has, and begins another.
 func (s *splitter) flush() error {
 	if len(s.rows) > 0 {
-		s.front = head{kind: s.rowKind, n: uint32(len(s.rows) / rowSize)}.append(s.front)
+		s.front = parse.Head{Kind: s.rowKind, N: uint32(len(s.rows) / rowSize)}.Append(s.front)
 		if s.rowKind == kindBlock && s.sized {
 			s.front = appendSize(s.front, uint64(s.packed))
 		}
 		s.rowKind = kindMore
 	}
-	if s.parse != nil {
-		if _, err := s.parse.Write(s.front); err != nil {
-			return fmt.Errorf("write parse: %w", err)
-		}
-		if _, err := s.parse.Write(s.rows); err != nil {
-			return fmt.Errorf("write parse: %w", err)
-		}
+	if err := s.WriteParse(s.front); err != nil {
+		return err
+	}
+	if err := s.WriteParse(s.rows); err != nil {
+		return err
 	}
 	s.front, s.rows, s.cut = s.front[:0], s.rows[:0], false
 	plain := s.buf[s.from:s.w]
-	if s.plain != nil {
-		if _, err := s.plain.Write(plain); err != nil {
-			return fmt.Errorf("write plain: %w", err)
-		}
+	if err := s.WritePlain(plain); err != nil {
+		return err
 	}
 	s.total += uint64(len(plain))
 	if s.has(flgSum) {
@@ -204,15 +202,12 @@ func (s *splitter) flush() error {
 		s.floor = max(0, s.floor-k)
 	}
 	s.from = s.w
-	if s.unit == nil {
-		return nil
-	}
-	return s.unit()
+	return s.End()
 }
 
 // finish writes what ends the frame.
 func (s *splitter) finish() error {
-	s.record(head{kind: kindEnd})
+	s.record(parse.Head{Kind: kindEnd})
 	return s.flush()
 }
 

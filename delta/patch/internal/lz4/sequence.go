@@ -3,7 +3,6 @@ package lz4
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 )
 
 // sequences reads n rows of the open block, and writes them.
@@ -12,7 +11,7 @@ func (j *joiner) sequences(n uint32) error {
 		return fmt.Errorf("%w: %d rows", ErrCorrupt, n)
 	}
 	rows := j.rows[:n*rowSize]
-	if err := j.readParse(rows); err != nil {
+	if err := j.ReadParse(rows); err != nil {
 		return err
 	}
 	if err := j.measure(rows); err != nil {
@@ -127,8 +126,8 @@ func (j *joiner) fill() error {
 	}
 	j.r, j.n = 0, int(min(j.due, uint64(len(j.buf))))
 	j.due -= uint64(j.n)
-	if _, err := io.ReadFull(j.plain, j.buf[:j.n]); err != nil {
-		return ended(err, "plain")
+	if err := j.ReadPlain(j.buf[:j.n]); err != nil {
+		return err
 	}
 	if j.has(flgSum) {
 		j.content.write(j.buf[:j.n])
