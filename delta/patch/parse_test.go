@@ -206,6 +206,30 @@ func TestParseGolden(t *testing.T) {
 	golden(t, "testdata/golden-parse.patch", p, old, fresh)
 }
 
+// squashPatch returns a patch of images of squashfs that mksquashfs 4.5.1 packed with lz4.
+func squashPatch(t testing.TB) (p, old, fresh []byte) {
+	t.Helper()
+	var images [2][]byte
+	for i, name := range []string{"old", "new"} {
+		b, err := os.ReadFile("testdata/lz4-" + name + ".squashfs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		images[i] = b
+	}
+	return create(t, images[0], images[1], patch.Options{}), images[0], images[1]
+}
+
+// TestParseBlocks sees through blocks of lz4 that have no frames, and pins the patch.
+func TestParseBlocks(t *testing.T) {
+	p, old, fresh := squashPatch(t)
+	in, err := patch.Inspect(bytes.NewReader(p))
+	if err != nil || in.Packed < 10 || len(p) > 2000 {
+		t.Errorf("%d of %d bytes: %+v, %v", len(p), len(fresh), in, err)
+	}
+	golden(t, "testdata/golden-blocks.patch", p, old, fresh)
+}
+
 // TestParseSquashfs makes images with the real tool.
 func TestParseSquashfs(t *testing.T) {
 	if _, err := exec.LookPath("mksquashfs"); err != nil {
@@ -215,7 +239,7 @@ func TestParseSquashfs(t *testing.T) {
 		t.Skip("one goroutine: nothing for the race detector; runs without it")
 	}
 	a, b := pair(0)
-	for _, comp := range []string{"zstd", "xz"} {
+	for _, comp := range []string{"zstd", "xz", "lz4"} {
 		image := func(files [][]byte) []byte {
 			dir := t.TempDir()
 			for i, f := range files {
