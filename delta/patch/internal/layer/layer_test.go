@@ -450,10 +450,16 @@ func TestWriter(t *testing.T) {
 	if _, err := w.Queue.Write(make([]byte, 3<<20)); !errors.Is(err, layer.ErrCorrupt) {
 		t.Errorf("a parse of 3 MiB waits: %v", err)
 	}
-	s.outputs[1].Corrections = []byte{200, 200, 200}
-	w = layer.NewWriter(io.Discard, s.next())
-	if _, err := w.Write(s.view); !errors.Is(err, layer.ErrCorrupt) {
-		t.Errorf("bad corrections: %v", err)
+	for i := range s.outputs {
+		was := s.outputs[i].Corrections
+		s.outputs[i].Corrections = []byte{200, 200, 200}
+		w = layer.NewWriter(io.Discard, s.next())
+		w.Queue.Write(s.parse)
+		if _, err := w.Write(s.view); !errors.Is(err, layer.ErrCorrupt) {
+			t.Errorf("bad corrections of member %d: %v", i, err)
+		}
+		w.Stop()
+		s.outputs[i].Corrections = was
 	}
 }
 

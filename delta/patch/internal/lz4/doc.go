@@ -41,6 +41,11 @@
 // 1..16 says that the match is in the next row, which has no literals, and that the
 // lower half of the token is length - 1; Split makes such rows of 64 Ki literals and
 // more. At most 32768 rows follow one head.
+//
+// A head, its rows and the plain bytes that these, or n, stand for are a unit. A block goes
+// on in another (kind 5) behind a row with which the plain bytes of the unit become more
+// than 256 KiB, and in front of a sequence, which has one row or two, if they are more than
+// 192 KiB or its rows more than 32766; and nowhere else.
 package lz4
 
 import "errors"

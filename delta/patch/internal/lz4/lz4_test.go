@@ -162,6 +162,43 @@ func TestMade(t *testing.T) {
 	}
 }
 
+// TestUnits checks where blocks go on in another unit.
+func TestUnits(t *testing.T) {
+	more := 0
+	for seed := range uint64(40) {
+		m := maker{r: rand.New(rand.NewPCG(seed, 2))}
+		b := m.block(2 << 20)
+		if seed == 0 { // many rows
+			b = append(bytes.Repeat([]byte{0x10, 'x', 1, 0}, 40000), 0)
+		}
+		p := codec(true).Check(t, b).Parse[8:]
+		for p[0] != 7 {
+			n := binary.LittleEndian.Uint32(p[4:])
+			p = p[8:]
+			plain, token := 0, false
+			for i := range n {
+				v := binary.LittleEndian.Uint64(p[8*i:])
+				offset, length := v>>32&0xffff, int(v>>16&0xffff|v>>56<<16)
+				if full := plain > 192<<10 || i > 32766; plain > 256<<10 || full && !token {
+					t.Errorf("seed %d: row %d behind %d bytes", seed, i, plain)
+				}
+				if token = offset == 0 && length > 0; offset == 0 {
+					length = 0
+				}
+				plain += int(v&0xffff|v>>48&0xff<<16) + length
+			}
+			if p = p[8*n:]; p[0] == 5 {
+				if more++; plain <= 192<<10 && n <= 32766 {
+					t.Errorf("seed %d: goes on behind %d rows, %d bytes", seed, n, plain)
+				}
+			}
+		}
+	}
+	if more < 10 {
+		t.Errorf("only %d blocks go on", more)
+	}
+}
+
 // TestLegacyEnd finds the end of legacy frames whose last block is full.
 func TestLegacyEnd(t *testing.T) {
 	packed := tool(t, make([]byte, 16<<20), "-l")

@@ -85,6 +85,32 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// TestUnits checks where chunks go on in another unit.
+func TestUnits(t *testing.T) {
+	more := 0
+	b := append(bytes.Repeat([]byte("a"), 300<<10), parsetest.Sample(9, 400<<10)...)
+	for _, arg := range []string{"-0", "-9"} {
+		for p := codec.Check(t, tool(t, b, arg)).Parse; p[0] != 7; {
+			kind, n := p[0], binary.LittleEndian.Uint32(p[4:])
+			switch p = p[8:]; kind {
+			case 2:
+				p = p[(n+7)/8*8:] // without sizes
+			case 3, 4:
+				plain := binary.LittleEndian.Uint64(p)
+				if p = p[8+8*n:]; p[0] != 4 {
+					continue
+				}
+				if more++; n != 24576 && plain <= 134896 || n > 24576 || plain > 139264 {
+					t.Errorf("goes on behind %d rows, %d bytes", n, plain)
+				}
+			}
+		}
+	}
+	if more < 4 {
+		t.Errorf("only %d chunks go on", more)
+	}
+}
+
 // TestFar: of bytes that Join does not keep the parse has those that it needs.
 func TestFar(t *testing.T) {
 	far := parsetest.Sample(1, 200<<10)
