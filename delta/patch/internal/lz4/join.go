@@ -17,7 +17,7 @@ func Join(w io.Writer, plain, rows io.Reader) error {
 	defer joiners.Put(j)
 	j.w, j.Input = w, parse.Input{Plain: plain, Parse: rows, Corrupt: ErrCorrupt}
 	j.frame, j.out = frame{}, j.out[:0]
-	j.open, j.held, j.token = false, false, false
+	j.open, j.held, j.token, j.told = false, false, false, false
 	j.r, j.n, j.due = 0, 0, 0
 	j.content.reset()
 	defer func() { j.w, j.Input = nil, parse.Input{} }()
@@ -42,9 +42,15 @@ type joiner struct {
 	w io.Writer
 
 	rows [unitRows * rowSize]byte
-	buf  [inputSize]byte // plain bytes; buf[r:n] were not used yet
-	r, n int
-	due  uint64 // plain bytes of the unit that are not in buf yet
+	// Plain bytes are in buf; buf[r:n] were not used yet. Of the block's, if it is told by
+	// what is expected, the last are kept in front of these, and buf[0] has the place first.
+	buf   [window + unitPlain]byte
+	r, n  int
+	first int
+	due   uint64 // plain bytes of the unit that are not in buf yet
+	told  bool
+	guess guess
+	row   [rowSize]byte
 
 	out            []byte // packed bytes
 	content, check xxh32
@@ -104,12 +110,12 @@ func (j *joiner) record() (bool, error) {
 	}
 	switch h.Kind {
 	case kindBlock:
-		if err := j.start(); err != nil {
+		if err := j.start(h.A != wayRows); err != nil {
 			return false, err
 		}
-		return true, j.sequences(h.N)
+		return true, j.sequences(h)
 	case kindMore:
-		return true, j.sequences(h.N)
+		return true, j.sequences(h)
 	case kindStored:
 		return true, j.stored(h.N)
 	case kindEnd:
@@ -134,6 +140,7 @@ func (j *joiner) stored(n uint32) error {
 		return err
 	}
 	j.check.reset()
+	j.told = false
 	j.due = uint64(n)
 	if err := j.literals(n); err != nil {
 		return err
@@ -141,10 +148,14 @@ func (j *joiner) stored(n uint32) error {
 	return j.sum()
 }
 
-// start begins a compressed block.
-func (j *joiner) start() error {
+// start begins a compressed block; told: by what is expected.
+func (j *joiner) start(told bool) error {
 	if err := j.flush(); err != nil {
 		return err
+	}
+	if j.told = told; told {
+		j.guess.begin()
+		j.r, j.n, j.first = 0, 0, 0
 	}
 	j.check.reset()
 	j.open, j.token, j.room, j.nibble, j.written, j.packed = true, false, j.max, 0, 0, 0

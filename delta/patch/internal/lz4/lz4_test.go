@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"updraft/delta/patch/internal/lz4"
@@ -162,6 +163,41 @@ func TestMade(t *testing.T) {
 	}
 }
 
+// unit is what a parse has under one head.
+type unit struct {
+	kind, way byte
+	plain     int // what its rows stand for; of what is told by expectation, as it says
+	rows      [][3]int
+}
+
+// units reads the compressed blocks of a parse, in which blocks are sized or not.
+func units(p []byte, sized bool) (all []unit) {
+	for p = p[8:]; p[0] != 7; {
+		u := unit{kind: p[0], way: p[1]}
+		n := binary.LittleEndian.Uint32(p[4:])
+		if p = p[8:]; sized && u.kind == 4 {
+			p = p[8:]
+		}
+		if u.way > 0 {
+			u.plain = int(binary.LittleEndian.Uint64(p))
+			p = p[8:]
+		}
+		for ; n > 0; n-- {
+			v := binary.LittleEndian.Uint64(p)
+			r := [3]int{int(v&0xffff | v>>48&0xff<<16), int(v>>16&0xffff | v>>56<<16), int(v >> 32 & 0xffff)}
+			if u.rows = append(u.rows, r); u.way == 0 {
+				u.plain += r[0]
+				if r[2] > 0 {
+					u.plain += r[1]
+				}
+			}
+			p = p[8:]
+		}
+		all = append(all, u)
+	}
+	return all
+}
+
 // TestUnits checks where blocks go on in another unit.
 func TestUnits(t *testing.T) {
 	more := 0
@@ -169,33 +205,53 @@ func TestUnits(t *testing.T) {
 		m := maker{r: rand.New(rand.NewPCG(seed, 2))}
 		b := m.block(2 << 20)
 		if seed == 0 { // many rows
-			b = append(bytes.Repeat([]byte{0x10, 'x', 1, 0}, 40000), 0)
+			b = append(bytes.Repeat([]byte{0x10, 'x', 1, 0, 0x10, 'x', 2, 0}, 20000), 0)
 		}
-		p := codec(true).Check(t, b).Parse[8:]
-		for p[0] != 7 {
-			n := binary.LittleEndian.Uint32(p[4:])
-			p = p[8:]
-			plain, token := 0, false
-			for i := range n {
-				v := binary.LittleEndian.Uint64(p[8*i:])
-				offset, length := v>>32&0xffff, int(v>>16&0xffff|v>>56<<16)
-				if full := plain > 192<<10 || i > 32766; plain > 256<<10 || full && !token {
-					t.Errorf("seed %d: row %d behind %d bytes", seed, i, plain)
-				}
-				if token = offset == 0 && length > 0; offset == 0 {
-					length = 0
-				}
-				plain += int(v&0xffff|v>>48&0xff<<16) + length
+		all := units(codec(true).Check(t, b).Parse, false)
+		for i, u := range all {
+			if u.way > 0 {
+				continue
 			}
-			if p = p[8*n:]; p[0] == 5 {
-				if more++; plain <= 192<<10 && n <= 32766 {
-					t.Errorf("seed %d: goes on behind %d rows, %d bytes", seed, n, plain)
+			before := u.plain
+			last := u.rows[len(u.rows)-1]
+			if before -= last[0]; last[2] > 0 {
+				before -= last[1]
+			}
+			if before > 256<<10 {
+				t.Errorf("seed %d: a row behind %d bytes", seed, before)
+			}
+			if i+1 < len(all) && all[i+1].kind == 5 {
+				if more++; u.plain <= 192<<10 && len(u.rows) <= 32766 {
+					t.Errorf("seed %d: goes on behind %d rows, %d bytes", seed, len(u.rows), u.plain)
 				}
 			}
 		}
 	}
 	if more < 10 {
 		t.Errorf("only %d blocks go on", more)
+	}
+}
+
+// TestExpected: of blocks that LZ4_compress_default made the parse says no more than that.
+func TestExpected(t *testing.T) {
+	want := []unit{{kind: 4, way: 2, plain: 5000, rows: [][3]int{{0, 17, 0}}}}
+	for name, b := range parsetest.Goldens(t, "testdata/*.lz4") {
+		if name != "plain.lz4" && name != "block6.lz4" {
+			continue
+		}
+		if got := units(codec(false).Check(t, b).Parse, false); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	b := tool(t, parsetest.Sample(8, 3<<20), "-1", "-B7")
+	rows := 0
+	for _, u := range units(codec(false).Check(t, b).Parse, true) {
+		if rows += len(u.rows); u.way == 0 {
+			t.Errorf("a unit has %d rows", len(u.rows))
+		}
+	}
+	if rows > 60 {
+		t.Errorf("%d rows", rows)
 	}
 }
 
@@ -263,6 +319,7 @@ func TestCorrupt(t *testing.T) {
 		b := binary.LittleEndian.AppendUint16(nil, lit)
 		return append(binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(b, length), off), 0, 0)
 	}
+	size := func(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
 	frame, small := head(1, 0x60, 0x40, 0, 0), row(3, 0, 0)
 	for name, parts := range map[string][][]byte{
 		"kind 0":           {head(0, 0, 0, 0, 0)},
@@ -287,6 +344,20 @@ func TestCorrupt(t *testing.T) {
 		"stored":           {frame, head(6, 0, 0, 0, 1<<16+1)},
 		"stored, legacy":   {head(2, 0, 0, 0, 0), head(6, 0, 0, 0, 1)},
 		"size":             {head(2, 0, 0, 0, 0), head(4, 0, 0, 0, 1), {5, 0, 0, 0, 0, 0, 0, 0}, small},
+		"way":              {frame, head(4, 3, 0, 0, 1), make([]byte, 8), small},
+		"way after rows":   {frame, head(4, 0, 0, 0, 0), head(5, 2, 0, 0, 1), size(3), small},
+		"same, by rows":    {frame, head(4, 0, 0, 0, 2), row(1, 17, 0), small},
+		"same, too many":   {frame, head(4, 2, 0, 0, 1), size(3), row(2, 17, 0)},
+		"same, then more":  {frame, head(4, 2, 0, 0, 2), size(3), row(0, 17, 0), small},
+		"same, goes on":    {frame, head(4, 1, 0, 0, 1), size(3), row(0, 17, 0)},
+		"same, no end":     {frame, head(4, 1, 0, 0, 1), size(1000), row(0, 17, 0), head(5, 0, 0, 0, 1), small},
+		"same, half":       {frame, head(4, 2, 0, 0, 3), size(1000), row(1, 6, 0), row(0, 17, 0), small},
+		"rows too short":   {frame, head(4, 2, 0, 0, 1), size(4), small},
+		"row too long":     {frame, head(4, 2, 0, 0, 1), size(2), small},
+		"row beyond":       {frame, head(4, 1, 0, 0, 2), size(2), row(1, 9, 1), row(1, 9, 1), head(5, 0, 0, 0, 1), small},
+		"not at the end":   {frame, head(4, 2, 0, 0, 1), size(12), row(3, 9, 1)},
+		"unit":             {frame, head(4, 2, 0, 0, 1), size(1<<16 + 1), row(0, 17, 0)},
+		"large unit":       {head(3, 0, 0, 0, 0), head(4, 2, 0, 0, 1), size(256<<10 + 1), row(0, 17, 0)},
 		"large size":       {head(2, 0, 0, 0, 0), head(4, 0, 0, 0, 1), {0, 0, 0, 0, 1, 0, 0, 0}, small},
 	} {
 		parse := bytes.Join(append(parts, head(7, 0, 0, 0, 0)), nil)

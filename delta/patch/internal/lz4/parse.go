@@ -20,6 +20,16 @@ const (
 	kindEnd
 )
 
+// Ways to tell a unit of a compressed block.
+const (
+	wayRows = iota // by rows
+	wayOn          // by what is not expected; the block goes on
+	wayEnd         // and it ends with the unit
+)
+
+// rowSame is the length of a row that stands for sequences that are as expected.
+const rowSame = 17
+
 // row is a sequence of a block; see the package comment for rows with offset 0.
 type row struct{ literals, length, offset uint32 }
 

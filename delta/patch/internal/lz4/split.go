@@ -76,10 +76,19 @@ type splitter struct {
 	rowKind     byte
 	packed      int64 // size of the compressed block, goes with kindBlock
 	cut         bool  // the unit begins within a row, which is in the one before
+
+	// How the block is told: whether by what is expected so far, where it begins, and whether
+	// it ends with the unit.
+	guess guess
+	told  bool
+	start int
+	ends  bool
+	half  bool // the unit begins with the second row of a sequence
+	spare []byte
 }
 
 var splitters = sync.Pool{New: func() any {
-	return &splitter{rows: make([]byte, 0, unitRows*rowSize)}
+	return &splitter{rows: make([]byte, 0, unitRows*rowSize), spare: make([]byte, 0, unitRows*rowSize)}
 }}
 
 func newSplitter(src io.ReaderAt, off, end int64, o parse.Output) *splitter {
@@ -89,7 +98,7 @@ func newSplitter(src io.ReaderAt, off, end int64, o parse.Output) *splitter {
 	s.frame = frame{}
 	s.floor, s.from, s.w, s.total = 0, 0, 0, 0
 	s.front, s.rows, s.rowKind = s.front[:0], s.rows[:0], 0
-	s.cut = false
+	s.cut, s.ends = false, false
 	s.content.reset()
 	return s
 }
