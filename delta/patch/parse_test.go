@@ -230,6 +230,25 @@ func TestParseBlocks(t *testing.T) {
 	golden(t, "testdata/golden-blocks.patch", p, old, fresh)
 }
 
+// TestParseRows decodes a patch from before lz4 was told by what is expected, and makes a
+// smaller one.
+func TestParseRows(t *testing.T) {
+	var b [3][]byte
+	for i, name := range []string{"old.lz4", "new.lz4", "golden-rows.patch"} {
+		var err error
+		if b[i], err = os.ReadFile("testdata/" + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := decode(t.Context(), b[2], b[0])
+	if err != nil || !bytes.Equal(got, b[1]) {
+		t.Errorf("%d bytes, want %d: %v", len(got), len(b[1]), err)
+	}
+	if p := create(t, b[0], b[1], patch.Options{}); len(p) > len(b[2])-20 {
+		t.Errorf("%d bytes, %d before", len(p), len(b[2]))
+	}
+}
+
 // TestParseSquashfs makes images with the real tool.
 func TestParseSquashfs(t *testing.T) {
 	if _, err := exec.LookPath("mksquashfs"); err != nil {

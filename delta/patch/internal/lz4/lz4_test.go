@@ -253,6 +253,13 @@ func TestExpected(t *testing.T) {
 	if rows > 60 {
 		t.Errorf("%d rows", rows)
 	}
+	c := codec(false)
+	c.Split = lz4.SplitRows
+	for _, u := range units(c.Check(t, b).Parse, true) {
+		if u.way > 0 {
+			t.Error("a unit is told by what is expected where it must not be")
+		}
+	}
 }
 
 // TestLegacyEnd finds the end of legacy frames whose last block is full.
