@@ -204,6 +204,14 @@ func TestParseFlippedBytes(t *testing.T) {
 func TestParseGolden(t *testing.T) {
 	p, old, fresh := parsePatch(t)
 	golden(t, "testdata/golden-parse.patch", p, old, fresh)
+	// Parses have been coded as other dense segments.
+	dense, err := os.ReadFile("testdata/golden-parse-dense.patch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decode(t.Context(), dense, old); err != nil || !bytes.Equal(got, fresh) {
+		t.Errorf("%d bytes, want %d: %v", len(got), len(fresh), err)
+	}
 }
 
 // squashPatch returns a patch of images of squashfs that mksquashfs 4.5.1 packed with lz4.
