@@ -18,6 +18,9 @@ import (
 var mayImport = map[string][]string{
 	"delta/chunk":                {},
 	"delta/patch":                {},
+	"delta/patch/internal/lz4":   {"delta/patch/internal/parse"},
+	"delta/patch/internal/xz":    {"delta/patch/internal/parse"},
+	"delta/patch/internal/zstd":  {"delta/patch/internal/parse"},
 	"delta/patch/internal/layer": {"delta/patch/internal/deflate", "delta/patch/internal/lz4", "delta/patch/internal/xz", "delta/patch/internal/zstd"},
 	"delta/release":              {},
 	"delta/tree":                 {},
@@ -61,7 +64,7 @@ var owners = map[string][]string{
 }
 
 // inTests may be imported by test files of any package.
-var inTests = []string{"testnet/simhost", "testnet/fixture"}
+var inTests = []string{"testnet/simhost", "testnet/fixture", "delta/patch/internal/parse/parsetest"}
 
 // The budget of sizes, in lines. A file above maxFile is reported; too many of
 // them, or one function above maxFunc, are an error.

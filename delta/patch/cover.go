@@ -81,7 +81,7 @@ type part struct {
 	known  bool                  // both are in programs
 	area   area                  // of b[lo:hi] in the old program
 	bases  [areaStart + 1]uint64 // that words of the area are relative to in the new program
-	class  uint32                // 0: not in a program, 1 data, 2 code
+	class  uint32                // 0: not in a program, 1 data, 2 code, 3 rows of a parse
 }
 
 // cover codes n bytes at offset at of the output that come from offset from of the
@@ -110,6 +110,14 @@ func (d *denseCoder) cover(at, from, n int64) error {
 		at, from, n = at+l, from+l, n-l
 	}
 	return nil
+}
+
+// column returns which byte of a row b[k] is, plus 8; 0 if it is of no parse.
+func (p *part) column(k int) uint32 {
+	if p.class != 3 {
+		return 0
+	}
+	return uint32(p.addr+uint64(k-p.lo))&7 | 8
 }
 
 // edge returns how far it is from off, in im or in none, to where a program or what is
@@ -159,6 +167,9 @@ func (d *denseCoder) part(b []byte, p part, at, from, left int64, old, new *imag
 		}
 	} else {
 		p.addr = uint64(at)
+		if at >= d.rows {
+			p.addr, p.class = uint64(at-d.rows), 3
+		}
 	}
 	for k := p.lo; k < p.hi; {
 		e := min(k+blockLen, p.hi)
@@ -376,7 +387,7 @@ func (d *denseCoder) unit(b []byte, p *part, u *unit) {
 		moved = 1
 	}
 	d4, d8 := d.diff(b, k, 4), d.diff(b, k, 8)
-	src := uint32(u.src) | kind<<4 | uint32(n)<<8
+	src := uint32(u.src) | kind<<4 | uint32(n)<<8 | p.column(k)>>2<<12
 	op := ow>>24<<8 | ow&0xff
 	ws := d.words
 	alts := uint32(u.alts)
@@ -412,7 +423,7 @@ func (d *denseCoder) unit(b []byte, p *part, u *unit) {
 			if d.c.enc {
 				x = int(d.fresh[len(d.out)])
 			}
-			y := d.byte(b, u, i, x, must)
+			y := d.byte(b, p, u, i, x, must)
 			missed = missed || y != byte(u.cand[0]>>(8*i))
 			d.push(y)
 		}
@@ -448,13 +459,16 @@ func (d *denseCoder) diff(b []byte, k, q int) uint32 {
 
 // byte codes byte i of u, none of whose predictions is right; must says that this
 // byte is not as predicted first.
-func (d *denseCoder) byte(b []byte, u *unit, i, x int, must bool) byte {
+func (d *denseCoder) byte(b []byte, p *part, u *unit, i, x int, must bool) byte {
 	k, ow := u.k+i, u.old
 	e := u.cand[0] >> (8 * i) & 255
 	ph := uint32(i)
+	if c := p.column(k); c > 0 {
+		ph = c
+	}
 	w := d.last4()
 	d4, d8, d1 := d.diff(b, k, 4), d.diff(b, k, 8), d.diff(b, k, 1)
-	nw := w & (1<<(8*ph) - 1)
+	nw := w & (1<<(8*i) - 1)
 	hs := d.hist
 	if !must {
 		d2 := d.diff(b, k, 2)
@@ -465,7 +479,7 @@ func (d *denseCoder) byte(b []byte, u *unit, i, x int, must bool) byte {
 		if x == int(e) {
 			hit = 1
 		}
-		hit = d.hit.code(d.c, hit, int(hs&63|ph<<6), int(hs&255|ph<<8))
+		hit = d.hit.code(d.c, hit, int(hs&63)|i<<6, int(hs&255)|i<<8)
 		d.hist = hs<<1 | uint32(1-hit)
 		if hit == 1 {
 			return byte(e)
@@ -476,5 +490,5 @@ func (d *denseCoder) byte(b []byte, u *unit, i, x int, must bool) byte {
 	m := d.expect()
 	d.h = [maxWays]uint32{mix3(1, e, ph, 0), mix3(2, ow, nw, ph), mix3(3, (e+d4)&255, ph, 0), mix3(4, (uint32(b[k])+d8)&255, ph, 0),
 		mix3(5, e, w&0xffff, 0), mix3(6, e, d1, ph), mix3(7, m, min(uint32(d.mln), 15), 0)}
-	return d.miss.byte(d.c, &d.h, x, int(ph)<<8, 0)
+	return d.miss.byte(d.c, &d.h, x, i<<8, 0)
 }

@@ -70,7 +70,7 @@ func (h *header) info(head int64, r *recipe) Info {
 			si.Kind = "plain"
 			in.Work += s.size
 			in.Memory = max(in.Memory, extra+s.size*2+s.payload+plainMemory)
-		case kindDense:
+		case kindDense, kindRows:
 			si.Kind = "dense"
 			in.Work += denseWork * s.size
 			in.Memory = max(in.Memory, extra+s.size+s.payload)
@@ -236,7 +236,9 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 		case kindPlain:
 			err = d.plain(s, s.at)
 		case kindDense:
-			err = d.decodeDense(s, s.at)
+			err = d.decodeDense(s, s.at, MaxSize)
+		case kindRows:
+			err = d.decodeDense(s, s.at, h.parses)
 		}
 		if err != nil {
 			return fmt.Errorf("segment %d: %w", i, err)
@@ -321,11 +323,13 @@ func (d *decoder) readIndex(p Source, off int64, h *header) error {
 	return d.moves.code(newDecoder(b), h.baseView, h.newView)
 }
 
-// decodeDense decodes a dense segment, at offset at of the output, from d.payload.
-func (d *decoder) decodeDense(s segment, at int64) error {
+// decodeDense decodes a dense segment, at offset at of the output, from d.payload; rows of
+// parses begin at rows.
+func (d *decoder) decodeDense(s segment, at, rows int64) error {
 	if d.dense == nil {
 		d.dense = newDenseCoder(d.base)
 	}
+	d.dense.rows = rows
 	out, err := d.dense.segment(newDecoder(d.payload), d.moves, at, s.size, nil, grow(d.out, int(s.size)))
 	if err != nil {
 		return err

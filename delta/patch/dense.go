@@ -44,11 +44,12 @@ type denseCoder struct {
 	// Misses so far, the last one lowest: of bytes, words, blocks.
 	hist, words, dirty, others uint32
 	begun                      int64 // bytes of the cover that are coded
+	rows                       int64 // where in the output rows of parses begin
 	units                      []unit
 }
 
 func newDenseCoder(src Source) *denseCoder {
-	d := &denseCoder{src: src, baseSize: src.Size()}
+	d := &denseCoder{src: src, baseSize: src.Size(), rows: MaxSize}
 	d.blocks = newPredictor(7, 16, 128, 256, 250)
 	d.word = newPredictor(7, 18, 256, 1024, 250)
 	d.other = newPredictor(4, 14, 64, 64, 250)

@@ -19,6 +19,11 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Opti
 	if n := len(h.segs) + len(pieces); n > maxSegs {
 		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, n)
 	}
+	for i := len(pieces) - 1; i >= 0; i-- {
+		if p := &pieces[i]; p.region > 0 && (e.parses == 0 || int64(p.lo) < e.parses) {
+			e.parses = int64(p.lo)
+		}
+	}
 	e.plain, e.dense, e.sums = make([][]byte, len(pieces)), make([][]byte, len(pieces)), make([][sumLen]byte, len(pieces))
 	index, err := e.index(programs)
 	if err != nil {
@@ -48,7 +53,9 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Opti
 		s := segment{kind: p.kind, region: p.region, at: int64(p.lo), size: int64(p.hi - p.lo), sum: e.sums[i]}
 		b := e.plain[i]
 		if saved > 0 && e.pays(i, o.Profile) {
-			s.kind, b = kindDense, e.dense[i]
+			if s.kind, b = kindDense, e.dense[i]; p.region > 0 {
+				s.kind = kindRows
+			}
 		}
 		s.payload = int64(len(b))
 		h.segs = append(h.segs, s)
@@ -65,6 +72,7 @@ type encoding struct {
 	cs           []cover
 	pieces       []piece
 	moves        *moves // nil: no dense segments
+	parses       int64  // where in new they begin
 	workers      sync.Pool
 	plain, dense [][]byte
 	sums         [][sumLen]byte
@@ -163,6 +171,9 @@ func (e *encoding) densely(i int, w *worker) error {
 		w.dense = newDenseCoder(e.old)
 	}
 	d, c := w.dense, newEncoder()
+	if d.rows = MaxSize; p.region > 0 {
+		d.rows = e.parses
+	}
 	out, err := d.segment(c, e.moves, int64(p.lo), int64(n), w.new, grow(d.out, n))
 	if err != nil {
 		return err

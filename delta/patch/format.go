@@ -35,6 +35,7 @@ const (
 	kindCopy  = 1
 	kindPlain = 2
 	kindDense = 3
+	kindRows  = 4 // dense, of a parse
 )
 
 var (
@@ -76,6 +77,7 @@ type header struct {
 	baseView, newView int64 // sizes of what the recipe makes of base and output; without one the same
 	index             int64 // bytes of the index of dense segments
 	segs              []segment
+	parses            int64 // where in the view of the output they begin; not in the patch
 }
 
 // append encodes the header:
@@ -177,14 +179,17 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		switch s.kind {
 		case kindCopy:
 			limit = min(limit, h.baseView)
-		case kindPlain, kindDense:
+		case kindPlain, kindDense, kindRows:
 			d.bytes(s.sum[:])
 			limit = longest
-			if s.kind == kindDense && (h.index == 0 || h.baseView > maxDense || h.newView > maxDense) {
+			if s.kind != kindPlain && (h.index == 0 || h.baseView > maxDense || h.newView > maxDense) {
 				d.fail("dense segment without an index")
 			}
 		default:
 			d.fail("segment of kind %d", s.kind)
+		}
+		if s.kind == kindRows && s.region == 0 {
+			d.fail("rows of no parse")
 		}
 		if s.region > 0 {
 			limit = min(limit, maxParse)
@@ -221,6 +226,7 @@ func (h *header) place(r *recipe) error {
 	}
 	at := [maxLayers + 1]int64{}
 	copy(at[1:], ends[:])
+	h.parses = ends[0]
 	for i := range h.segs {
 		s := &h.segs[i]
 		s.at = at[s.region]

@@ -204,6 +204,57 @@ func TestParseFlippedBytes(t *testing.T) {
 func TestParseGolden(t *testing.T) {
 	p, old, fresh := parsePatch(t)
 	golden(t, "testdata/golden-parse.patch", p, old, fresh)
+	// Parses have been coded as other dense segments.
+	dense, err := os.ReadFile("testdata/golden-parse-dense.patch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decode(t.Context(), dense, old); err != nil || !bytes.Equal(got, fresh) {
+		t.Errorf("%d bytes, want %d: %v", len(got), len(fresh), err)
+	}
+}
+
+// squashPatch returns a patch of images of squashfs that mksquashfs 4.5.1 packed with lz4.
+func squashPatch(t testing.TB) (p, old, fresh []byte) {
+	t.Helper()
+	var images [2][]byte
+	for i, name := range []string{"old", "new"} {
+		b, err := os.ReadFile("testdata/lz4-" + name + ".squashfs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		images[i] = b
+	}
+	return create(t, images[0], images[1], patch.Options{}), images[0], images[1]
+}
+
+// TestParseBlocks sees through blocks of lz4 that have no frames, and pins the patch.
+func TestParseBlocks(t *testing.T) {
+	p, old, fresh := squashPatch(t)
+	in, err := patch.Inspect(bytes.NewReader(p))
+	if err != nil || in.Packed < 10 || len(p) > 2000 {
+		t.Errorf("%d of %d bytes: %+v, %v", len(p), len(fresh), in, err)
+	}
+	golden(t, "testdata/golden-blocks.patch", p, old, fresh)
+}
+
+// TestParseRows decodes a patch from before lz4 was told by what is expected, and makes a
+// smaller one.
+func TestParseRows(t *testing.T) {
+	var b [3][]byte
+	for i, name := range []string{"old.lz4", "new.lz4", "golden-rows.patch"} {
+		var err error
+		if b[i], err = os.ReadFile("testdata/" + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := decode(t.Context(), b[2], b[0])
+	if err != nil || !bytes.Equal(got, b[1]) {
+		t.Errorf("%d bytes, want %d: %v", len(got), len(b[1]), err)
+	}
+	if p := create(t, b[0], b[1], patch.Options{}); len(p) > len(b[2])-20 {
+		t.Errorf("%d bytes, %d before", len(p), len(b[2]))
+	}
 }
 
 // TestParseSquashfs makes images with the real tool.
@@ -215,7 +266,7 @@ func TestParseSquashfs(t *testing.T) {
 		t.Skip("one goroutine: nothing for the race detector; runs without it")
 	}
 	a, b := pair(0)
-	for _, comp := range []string{"zstd", "xz"} {
+	for _, comp := range []string{"zstd", "xz", "lz4"} {
 		image := func(files [][]byte) []byte {
 			dir := t.TempDir()
 			for i, f := range files {

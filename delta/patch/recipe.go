@@ -142,7 +142,7 @@ func (l *recipeLayer) parseClasses(d *fields, n int64) {
 // wrap reads a wrap.
 func (d *fields) wrap() layer.Wrap {
 	w := layer.Wrap(d.byte())
-	if w > layer.XZ {
+	if !w.Known() {
 		d.fail("wrap %d", w)
 	}
 	return w

@@ -372,17 +372,35 @@ func FuzzRecipe(f *testing.F) {
 		if len(r) > 1<<16 {
 			return
 		}
-		q, old := patch.WithRecipe(p, r), old
 		if framed {
-			q, old = patch.WithRecipe(frames, r), oldFrames
-		}
-		if n := allocated(func() {
-			_, err := patch.Decode(t.Context(), bytes.NewReader(q), bytes.NewReader(old), io.Discard, patch.DecodeOptions{})
-			if err != nil && !errors.Is(err, patch.ErrCorrupt) {
-				t.Error(err)
-			}
-		}); n > maxAlloc {
-			t.Errorf("allocated %d bytes", n)
+			tame(t, frames, r, oldFrames)
+		} else {
+			tame(t, p, r, old)
 		}
 	})
+}
+
+// FuzzBlocks does so with blocks of lz4.
+func FuzzBlocks(f *testing.F) {
+	p, old, _ := squashPatch(f)
+	f.Add(patch.Recipe(p))
+	f.Fuzz(func(t *testing.T, r []byte) {
+		if len(r) <= 1<<16 {
+			tame(t, p, r, old)
+		}
+	})
+}
+
+// tame checks that p with the recipe r makes something of old or is corrupt, in little memory.
+func tame(t *testing.T, p, r, old []byte) {
+	t.Helper()
+	p = patch.WithRecipe(p, r)
+	if n := allocated(func() {
+		_, err := patch.Decode(t.Context(), bytes.NewReader(p), bytes.NewReader(old), io.Discard, patch.DecodeOptions{})
+		if err != nil && !errors.Is(err, patch.ErrCorrupt) {
+			t.Error(err)
+		}
+	}); n > maxAlloc {
+		t.Errorf("allocated %d bytes", n)
+	}
 }

@@ -4,22 +4,14 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 
 	"updraft/delta/patch/internal/deflate"
+	"updraft/delta/patch/internal/parse/parsetest"
 )
 
 // maxAlloc bounds what a Reader or a Writer may allocate, and what a test does.
 const maxAlloc = 8 << 20
-
-func allocated(fn func()) uint64 {
-	var a, b runtime.MemStats
-	runtime.ReadMemStats(&a)
-	fn()
-	runtime.ReadMemStats(&b)
-	return b.TotalAlloc - a.TotalAlloc
-}
 
 // small is compressible.
 func small(n int) []byte {
@@ -60,7 +52,7 @@ func FuzzReader(f *testing.F) {
 		var points []deflate.Point
 		var plain []byte
 		var err error
-		if n := allocated(func() {
+		if n := parsetest.Allocated(func() {
 			r := deflate.NewReader(bytes.NewReader(b), 0, int64(len(b)))
 			r.OnBlock(func() {
 				if len(points) < 8 {
@@ -102,7 +94,7 @@ func FuzzWriter(f *testing.F) {
 			return
 		}
 		var b []byte
-		if n := allocated(func() { b = written(p, corrections, plain) }); n > maxAlloc {
+		if n := parsetest.Allocated(func() { b = written(p, corrections, plain) }); n > maxAlloc {
 			t.Errorf("allocated %d bytes", n)
 		}
 		if b == nil {

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,6 +11,7 @@ import (
 	"hash/adler32"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"updraft/delta/patch/internal/deflate"
 )
@@ -47,7 +49,6 @@ func Find(ctx context.Context, src Source, known []Member, spools *Spools, limit
 		for len(known) > 0 && known[0].end() <= off {
 			known = known[1:]
 		}
-		to := min(f.size, off+scanPiece)
 		f.taken = f.size
 		if len(known) > 0 {
 			if off >= known[0].Off {
@@ -55,8 +56,15 @@ func Find(ctx context.Context, src Source, known []Member, spools *Spools, limit
 				continue
 			}
 			f.taken = known[0].Off
-			to = min(to, f.taken)
 		}
+		if end, err := f.block(off); err != nil || end > 0 {
+			if err != nil {
+				return nil, err
+			}
+			off = end
+			continue
+		}
+		to := min(f.taken, off+scanPiece)
 		b := f.buf[:min(int64(len(f.buf)), f.size-off)]
 		if err := readFull(src, b, off); err != nil {
 			return nil, err
@@ -80,7 +88,8 @@ type finder struct {
 	r       *deflate.Reader
 	buf     []byte
 	copy    []byte
-	taken   int64 // where the next known member is, or the end
+	taken   int64 // where the next known member is, or the block to look at, or the end
+	blocks  []run // that may be members of their own
 	most    int64 // bytes of spool
 	waste   int64 // plain bytes that may yet be inflated in vain
 }
@@ -88,6 +97,7 @@ type finder struct {
 // candidate is what may be a member.
 type candidate struct {
 	off  int64 // of the deflate stream
+	end  int64 // LZ4Block: where it ends
 	wrap Wrap
 	head [2]byte
 	crc  uint32 // zip: of the plain bytes
@@ -111,7 +121,7 @@ func frame(h []byte) (Wrap, bool) {
 
 // firsts are the bytes that members or what is in front of them begin with.
 var firsts = func() (set [256]bool) {
-	for _, b := range []byte{0x78, 0x1f, 'P'} {
+	for _, b := range []byte{0x78, 0x1f, 'P', squashMagic[0]} {
 		set[b] = true
 	}
 	for _, c := range codecs {
@@ -149,6 +159,12 @@ func (f *finder) scan(b []byte, off, to int64) (int64, error) {
 		case h[0] == 'P' && h[1] == 'K' && h[2] == 3 && h[3] == 4 && le.Uint16(h[8:]) == 8 && h[6]&1 == 0:
 			n := 30 + int64(le.Uint16(h[26:])) + int64(le.Uint16(h[28:]))
 			c = candidate{off: at + n, zip: true, crc: le.Uint32(h[14:]), late: h[6]&8 != 0}
+		case string(h[:4]) == squashMagic:
+			more, err := f.image(at)
+			if err != nil || more {
+				return at + 1, err
+			}
+			continue
 		default:
 			w, ok := frame(h)
 			if !ok {
@@ -165,6 +181,34 @@ func (f *finder) scan(b []byte, off, to int64) (int64, error) {
 		}
 	}
 	return to, nil
+}
+
+// image notes the blocks of the image that begins at off; it reports whether there are any.
+func (f *finder) image(off int64) (bool, error) {
+	bs, looked, err := squashBlocks(f.src, off)
+	f.blocks = append(f.blocks, bs...)
+	slices.SortFunc(f.blocks, func(a, b run) int { return cmp.Compare(a.off, b.off) })
+	f.waste -= int64(looked) + 64
+	return len(bs) > 0, err
+}
+
+// block looks at the block that begins at off, if one does, and returns where it ends, 0 if
+// there is none. Others begin at taken or behind that.
+func (f *finder) block(off int64) (int64, error) {
+	for len(f.blocks) > 0 && f.blocks[0].off <= off {
+		b := f.blocks[0]
+		f.blocks = f.blocks[1:]
+		if b.off < off || b.end > f.taken {
+			continue
+		}
+		if end, err := f.split(candidate{off: off, end: b.end, wrap: LZ4Block}); err != nil || end > 0 {
+			return end, err
+		}
+	}
+	if len(f.blocks) > 0 {
+		f.taken = min(f.taken, f.blocks[0].off)
+	}
+	return 0, nil
 }
 
 // gzipHeader returns the length of the gzip header at off, or 0.
@@ -215,7 +259,11 @@ func (f *finder) split(c candidate) (int64, error) {
 	plain, parse := f.spools.Plain, f.spools.Parse
 	s := Found{Member: Member{Off: c.off, Wrap: c.wrap}, Spool: plain.Len(), ParseAt: parse.Len()}
 	codec := codecs[c.wrap]
-	n, err := codec.split(f.src, c.off, f.taken, plain, parse, func() error {
+	end := f.taken
+	if c.end > 0 {
+		end = c.end
+	}
+	n, err := codec.split(f.src, c.off, end, plain, parse, func() error {
 		s.Units = append(s.Units, Unit{plain.Len() - s.Spool, parse.Len() - s.ParseAt})
 		if plain.Len()+parse.Len() > f.most {
 			return errTooMuch

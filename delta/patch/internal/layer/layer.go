@@ -1,9 +1,9 @@
 // Package layer sees streams through compression.
 //
 // A stream holds members: runs of it that are deflate streams, raw or as zlib, gzip
-// and zip wrap them, or frames of zstd, lz4 or xz. Its view has, in their places, the
-// plain bytes that they stand for, and everything else as it is; what wraps a member
-// falls away, so that blocks that follow one another (squashfs) give plain bytes that
+// and zip wrap them, frames of zstd, lz4 or xz, or blocks of lz4 without a frame, as
+// squashfs has them. Its view has, in their places, the plain bytes that they stand
+// for, and everything else as it is; what wraps a member falls away, so that blocks that follow one another (squashfs) give plain bytes that
 // do. Deflate streams are made again by doing what their compressor does; frames from
 // their parse, which is what their compressor decided. The parses of all members stand
 // one after the other behind everything else in the view: what is new in them is found
@@ -15,7 +15,7 @@
 //	View       stream, members -> view, by ranges           (device: base)
 //	Writer     view, members, how they were made -> stream  (device: output)
 //
-// Guarantees: Find reports nothing that does not unpack and have its checksum; a View
+// Guarantees: Find reports nothing that does not unpack and have its checksum, if it has one; a View
 // holds at most ViewMemory and what PartsOf says, a Writer at most WriterMemory, and JoinMemory
 // for frames, whatever they are told; wrong members make them fail or give other
 // bytes, nothing else.
@@ -47,14 +47,19 @@ type Wrap uint8
 
 // Wraps. What Gzip and zip have in front stays in the view: names, times.
 const (
-	Bare Wrap = iota // a deflate stream and nothing else
-	Zlib             // two bytes in front, adler-32 behind
-	Gzip             // crc-32 and length behind
-	Zstd             // a frame
-	LZ4              // a frame, or one of the old format
-	XZ               // a stream
+	Bare     Wrap = iota // a deflate stream and nothing else
+	Zlib                 // two bytes in front, adler-32 behind
+	Gzip                 // crc-32 and length behind
+	Zstd                 // a frame
+	LZ4                  // a frame, or one of the old format, all of whose sequences have rows
+	XZ                   // a stream
+	LZ4Block             // a block of lz4 without a frame
+	LZ4Frame             // as LZ4, but rows tell only what is not expected
 	wraps
 )
+
+// Known reports whether w is one of these.
+func (w Wrap) Known() bool { return w < wraps }
 
 // front and back are the bytes around the deflate stream.
 func (w Wrap) front() int64 {
@@ -108,7 +113,7 @@ func newMapping(members []Member, size, limit int64) (mapping, error) {
 	for i := range members {
 		b := &members[i]
 		switch {
-		case b.Wrap >= wraps, b.Off < end, b.Packed < b.Wrap.front()+b.Wrap.back()+1, b.Packed > size-b.Off, b.Plain < 1, b.Plain > limit-m.main,
+		case !b.Wrap.Known(), b.Off < end, b.Packed < b.Wrap.front()+b.Wrap.back()+1, b.Packed > size-b.Off, b.Plain < 1, b.Plain > limit-m.main,
 			b.Parse < 0, b.Parse > limit-parse, b.Wrap.Parsed() != (b.Parse > 0):
 			return m, fmt.Errorf("%w: member %d", ErrCorrupt, i)
 		}

@@ -402,7 +402,7 @@ func TestMembersThatCannotBe(t *testing.T) {
 		"no plain bytes":    {{Off: 0, Packed: 20}},
 		"too many of them":  {{Off: 0, Packed: 20, Plain: 1 << 41}},
 		"together too many": {{Off: 0, Packed: 20, Plain: 1 << 39}, {Off: 20, Packed: 20, Plain: 1 << 39}},
-		"unknown wrap":      {{Off: 0, Packed: 20, Plain: 1, Wrap: layer.XZ + 1}},
+		"unknown wrap":      {{Off: 0, Packed: 20, Plain: 1, Wrap: layer.LZ4Frame + 1}},
 		"no parse":          {{Off: 0, Packed: 20, Plain: 1, Wrap: layer.Zstd}},
 		"negative parse":    {{Off: 0, Packed: 20, Plain: 1, Parse: -1, Wrap: layer.Zstd}},
 		"parse of deflate":  {{Off: 0, Packed: 20, Plain: 1, Parse: 1}},
@@ -450,10 +450,16 @@ func TestWriter(t *testing.T) {
 	if _, err := w.Queue.Write(make([]byte, 3<<20)); !errors.Is(err, layer.ErrCorrupt) {
 		t.Errorf("a parse of 3 MiB waits: %v", err)
 	}
-	s.outputs[1].Corrections = []byte{200, 200, 200}
-	w = layer.NewWriter(io.Discard, s.next())
-	if _, err := w.Write(s.view); !errors.Is(err, layer.ErrCorrupt) {
-		t.Errorf("bad corrections: %v", err)
+	for i := range s.outputs {
+		was := s.outputs[i].Corrections
+		s.outputs[i].Corrections = []byte{200, 200, 200}
+		w = layer.NewWriter(io.Discard, s.next())
+		w.Queue.Write(s.parse)
+		if _, err := w.Write(s.view); !errors.Is(err, layer.ErrCorrupt) {
+			t.Errorf("bad corrections of member %d: %v", i, err)
+		}
+		w.Stop()
+		s.outputs[i].Corrections = was
 	}
 }
 

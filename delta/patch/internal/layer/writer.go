@@ -111,6 +111,10 @@ func (z *Writer) Stop() {
 func (z *Writer) begin() {
 	c := z.o.Class
 	if c.Wrap.Parsed() {
+		if len(z.o.Corrections) > 0 {
+			z.err = fmt.Errorf("%w: a frame with corrections", ErrCorrupt)
+			return
+		}
 		z.Queue.limit(z.o.Parse)
 		z.join = newJoiner(c.Wrap, z.w, &z.Queue)
 		return

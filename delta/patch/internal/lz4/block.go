@@ -3,12 +3,14 @@ package lz4
 import (
 	"encoding/binary"
 	"fmt"
+
+	"updraft/delta/patch/internal/parse"
 )
 
 func appendSize(b []byte, n uint64) []byte { return binary.LittleEndian.AppendUint64(b, n) }
 
 // record puts a head in front of the unit's rows. There are none yet.
-func (s *splitter) record(h head) { s.front = h.append(s.front) }
+func (s *splitter) record(h parse.Head) { s.front = h.Append(s.front) }
 
 // open begins a block of n packed bytes.
 func (s *splitter) open(n int64) {
@@ -19,6 +21,8 @@ func (s *splitter) open(n int64) {
 	}
 	s.in.open(n, sum)
 	s.room = s.max
+	s.told = s.has(flgSolitary) && !s.all
+	s.start, s.half = s.w, false
 	if s.has(flgSolitary) {
 		s.floor = s.w
 	}
@@ -27,7 +31,7 @@ func (s *splitter) open(n int64) {
 // stored reads a block that is not compressed.
 func (s *splitter) stored(n int64) error {
 	s.open(n)
-	s.record(head{kind: kindStored, n: uint32(n)})
+	s.record(parse.Head{Kind: kindStored, N: uint32(n)})
 	if err := s.literals(uint32(n)); err != nil {
 		return err
 	}
@@ -39,6 +43,7 @@ func (s *splitter) stored(n int64) error {
 func (s *splitter) block(n int64) error {
 	s.open(n)
 	s.rowKind, s.packed = kindBlock, n
+	s.guess.begin()
 	for last := false; !last; {
 		if s.cut || s.w-s.from > unitPlain-longRun || len(s.rows) > (unitRows-2)*rowSize {
 			if err := s.flush(); err != nil {
@@ -51,7 +56,10 @@ func (s *splitter) block(n int64) error {
 		}
 	}
 	s.in.close()
-	return s.flush()
+	s.ends = true
+	err := s.flush()
+	s.ends = false
+	return err
 }
 
 // sequence reads one sequence and reports whether it ends the block. The unit has room
@@ -172,26 +180,26 @@ func (s *splitter) space() error {
 // flush writes what the unit has, and begins another.
 func (s *splitter) flush() error {
 	if len(s.rows) > 0 {
-		s.front = head{kind: s.rowKind, n: uint32(len(s.rows) / rowSize)}.append(s.front)
+		way := s.tell()
+		s.front = parse.Head{Kind: s.rowKind, A: way, N: uint32(len(s.rows) / rowSize)}.Append(s.front)
 		if s.rowKind == kindBlock && s.sized {
 			s.front = appendSize(s.front, uint64(s.packed))
 		}
+		if way != wayRows {
+			s.front = appendSize(s.front, uint64(s.w-s.from))
+		}
 		s.rowKind = kindMore
 	}
-	if s.parse != nil {
-		if _, err := s.parse.Write(s.front); err != nil {
-			return fmt.Errorf("write parse: %w", err)
-		}
-		if _, err := s.parse.Write(s.rows); err != nil {
-			return fmt.Errorf("write parse: %w", err)
-		}
+	if err := s.WriteParse(s.front); err != nil {
+		return err
+	}
+	if err := s.WriteParse(s.rows); err != nil {
+		return err
 	}
 	s.front, s.rows, s.cut = s.front[:0], s.rows[:0], false
 	plain := s.buf[s.from:s.w]
-	if s.plain != nil {
-		if _, err := s.plain.Write(plain); err != nil {
-			return fmt.Errorf("write plain: %w", err)
-		}
+	if err := s.WritePlain(plain); err != nil {
+		return err
 	}
 	s.total += uint64(len(plain))
 	if s.has(flgSum) {
@@ -201,18 +209,56 @@ func (s *splitter) flush() error {
 		k := s.w - window
 		copy(s.buf[:window], s.buf[k:s.w])
 		s.w = window
+		s.start -= k
 		s.floor = max(0, s.floor-k)
 	}
 	s.from = s.w
-	if s.unit == nil {
-		return nil
+	return s.End()
+}
+
+// tell makes rows of the unit that tell of sequences only what is not expected, if they are
+// few, and returns how the unit is told.
+func (s *splitter) tell() byte {
+	if !s.told {
+		return wayRows
 	}
-	return s.unit()
+	s.guess.set(s.buf[:s.w], -s.start, s.ends)
+	out, same, strange, most := s.spare[:0], uint32(0), 0, len(s.rows)/rowSize/8
+	at := s.from
+	for rows := s.rows; len(rows) > 0; rows = rows[rowSize:] {
+		r := parseRow(rows)
+		if !s.half {
+			want, ok := s.guess.next(at)
+			if ok && r == want && r.literals < longRun {
+				same++
+				at += int(r.literals + r.match())
+				continue
+			}
+			if strange++; strange > most {
+				s.told = false
+				return wayRows
+			}
+		}
+		at += int(r.literals + r.match())
+		s.half = r.offset == 0 && r.length > 0
+		if same > 0 {
+			out, same = row{literals: same, length: rowSame}.append(out), 0
+		}
+		out = r.append(out)
+	}
+	if same > 0 {
+		out = row{length: rowSame}.append(out)
+	}
+	s.rows, s.spare = out, s.rows[:0]
+	if s.ends {
+		return wayEnd
+	}
+	return wayOn
 }
 
 // finish writes what ends the frame.
 func (s *splitter) finish() error {
-	s.record(head{kind: kindEnd})
+	s.record(parse.Head{Kind: kindEnd})
 	return s.flush()
 }
 

@@ -2,7 +2,8 @@
 // them together again to the last bit.
 //
 //	Split       frame -> plain bytes, parse        (publisher; device, of its base)
-//	SplitBlock  a block without a frame, as squashfs has them -> the same
+//	SplitRows   the same, with rows for all sequences
+//	SplitBlock  a block without a frame, as squashfs has them -> the same as Split
 //	Join        plain bytes, parse -> frame        (device)
 //
 // The parse is what the compressor decided: for each sequence of a block how many
@@ -10,7 +11,9 @@
 // literals and all that follows from these (lengths in their encoding, sizes of small
 // blocks, checksums) are not in it. So where two frames hold the same bytes their
 // parses mostly agree, wherever in the frame that is, and whichever compressor wrote
-// them.
+// them. Of blocks that LZ4_compress_default made, which mksquashfs and lz4 use unless they
+// are told to take their time, Join does what that does, and the parse says little more
+// than that.
 //
 // Known are frames (magic 0x184D2204, without a dictionary) and the legacy format
 // (0x184C2102; Linux images and initramfs), which ends after the first block that is
@@ -29,8 +32,8 @@
 //	kind 3  a block without a frame begins
 //	kind 4  a compressed block begins, n rows follow; before them the block's
 //	        compressed size (uint64), if blocks of this frame may hold more than
-//	        256 KiB and the frame is not of kind 3
-//	kind 5  the block goes on, n rows follow
+//	        256 KiB and the frame is not of kind 3; a is how the unit is told
+//	kind 5  the block goes on, n rows follow; a as with kind 4
 //	kind 6  a block of n bytes that is stored
 //	kind 7  the frame ends
 //
@@ -41,6 +44,43 @@
 // 1..16 says that the match is in the next row, which has no literals, and that the
 // lower half of the token is length - 1; Split makes such rows of 64 Ki literals and
 // more. At most 32768 rows follow one head.
+//
+// A head, its rows and the plain bytes that these, or n, stand for are a unit. A block goes
+// on in another (kind 5) behind a row with which the plain bytes of the unit become more
+// than 256 KiB, and in front of a sequence, which has one row or two, if they are more than
+// 192 KiB or its rows more than 32766; and nowhere else. If the row with which a unit ends goes
+// on behind 256 KiB, what is behind belongs to no unit.
+//
+// # What is expected
+//
+// With a = 0 all sequences have their rows. Else the number of plain bytes of the unit
+// (uint64, at most 256 KiB) is in front of the rows, and these tell only what is not
+// expected; a is 1 if the block goes on behind the unit, 2 if it ends with it. A row with
+// offset 0 and length 17 stands for as many sequences, which are as expected, as it has
+// literals; with 0 literals for all that are left of the unit, even if there is one only.
+// A unit is told so, but by SplitRows, if blocks are independent, all units in front of it of its block are,
+// and sequences that are not as expected are not more than an eighth of its rows, all
+// counted. One of 64 Ki literals or more never is as expected.
+//
+// Places count from the beginning of the block. There is a table of places by hashes, all
+// 0 when the block begins. The hash is of the four bytes at a place, times 2654435761
+// modulo 2^32, the highest 13 bits, if the unit ends the block and that has less than
+// 65547 bytes; else of the five bytes there, times 2^24*889523592379 modulo 2^64, the
+// highest 12 bits. To swap a place is to enter it for its hash, and to look at the one that
+// was there: it fits if it is in front of the place, at most 65535, and has the same four
+// bytes.
+//
+// A sequence begins at p. If that is not where the block begins, p-2 is swapped, and then p;
+// if what was there fits, it is the match. Else p is swapped; then from p+1 on places
+// until what was there fits. From one to the next are 65 steps of 1, then 64 of 2, 64 of 3
+// and so on. The match is what agrees at both, forwards to 5 bytes in front of the block's
+// end, and from p+1 on backwards as well, to p or to where the block begins.
+//
+// If the unit ends the block, what is left are literals where p has less than 12 bytes, 13 if
+// the block begins there; or, before a place is swapped, where the next one has less than
+// 11. If it does not, nothing is expected where p, or before a place is swapped the next
+// one, has less than 8 bytes in the unit; or where the match reaches its end. What was
+// swapped stays so. Whatever the sequence is, the next one begins behind it.
 package lz4
 
 import "errors"
@@ -56,8 +96,8 @@ var (
 
 // Bounds of what Split and Join hold, in bytes.
 const (
-	SplitMemory = window + unitPlain + unitRows*rowSize + inputSize + 8<<10
-	JoinMemory  = unitRows*rowSize + inputSize + 2*sizedAbove + 2*flushAt + 8<<10
+	SplitMemory = window + unitPlain + 2*unitRows*rowSize + inputSize + 48<<10
+	JoinMemory  = unitRows*rowSize + window + unitPlain + 2*sizedAbove + 2*flushAt + 48<<10
 )
 
 const (

@@ -2,77 +2,32 @@ package lz4_test
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
-	"runtime"
 	"testing"
 
 	"updraft/delta/patch/internal/lz4"
+	"updraft/delta/patch/internal/parse/parsetest"
 )
-
-// slack is what a test may allocate besides Split, Join and what they write.
-const slack = 1 << 20
-
-func allocated(fn func()) uint64 {
-	var a, b runtime.MemStats
-	runtime.ReadMemStats(&a)
-	fn()
-	runtime.ReadMemStats(&b)
-	return b.TotalAlloc - a.TotalAlloc
-}
-
-func goldens(f testing.TB) (all [][]byte) {
-	files, err := filepath.Glob("testdata/*.lz4")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, name := range files {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		all = append(all, b)
-	}
-	return all
-}
-
-// counted passes at most max bytes on, and counts them.
-type counted struct {
-	bytes.Buffer
-	n, max int
-}
-
-func (c *counted) Write(b []byte) (int, error) {
-	c.n += len(b)
-	if c.n <= c.max {
-		c.Buffer.Write(b)
-	}
-	return len(b), nil
-}
 
 // FuzzSplit looks for frames that crash Split, make it allocate, or are not joined to
 // the same bytes again.
 func FuzzSplit(f *testing.F) {
-	for _, b := range goldens(f) {
+	for _, b := range parsetest.Goldens(f, "testdata/*.lz4") {
 		f.Add(b, false)
 	}
 	m := maker{}
 	f.Add(append([]byte{0x1f, 'x', 1, 0, 255, 7, 0}, m.length(nil, 0)...), true)
 	f.Fuzz(func(t *testing.T, b []byte, bare bool) {
 		const most = 4 << 20
-		plain, parse := counted{max: most}, counted{max: most}
-		packed, err := int64(len(b)), error(nil)
-		n := allocated(func() {
-			if bare {
-				err = lz4.SplitBlock(bytes.NewReader(b), 0, packed, &plain, &parse, nil)
-			} else {
-				packed, err = lz4.Split(bytes.NewReader(b), 0, packed, &plain, &parse, nil)
-			}
+		plain, parse := parsetest.Counted{Max: most}, parsetest.Counted{Max: most}
+		var packed int64
+		var err error
+		n := parsetest.Allocated(func() {
+			packed, err = codec(bare).Split(bytes.NewReader(b), 0, int64(len(b)), &plain, &parse, nil)
 		})
-		if n > lz4.SplitMemory+4*most+slack {
+		if n > lz4.SplitMemory+4*most+parsetest.Slack {
 			t.Errorf("allocated %d bytes", n)
 		}
-		if err != nil || plain.n > most {
+		if err != nil || plain.N > most {
 			return
 		}
 		var out bytes.Buffer
@@ -87,31 +42,32 @@ func FuzzSplit(f *testing.F) {
 
 // FuzzJoin looks for a parse that crashes Join or makes it allocate.
 func FuzzJoin(f *testing.F) {
-	for _, b := range goldens(f) {
-		k, err := split(b, false)
+	for _, b := range parsetest.Goldens(f, "testdata/*.lz4") {
+		k, err := codec(false).Take(b)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(k.plain, k.parse)
+		f.Add(k.Plain, k.Parse)
 	}
+	f.Add([]byte("abcabcabcd"), []byte{3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 3, 0, 6, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, plain, parse []byte) {
-		out := counted{max: 0}
-		n := allocated(func() {
+		out := parsetest.Counted{Max: 0}
+		n := parsetest.Allocated(func() {
 			if err := lz4.Join(&out, bytes.NewReader(plain), bytes.NewReader(parse)); err != nil {
-				out.n = 0
+				out.N = 0
 			}
 		})
-		if n > lz4.JoinMemory+slack {
+		if n > lz4.JoinMemory+parsetest.Slack {
 			t.Errorf("allocated %d bytes", n)
 		}
-		if out.n > len(parse)+len(plain)+len(plain)/100+64 {
-			t.Errorf("%d and %d bytes make %d", len(plain), len(parse), out.n)
+		if out.N > len(parse)+len(plain)+len(plain)/100+64 {
+			t.Errorf("%d and %d bytes make %d", len(plain), len(parse), out.N)
 		}
 	})
 }
 
 func BenchmarkSplit(b *testing.B) {
-	plain := sample(1, 8<<20)
+	plain := parsetest.Sample(1, 8<<20)
 	for _, arg := range [][]string{{"-1"}, {"-9", "-B4"}, {"-l"}} {
 		b.Run(arg[0], func(b *testing.B) {
 			packed := tool(b, plain, arg...)
@@ -126,17 +82,17 @@ func BenchmarkSplit(b *testing.B) {
 }
 
 func BenchmarkJoin(b *testing.B) {
-	plain := sample(1, 8<<20)
+	plain := parsetest.Sample(1, 8<<20)
 	for _, arg := range [][]string{{"-1"}, {"-9", "-B4"}, {"-l"}} {
 		b.Run(arg[0], func(b *testing.B) {
-			k, err := split(tool(b, plain, arg...), false)
+			k, err := codec(false).Take(tool(b, plain, arg...))
 			if err != nil {
 				b.Fatal(err)
 			}
 			b.SetBytes(int64(len(plain)))
 			for b.Loop() {
-				out := counted{max: 0}
-				if err := lz4.Join(&out, bytes.NewReader(k.plain), bytes.NewReader(k.parse)); err != nil {
+				out := parsetest.Counted{Max: 0}
+				if err := lz4.Join(&out, bytes.NewReader(k.Plain), bytes.NewReader(k.Parse)); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -2,24 +2,25 @@ package lz4
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
+
+	"updraft/delta/patch/internal/parse"
 )
 
-// Join writes the frame that Split read. It reads the parse of each unit first, then
+// Join writes the frame that Split read. It reads the parse of each unit, from rows, first, then
 // the unit's plain bytes, and nothing behind the end of the frame. What it writes when
-// plain and parse are not from Split is not a frame, or another one.
-func Join(w io.Writer, plain, parse io.Reader) error {
+// plain and rows are not from Split is not a frame, or another one.
+func Join(w io.Writer, plain, rows io.Reader) error {
 	j := joiners.Get().(*joiner)
 	defer joiners.Put(j)
-	j.w, j.plain, j.parse = w, plain, parse
+	j.w, j.Input = w, parse.Input{Plain: plain, Parse: rows, Corrupt: ErrCorrupt}
 	j.frame, j.out = frame{}, j.out[:0]
-	j.open, j.held, j.token = false, false, false
+	j.open, j.held, j.token, j.told = false, false, false, false
 	j.r, j.n, j.due = 0, 0, 0
 	j.content.reset()
-	defer func() { j.w, j.plain, j.parse = nil, nil, nil }()
+	defer func() { j.w, j.Input = nil, parse.Input{} }()
 	if err := j.begin(); err != nil {
 		return err
 	}
@@ -37,13 +38,19 @@ func Join(w io.Writer, plain, parse io.Reader) error {
 // joiner is the state of one Join.
 type joiner struct {
 	frame
-	w            io.Writer
-	plain, parse io.Reader
+	parse.Input
+	w io.Writer
 
 	rows [unitRows * rowSize]byte
-	buf  [inputSize]byte // plain bytes; buf[r:n] were not used yet
-	r, n int
-	due  uint64 // plain bytes of the unit that are not in buf yet
+	// Plain bytes are in buf; buf[r:n] were not used yet. Of the block's, if it is told by
+	// what is expected, the last are kept in front of these, and buf[0] has the place first.
+	buf   [window + unitPlain]byte
+	r, n  int
+	first int
+	due   uint64 // plain bytes of the unit that are not in buf yet
+	told  bool
+	guess guess
+	row   [rowSize]byte
 
 	out            []byte // packed bytes
 	content, check xxh32
@@ -61,52 +68,22 @@ type joiner struct {
 
 var joiners = sync.Pool{New: func() any { return new(joiner) }}
 
-func (j *joiner) readParse(b []byte) error {
-	_, err := io.ReadFull(j.parse, b)
-	return ended(err, "parse")
-}
-
-// ended makes the early end of a stream an error of its own.
-func ended(err error, name string) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%w: %s ends early", ErrCorrupt, name)
-	}
-	return fmt.Errorf("read %s: %w", name, err)
-}
-
-func (j *joiner) head() (head, error) {
-	b := j.rows[:rowSize]
-	if err := j.readParse(b); err != nil {
-		return head{}, err
-	}
-	return parseHead(b)
-}
-
-func (j *joiner) size64() (uint64, error) {
-	b := j.rows[:rowSize]
-	err := j.readParse(b)
-	return binary.LittleEndian.Uint64(b), err
-}
-
 // begin reads the first record.
 func (j *joiner) begin() error {
-	h, err := j.head()
+	h, err := j.Head(kindEnd)
 	if err != nil {
 		return err
 	}
-	switch h.kind {
+	switch h.Kind {
 	case kindFrame:
-		if err := j.descriptor(h.a, h.b); err != nil {
+		if err := j.descriptor(h.A, h.B); err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
-		if j.has(flgSize) != (h.n == 1) || h.n > 1 {
-			return fmt.Errorf("%w: frame with %d sizes", ErrCorrupt, h.n)
+		if j.has(flgSize) != (h.N == 1) || h.N > 1 {
+			return fmt.Errorf("%w: frame with %d sizes", ErrCorrupt, h.N)
 		}
-		if h.n == 1 {
-			if j.size, err = j.size64(); err != nil {
+		if h.N == 1 {
+			if j.size, err = j.Number(); err != nil {
 				return err
 			}
 		}
@@ -117,30 +94,30 @@ func (j *joiner) begin() error {
 	case kindBare:
 		j.bare()
 	default:
-		return fmt.Errorf("%w: begins with kind %d", ErrCorrupt, h.kind)
+		return fmt.Errorf("%w: begins with kind %d", ErrCorrupt, h.Kind)
 	}
 	return nil
 }
 
 // record reads a record and what it announces; it reports false behind the last.
 func (j *joiner) record() (bool, error) {
-	h, err := j.head()
+	h, err := j.Head(kindEnd)
 	if err != nil {
 		return false, err
 	}
-	if j.open != (h.kind == kindMore) {
-		return false, fmt.Errorf("%w: kind %d, block open: %v", ErrCorrupt, h.kind, j.open)
+	if j.open != (h.Kind == kindMore) {
+		return false, fmt.Errorf("%w: kind %d, block open: %v", ErrCorrupt, h.Kind, j.open)
 	}
-	switch h.kind {
+	switch h.Kind {
 	case kindBlock:
-		if err := j.start(); err != nil {
+		if err := j.start(h.A != wayRows); err != nil {
 			return false, err
 		}
-		return true, j.sequences(h.n)
+		return true, j.sequences(h)
 	case kindMore:
-		return true, j.sequences(h.n)
+		return true, j.sequences(h)
 	case kindStored:
-		return true, j.stored(h.n)
+		return true, j.stored(h.N)
 	case kindEnd:
 		if j.flg&flgVersion != 0 {
 			j.out = binary.LittleEndian.AppendUint32(j.out, 0)
@@ -150,7 +127,7 @@ func (j *joiner) record() (bool, error) {
 		}
 		return false, nil
 	}
-	return false, fmt.Errorf("%w: kind %d in a frame", ErrCorrupt, h.kind)
+	return false, fmt.Errorf("%w: kind %d in a frame", ErrCorrupt, h.Kind)
 }
 
 // stored writes a block that is not compressed.
@@ -163,6 +140,7 @@ func (j *joiner) stored(n uint32) error {
 		return err
 	}
 	j.check.reset()
+	j.told = false
 	j.due = uint64(n)
 	if err := j.literals(n); err != nil {
 		return err
@@ -170,10 +148,14 @@ func (j *joiner) stored(n uint32) error {
 	return j.sum()
 }
 
-// start begins a compressed block.
-func (j *joiner) start() error {
+// start begins a compressed block; told: by what is expected.
+func (j *joiner) start(told bool) error {
 	if err := j.flush(); err != nil {
 		return err
+	}
+	if j.told = told; told {
+		j.guess.begin()
+		j.r, j.n, j.first = 0, 0, 0
 	}
 	j.check.reset()
 	j.open, j.token, j.room, j.nibble, j.written, j.packed = true, false, j.max, 0, 0, 0
@@ -182,7 +164,7 @@ func (j *joiner) start() error {
 		return nil
 	}
 	if j.sized {
-		n, err := j.size64()
+		n, err := j.Number()
 		if err != nil {
 			return err
 		}

@@ -7,147 +7,28 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"reflect"
 	"testing"
 
 	"updraft/delta/patch/internal/lz4"
+	"updraft/delta/patch/internal/parse/parsetest"
 )
 
-// sample returns n bytes: words, runs, noise, and repetitions from far back.
-func sample(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, 7))
-	var b []byte
-	for len(b) < n {
-		switch k := r.IntN(40); {
-		case k == 0:
-			b = append(b, make([]byte, r.IntN(3000))...)
-		case k == 1:
-			for range r.IntN(600) {
-				b = append(b, byte(r.Uint32()))
-			}
-		case k < 6 && len(b) > 0:
-			from := r.IntN(len(b))
-			b = append(b, b[from:from+min(r.IntN(400), len(b)-from)]...)
-		default:
-			b = append(b, "some of these words come again and again: "[r.IntN(30):]...)
-		}
-	}
-	return b[:n]
-}
-
-// taken is what Split made of a frame, in units.
-type taken struct {
-	plain, parse []byte
-	units        [][2]int // plain bytes and parse at the end of each unit
-	packed       int64
-}
-
-func split(b []byte, bare bool) (taken, error) {
-	var plain, parse bytes.Buffer
-	var t taken
-	unit := func() error {
-		t.units = append(t.units, [2]int{plain.Len(), parse.Len()})
-		return nil
-	}
-	var err error
+// codec is the package's, for frames or for blocks without one.
+func codec(bare bool) parsetest.Codec {
+	c := parsetest.Codec{Split: lz4.Split, Join: lz4.Join, Corrupt: lz4.ErrCorrupt}
 	if bare {
-		t.packed = int64(len(b))
-		err = lz4.SplitBlock(bytes.NewReader(b), 0, int64(len(b)), &plain, &parse, unit)
-	} else {
-		t.packed, err = lz4.Split(bytes.NewReader(b), 0, int64(len(b)), &plain, &parse, unit)
-	}
-	t.plain, t.parse = plain.Bytes(), parse.Bytes()
-	return t, err
-}
-
-// turns checks that Join reads unit by unit: the parse of one, then its plain bytes.
-type turns struct {
-	t           *taken
-	plain, used int
-	ahead       bool
-}
-
-type turnPlain struct{ *turns }
-type turnParse struct{ *turns }
-
-func (r turnParse) Read(p []byte) (int, error) {
-	n := copy(p, r.t.parse[r.used:])
-	if n == 0 {
-		return 0, io.EOF
-	}
-	r.used += n
-	for i, u := range r.t.units {
-		if i > 0 && r.used > r.t.units[i-1][1] && r.plain < r.t.units[i-1][0] && u[1] > 0 {
-			r.ahead = true
+		c.Split = func(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() error) (int64, error) {
+			return end - off, lz4.SplitBlock(src, off, end, plain, parse, unit)
 		}
 	}
-	return n, nil
-}
-
-func (r turnPlain) Read(p []byte) (int, error) {
-	n := copy(p, r.t.plain[r.plain:])
-	if n == 0 {
-		return 0, io.EOF
-	}
-	r.plain += n
-	for i, u := range r.t.units {
-		if i > 0 && r.plain > r.t.units[i-1][0] && r.used < u[1] {
-			r.ahead = true
-		}
-	}
-	return n, nil
-}
-
-// check splits b, which begins with a frame, joins it, and returns what is between.
-func check(t *testing.T, b []byte, bare bool) taken {
-	t.Helper()
-	k, err := split(b, bare)
-	if err != nil {
-		t.Fatalf("split: %v", err)
-	}
-	if len(k.parse)%8 != 0 {
-		t.Errorf("%d bytes of parse", len(k.parse))
-	}
-	last := [2]int{}
-	for _, u := range k.units {
-		if u[0]-last[0] > 256<<10 || u[1]-last[1] > 257<<10 {
-			t.Errorf("unit of %d, %d bytes of parse", u[0]-last[0], u[1]-last[1])
-		}
-		last = u
-	}
-	if last != [2]int{len(k.plain), len(k.parse)} {
-		t.Errorf("last unit ends at %v of %d, %d", last, len(k.plain), len(k.parse))
-	}
-	var out bytes.Buffer
-	order := &turns{t: &k}
-	if err := lz4.Join(&out, turnPlain{order}, turnParse{order}); err != nil {
-		t.Fatalf("join: %v", err)
-	}
-	if !bytes.Equal(out.Bytes(), b[:k.packed]) {
-		t.Fatalf("joined %d bytes to others, want %d", out.Len(), k.packed)
-	}
-	if order.ahead || order.plain != len(k.plain) || order.used != len(k.parse) {
-		t.Errorf("read ahead: %v; %d of %d, %d of %d", order.ahead, order.plain, len(k.plain), order.used, len(k.parse))
-	}
-	return k
+	return c
 }
 
 // tool runs the lz4 program on b.
 func tool(t testing.TB, b []byte, arg ...string) []byte {
 	t.Helper()
-	if _, err := exec.LookPath("lz4"); err != nil {
-		t.Skip("no program lz4 to make frames with: ", err)
-	}
-	cmd := exec.Command("lz4", append(arg, "-c", "-q", "-")...)
-	cmd.Stdin = bytes.NewReader(b)
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("lz4 %v: %v", arg, err)
-	}
-	return out.Bytes()
+	return parsetest.Tool(t, b, "lz4", append(arg, "-c", "-q", "-")...)
 }
 
 var toolArgs = [][]string{
@@ -159,8 +40,8 @@ func TestTool(t *testing.T) {
 	noise := make([]byte, 600<<10)
 	rand.NewChaCha8([32]byte{2}).Read(noise)
 	inputs := map[string][]byte{
-		"empty": nil, "one": {'x'}, "sample": sample(3, 1<<20), "noise": noise, "zeros": make([]byte, 9<<20),
-		"late": append(sample(1, 8<<20-5), noise...), "full": sample(4, 8<<20),
+		"empty": nil, "one": {'x'}, "sample": parsetest.Sample(3, 1<<20), "noise": noise, "zeros": make([]byte, 9<<20),
+		"late": append(parsetest.Sample(1, 8<<20-5), noise...), "full": parsetest.Sample(4, 8<<20),
 	}
 	for name, b := range inputs {
 		for _, arg := range toolArgs {
@@ -170,28 +51,20 @@ func TestTool(t *testing.T) {
 			}
 			t.Run(fmt.Sprint(name, arg), func(t *testing.T) {
 				packed := tool(t, b, arg...)
-				k := check(t, append(packed, 0, 0, 0x80, 0), false)
-				if !bytes.Equal(k.plain, b) || k.packed != int64(len(packed)) {
-					t.Errorf("%d of %d packed, %d of %d plain", k.packed, len(packed), len(k.plain), len(b))
+				k := codec(false).Check(t, append(packed, 0, 0, 0x80, 0))
+				if !bytes.Equal(k.Plain, b) || k.Packed != int64(len(packed)) {
+					t.Errorf("%d of %d packed, %d of %d plain", k.Packed, len(packed), len(k.Plain), len(b))
 				}
 			})
 		}
 	}
 }
 
-// TestGolden splits frames of lz4 1.9.4; they all hold sample(1, 5000).
+// TestGolden splits frames of lz4 1.9.4; they all hold parsetest.Sample(1, 5000).
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.lz4")
-	if err != nil || len(files) < 5 {
-		t.Fatal(files, err)
-	}
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if k := check(t, b, false); !bytes.Equal(k.plain, sample(1, 5000)) {
-			t.Errorf("%s: other bytes", f)
+	for name, b := range parsetest.Goldens(t, "testdata/*.lz4") {
+		if k := codec(false).Check(t, b); !bytes.Equal(k.Plain, parsetest.Sample(1, 5000)) {
+			t.Errorf("%s: other bytes", name)
 		}
 	}
 }
@@ -264,7 +137,7 @@ func TestMade(t *testing.T) {
 	}
 	for seed := range seeds {
 		m := maker{r: rand.New(rand.NewPCG(seed, 1))}
-		if b := m.block(2 << 20); !bytes.Equal(check(t, b, true).plain, m.plain) {
+		if b := m.block(2 << 20); !bytes.Equal(codec(true).Check(t, b).Plain, m.plain) {
 			t.Error(seed, "other bytes")
 		}
 		m.plain = nil
@@ -284,8 +157,107 @@ func TestMade(t *testing.T) {
 			}
 		}
 		frame = append(frame, 0, 0, 0, 0)
-		if !bytes.Equal(check(t, frame, false).plain, m.plain) {
+		if !bytes.Equal(codec(false).Check(t, frame).Plain, m.plain) {
 			t.Error(seed, "other bytes")
+		}
+	}
+}
+
+// unit is what a parse has under one head.
+type unit struct {
+	kind, way byte
+	plain     int // what its rows stand for; of what is told by expectation, as it says
+	rows      [][3]int
+}
+
+// units reads the compressed blocks of a parse, in which blocks are sized or not.
+func units(p []byte, sized bool) (all []unit) {
+	for p = p[8:]; p[0] != 7; {
+		u := unit{kind: p[0], way: p[1]}
+		n := binary.LittleEndian.Uint32(p[4:])
+		if p = p[8:]; sized && u.kind == 4 {
+			p = p[8:]
+		}
+		if u.way > 0 {
+			u.plain = int(binary.LittleEndian.Uint64(p))
+			p = p[8:]
+		}
+		for ; n > 0; n-- {
+			v := binary.LittleEndian.Uint64(p)
+			r := [3]int{int(v&0xffff | v>>48&0xff<<16), int(v>>16&0xffff | v>>56<<16), int(v >> 32 & 0xffff)}
+			if u.rows = append(u.rows, r); u.way == 0 {
+				u.plain += r[0]
+				if r[2] > 0 {
+					u.plain += r[1]
+				}
+			}
+			p = p[8:]
+		}
+		all = append(all, u)
+	}
+	return all
+}
+
+// TestUnits checks where blocks go on in another unit.
+func TestUnits(t *testing.T) {
+	more := 0
+	for seed := range uint64(40) {
+		m := maker{r: rand.New(rand.NewPCG(seed, 2))}
+		b := m.block(2 << 20)
+		if seed == 0 { // many rows
+			b = append(bytes.Repeat([]byte{0x10, 'x', 1, 0, 0x10, 'x', 2, 0}, 20000), 0)
+		}
+		all := units(codec(true).Check(t, b).Parse, false)
+		for i, u := range all {
+			if u.way > 0 {
+				continue
+			}
+			before := u.plain
+			last := u.rows[len(u.rows)-1]
+			if before -= last[0]; last[2] > 0 {
+				before -= last[1]
+			}
+			if before > 256<<10 {
+				t.Errorf("seed %d: a row behind %d bytes", seed, before)
+			}
+			if i+1 < len(all) && all[i+1].kind == 5 {
+				if more++; u.plain <= 192<<10 && len(u.rows) <= 32766 {
+					t.Errorf("seed %d: goes on behind %d rows, %d bytes", seed, len(u.rows), u.plain)
+				}
+			}
+		}
+	}
+	if more < 10 {
+		t.Errorf("only %d blocks go on", more)
+	}
+}
+
+// TestExpected: of blocks that LZ4_compress_default made the parse says no more than that.
+func TestExpected(t *testing.T) {
+	want := []unit{{kind: 4, way: 2, plain: 5000, rows: [][3]int{{0, 17, 0}}}}
+	for name, b := range parsetest.Goldens(t, "testdata/*.lz4") {
+		if name != "plain.lz4" && name != "block6.lz4" {
+			continue
+		}
+		if got := units(codec(false).Check(t, b).Parse, false); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	b := tool(t, parsetest.Sample(8, 3<<20), "-1", "-B7")
+	rows := 0
+	for _, u := range units(codec(false).Check(t, b).Parse, true) {
+		if rows += len(u.rows); u.way == 0 {
+			t.Errorf("a unit has %d rows", len(u.rows))
+		}
+	}
+	if rows > 60 {
+		t.Errorf("%d rows", rows)
+	}
+	c := codec(false)
+	c.Split = lz4.SplitRows
+	for _, u := range units(c.Check(t, b).Parse, true) {
+		if u.way > 0 {
+			t.Error("a unit is told by what is expected where it must not be")
 		}
 	}
 }
@@ -297,17 +269,14 @@ func TestLegacyEnd(t *testing.T) {
 		"nothing": nil, "size": {0, 0, 0, 1}, "short": {9}, "zero": {0, 0, 0, 0}, "noise": []byte("\x09\x00\x00\x00something else"),
 		"frame": {4, 0x22, 0x4d, 0x18}, "legacy": packed,
 	} {
-		if k := check(t, append(bytes.Clone(packed), tail...), false); k.packed != int64(len(packed)) {
-			t.Errorf("%s: %d bytes, want %d", name, k.packed, len(packed))
+		if k := codec(false).Check(t, append(bytes.Clone(packed), tail...)); k.Packed != int64(len(packed)) {
+			t.Errorf("%s: %d bytes, want %d", name, k.Packed, len(packed))
 		}
 	}
 }
 
 func TestRefused(t *testing.T) {
-	golden, err := os.ReadFile("testdata/plain.lz4")
-	if err != nil {
-		t.Fatal(err)
-	}
+	golden := parsetest.Goldens(t, "testdata/plain.lz4")["plain.lz4"]
 	change := func(at int, to byte) []byte {
 		b := bytes.Clone(golden)
 		b[(at+len(b))%len(b)] = to
@@ -335,7 +304,7 @@ func TestRefused(t *testing.T) {
 		"token":          {[]byte{2, 0x21, 0x4c, 0x18, 2, 0, 0, 0, 0x11, 'a'}, lz4.ErrUnsupported},
 		"no last":        {[]byte{2, 0x21, 0x4c, 0x18, 4, 0, 0, 0, 0x10, 'a', 1, 0}, lz4.ErrFormat},
 	} {
-		if _, err := split(c.b, false); !errors.Is(err, c.want) {
+		if _, err := codec(false).Take(c.b); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -344,50 +313,9 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestErrors: what readers and writers report comes through.
 func TestErrors(t *testing.T) {
-	b, err := os.ReadFile("testdata/plain.lz4")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := check(t, b, false)
-	end, src := int64(len(b)), bytes.NewReader(b)
-	stop := errors.New("stop")
-	if _, err := lz4.Split(src, 0, end, failing{stop}, nil, nil); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if _, err := lz4.Split(src, 0, end, nil, failing{stop}, nil); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if _, err := lz4.Split(src, 0, end, nil, nil, func() error { return stop }); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if n, err := lz4.Split(src, 0, end, nil, nil, nil); err != nil || n != end {
-		t.Error(n, err)
-	}
-	if err := lz4.Join(failing{stop}, bytes.NewReader(k.plain), bytes.NewReader(k.parse)); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if err := lz4.Join(io.Discard, failing{stop}, bytes.NewReader(k.parse)); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if err := lz4.Join(io.Discard, bytes.NewReader(k.plain), failing{stop}); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	for n := 0; n < len(k.parse); n += 7 {
-		if err := lz4.Join(io.Discard, bytes.NewReader(k.plain), bytes.NewReader(k.parse[:n])); !errors.Is(err, lz4.ErrCorrupt) {
-			t.Fatal(n, err)
-		}
-	}
-	if err := lz4.Join(io.Discard, bytes.NewReader(k.plain[1:]), bytes.NewReader(k.parse)); !errors.Is(err, lz4.ErrCorrupt) {
-		t.Error(err)
-	}
+	codec(false).Errors(t, parsetest.Goldens(t, "testdata/plain.lz4")["plain.lz4"])
 }
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error)  { return 0, f.err }
-func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
 // TestCorrupt gives Join records that Split does not make.
 func TestCorrupt(t *testing.T) {
@@ -398,6 +326,7 @@ func TestCorrupt(t *testing.T) {
 		b := binary.LittleEndian.AppendUint16(nil, lit)
 		return append(binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(b, length), off), 0, 0)
 	}
+	size := func(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
 	frame, small := head(1, 0x60, 0x40, 0, 0), row(3, 0, 0)
 	for name, parts := range map[string][][]byte{
 		"kind 0":           {head(0, 0, 0, 0, 0)},
@@ -422,6 +351,20 @@ func TestCorrupt(t *testing.T) {
 		"stored":           {frame, head(6, 0, 0, 0, 1<<16+1)},
 		"stored, legacy":   {head(2, 0, 0, 0, 0), head(6, 0, 0, 0, 1)},
 		"size":             {head(2, 0, 0, 0, 0), head(4, 0, 0, 0, 1), {5, 0, 0, 0, 0, 0, 0, 0}, small},
+		"way":              {frame, head(4, 3, 0, 0, 1), make([]byte, 8), small},
+		"way after rows":   {frame, head(4, 0, 0, 0, 0), head(5, 2, 0, 0, 1), size(3), small},
+		"same, by rows":    {frame, head(4, 0, 0, 0, 2), row(1, 17, 0), small},
+		"same, too many":   {frame, head(4, 2, 0, 0, 1), size(3), row(2, 17, 0)},
+		"same, then more":  {frame, head(4, 2, 0, 0, 2), size(3), row(0, 17, 0), small},
+		"same, goes on":    {frame, head(4, 1, 0, 0, 1), size(3), row(0, 17, 0)},
+		"same, no end":     {frame, head(4, 1, 0, 0, 1), size(1000), row(0, 17, 0), head(5, 0, 0, 0, 1), small},
+		"same, half":       {frame, head(4, 2, 0, 0, 3), size(1000), row(1, 6, 0), row(0, 17, 0), small},
+		"rows too short":   {frame, head(4, 2, 0, 0, 1), size(4), small},
+		"row too long":     {frame, head(4, 2, 0, 0, 1), size(2), small},
+		"row beyond":       {frame, head(4, 1, 0, 0, 2), size(2), row(1, 9, 1), row(1, 9, 1), head(5, 0, 0, 0, 1), small},
+		"not at the end":   {frame, head(4, 2, 0, 0, 1), size(12), row(3, 9, 1)},
+		"unit":             {frame, head(4, 2, 0, 0, 1), size(1<<16 + 1), row(0, 17, 0)},
+		"large unit":       {head(3, 0, 0, 0, 0), head(4, 2, 0, 0, 1), size(256<<10 + 1), row(0, 17, 0)},
 		"large size":       {head(2, 0, 0, 0, 0), head(4, 0, 0, 0, 1), {0, 0, 0, 0, 1, 0, 0, 0}, small},
 	} {
 		parse := bytes.Join(append(parts, head(7, 0, 0, 0, 0)), nil)

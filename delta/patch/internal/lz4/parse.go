@@ -3,9 +3,11 @@ package lz4
 import (
 	"encoding/binary"
 	"fmt"
+
+	"updraft/delta/patch/internal/parse"
 )
 
-const rowSize = 8
+const rowSize = parse.RowSize
 
 // Kinds of records.
 const (
@@ -18,23 +20,15 @@ const (
 	kindEnd
 )
 
-// head begins a record.
-type head struct {
-	kind, a, b byte
-	n          uint32
-}
+// Ways to tell a unit of a compressed block.
+const (
+	wayRows = iota // by rows
+	wayOn          // by what is not expected; the block goes on
+	wayEnd         // and it ends with the unit
+)
 
-func (h head) append(b []byte) []byte {
-	return binary.LittleEndian.AppendUint32(append(b, h.kind, h.a, h.b, 0), h.n)
-}
-
-func parseHead(b []byte) (head, error) {
-	h := head{b[0], b[1], b[2], binary.LittleEndian.Uint32(b[4:])}
-	if b[3] != 0 || h.kind < kindFrame || h.kind > kindEnd {
-		return h, fmt.Errorf("%w: head % x", ErrCorrupt, b[:rowSize])
-	}
-	return h, nil
-}
+// rowSame is the length of a row that stands for sequences that are as expected.
+const rowSame = 17
 
 // row is a sequence of a block; see the package comment for rows with offset 0.
 type row struct{ literals, length, offset uint32 }

@@ -3,16 +3,23 @@ package lz4
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
+
+	"updraft/delta/patch/internal/parse"
 )
 
-// sequences reads n rows of the open block, and writes them.
-func (j *joiner) sequences(n uint32) error {
-	if n > unitRows {
-		return fmt.Errorf("%w: %d rows", ErrCorrupt, n)
+// sequences reads a unit of the open block, behind its head, and writes it.
+func (j *joiner) sequences(h parse.Head) error {
+	switch {
+	case h.N > unitRows:
+		return fmt.Errorf("%w: %d rows", ErrCorrupt, h.N)
+	case h.A > wayEnd || h.A != wayRows && !j.told:
+		return fmt.Errorf("%w: told by way %d", ErrCorrupt, h.A)
+	case h.A != wayRows:
+		return j.expected(h)
 	}
-	rows := j.rows[:n*rowSize]
-	if err := j.readParse(rows); err != nil {
+	j.told = false
+	rows := j.rows[:h.N*rowSize]
+	if err := j.ReadParse(rows); err != nil {
 		return err
 	}
 	if err := j.measure(rows); err != nil {
@@ -22,14 +29,109 @@ func (j *joiner) sequences(n uint32) error {
 		if err := j.sequence(parseRow(rows)); err != nil {
 			return err
 		}
-		if j.held && len(j.out) > 4+int(j.max) {
-			return fmt.Errorf("%w: block of more than %d bytes", ErrCorrupt, j.max)
-		}
 	}
 	if j.open {
 		return nil
 	}
 	return j.finish()
+}
+
+// expected does so with a unit that is told by what is not expected.
+func (j *joiner) expected(h parse.Head) error {
+	n, err := j.Number()
+	if err != nil {
+		return err
+	}
+	if n > unitPlain || n > uint64(j.room) {
+		return fmt.Errorf("%w: unit of %d bytes", ErrCorrupt, n)
+	}
+	rows := j.rows[:h.N*rowSize]
+	if err := j.ReadParse(rows); err != nil {
+		return err
+	}
+	if err := j.unit(int(n)); err != nil {
+		return err
+	}
+	j.guess.set(j.buf[:j.n], j.first, h.A == wayEnd)
+	for ; len(rows) > 0; rows = rows[rowSize:] {
+		r := parseRow(rows)
+		if j.nibble == 0 && r.offset == 0 && r.length == rowSame {
+			if err := j.same(r.literals); err != nil {
+				return err
+			}
+			continue
+		}
+		if j.nibble == 0 {
+			j.guess.next(j.r)
+		}
+		if err := j.measure(rows[:rowSize]); err != nil {
+			return err
+		}
+		j.due = uint64(max(0, int(r.literals+r.match())-(j.n-j.r)))
+		if j.due > 0 && (len(rows) > rowSize || h.A == wayEnd) {
+			return fmt.Errorf("%w: row beyond a unit", ErrCorrupt)
+		}
+		if err := j.sequence(r); err != nil {
+			return err
+		}
+	}
+	if j.r < j.n || j.open != (h.A == wayOn) {
+		return fmt.Errorf("%w: unit ends early", ErrCorrupt)
+	}
+	if j.open {
+		return nil
+	}
+	return j.finish()
+}
+
+// unit reads the plain bytes of a unit, behind those that are kept.
+func (j *joiner) unit(n int) error {
+	j.slide()
+	b := j.buf[j.n : j.n+n]
+	j.n += n
+	j.due = 0
+	if err := j.ReadPlain(b); err != nil {
+		return err
+	}
+	if j.has(flgSum) {
+		j.content.write(b)
+	}
+	return nil
+}
+
+// slide keeps the last plain bytes, all of which are used.
+func (j *joiner) slide() {
+	k := max(0, j.n-window)
+	copy(j.buf[:], j.buf[k:j.n])
+	j.first += k
+	j.n -= k
+	j.r = j.n
+}
+
+// same writes so many sequences that are as expected, or all that are left of the unit
+// if it says 0.
+func (j *joiner) same(count uint32) error {
+	for left := count; ; left-- {
+		all := !j.open || !j.guess.ends && j.r == j.n
+		if count == 0 && all || count > 0 && left == 0 {
+			return nil
+		}
+		if !j.open {
+			return fmt.Errorf("%w: more than is expected", ErrCorrupt)
+		}
+		r, ok := j.guess.next(j.r)
+		if !ok || int(r.literals+r.match()) > j.n-j.r {
+			return fmt.Errorf("%w: nothing is expected", ErrCorrupt)
+		}
+		b := r.append(j.row[:0])
+		if err := j.measure(b); err != nil {
+			return err
+		}
+		j.due = 0
+		if err := j.sequence(r); err != nil {
+			return err
+		}
+	}
 }
 
 // measure checks rows of the open block; their plain bytes are due then.
@@ -70,13 +172,17 @@ func (j *joiner) sequence(r row) error {
 			return err
 		}
 	}
-	j.token = r.offset == 0
-	if r.offset == 0 {
-		return nil
+	if j.token = r.offset == 0; !j.token {
+		j.out = append(j.out, byte(r.offset), byte(r.offset>>8))
+		j.length(r.length - minMatch)
+		if err := j.skip(r.length); err != nil {
+			return err
+		}
 	}
-	j.out = append(j.out, byte(r.offset), byte(r.offset>>8))
-	j.length(r.length - minMatch)
-	return j.skip(r.length)
+	if j.held && len(j.out) > 4+int(j.max) {
+		return fmt.Errorf("%w: block of more than %d bytes", ErrCorrupt, j.max)
+	}
+	return nil
 }
 
 // length writes what extends the half of a token.
@@ -125,15 +231,15 @@ func (j *joiner) fill() error {
 	if j.r < j.n {
 		return nil
 	}
-	j.r, j.n = 0, int(min(j.due, uint64(len(j.buf))))
-	j.due -= uint64(j.n)
-	if _, err := io.ReadFull(j.plain, j.buf[:j.n]); err != nil {
-		return ended(err, "plain")
+	if !j.told {
+		j.n = 0
 	}
-	if j.has(flgSum) {
-		j.content.write(j.buf[:j.n])
-	}
-	return nil
+	n := min(j.due, inputSize)
+	j.due -= n
+	due := j.due
+	err := j.unit(int(n))
+	j.due = due
+	return err
 }
 
 // spill writes packed bytes if there are many, and they need not wait for their size.

@@ -5,16 +5,29 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"updraft/delta/patch/internal/parse"
 )
 
 // Split reads the frame that begins at off of src and ends at or before end, and
-// writes what it holds to plain and how that is packed to parse; either may be nil.
+// writes what it holds to plain and how that is packed to rows; either may be nil.
 // After at most 256 KiB of plain bytes, when these and their parse have been written,
 // it calls unit, unless that is nil, and once more behind the end. It returns the
 // length of the frame. A frame that fails late may have been written in part.
-func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() error) (packed int64, err error) {
-	s := newSplitter(src, off, end, plain, parse, unit)
+func Split(src io.ReaderAt, off, end int64, plain, rows io.Writer, unit func() error) (packed int64, err error) {
+	return split(src, off, end, parse.Output{Plain: plain, Parse: rows, Unit: unit}, false)
+}
+
+// SplitRows does what Split does, with rows for all sequences, expected or not: patches have
+// been made of these.
+func SplitRows(src io.ReaderAt, off, end int64, plain, rows io.Writer, unit func() error) (packed int64, err error) {
+	return split(src, off, end, parse.Output{Plain: plain, Parse: rows, Unit: unit}, true)
+}
+
+func split(src io.ReaderAt, off, end int64, o parse.Output, all bool) (packed int64, err error) {
+	s := newSplitter(src, off, end, o)
 	defer s.free()
+	s.all = all
 	magic, err := s.in.fixed(4)
 	if err != nil {
 		return 0, err
@@ -35,20 +48,20 @@ func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() 
 
 // free gives the state back, without what it works on.
 func (s *splitter) free() {
-	s.in.src, s.plain, s.parse, s.unit = nil, nil, nil, nil
+	s.in.src, s.Output = nil, parse.Output{}
 	splitters.Put(s)
 }
 
 // SplitBlock does what Split does with the bytes of src from off to end, which are one
 // compressed block of at most 8 MiB plain bytes.
-func SplitBlock(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() error) error {
-	s := newSplitter(src, off, end, plain, parse, unit)
+func SplitBlock(src io.ReaderAt, off, end int64, plain, rows io.Writer, unit func() error) error {
+	s := newSplitter(src, off, end, parse.Output{Plain: plain, Parse: rows, Unit: unit})
 	defer s.free()
 	s.bare()
 	if end-off > legacySize {
 		return fmt.Errorf("%w: block of %d bytes", ErrUnsupported, end-off)
 	}
-	s.record(head{kind: kindBare})
+	s.record(parse.Head{Kind: kindBare})
 	if err := s.block(end - off); err != nil {
 		return err
 	}
@@ -58,9 +71,8 @@ func SplitBlock(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit fu
 // splitter is the state of one Split.
 type splitter struct {
 	frame
-	in           input
-	plain, parse io.Writer
-	unit         func() error
+	parse.Output
+	in input
 
 	// The plain bytes of the unit are buf[from:w], in front of them are those of earlier
 	// units. A match may reach back to floor.
@@ -75,20 +87,30 @@ type splitter struct {
 	rowKind     byte
 	packed      int64 // size of the compressed block, goes with kindBlock
 	cut         bool  // the unit begins within a row, which is in the one before
+
+	// How the block is told: whether by what is expected so far, where it begins, and whether
+	// it ends with the unit.
+	all   bool // no block is told by what is expected
+	guess guess
+	told  bool
+	start int
+	ends  bool
+	half  bool // the unit begins with the second row of a sequence
+	spare []byte
 }
 
 var splitters = sync.Pool{New: func() any {
-	return &splitter{rows: make([]byte, 0, unitRows*rowSize)}
+	return &splitter{rows: make([]byte, 0, unitRows*rowSize), spare: make([]byte, 0, unitRows*rowSize)}
 }}
 
-func newSplitter(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() error) *splitter {
+func newSplitter(src io.ReaderAt, off, end int64, o parse.Output) *splitter {
 	s := splitters.Get().(*splitter)
 	s.in.reset(src, off, max(off, end))
-	s.plain, s.parse, s.unit = plain, parse, unit
+	s.Output = o
 	s.frame = frame{}
 	s.floor, s.from, s.w, s.total = 0, 0, 0, 0
 	s.front, s.rows, s.rowKind = s.front[:0], s.rows[:0], 0
-	s.cut = false
+	s.cut, s.ends, s.all = false, false, false
 	s.content.reset()
 	return s
 }
@@ -143,15 +165,15 @@ func (s *splitter) begin() error {
 	if err != nil {
 		return err
 	}
-	h := head{kind: kindFrame, a: s.flg, b: s.bd}
+	h := parse.Head{Kind: kindFrame, A: s.flg, B: s.bd}
 	if s.has(flgSize) {
-		h.n = 1
+		h.N = 1
 		if s.size, err = s.in.fixed(8); err != nil {
 			return err
 		}
 	}
 	s.record(h)
-	if h.n > 0 {
+	if h.N > 0 {
 		s.front = appendSize(s.front, s.size)
 	}
 	sum, err := s.in.fixed(1)
@@ -164,7 +186,7 @@ func (s *splitter) begin() error {
 // legacies reads a legacy frame, from behind its magic.
 func (s *splitter) legacies() error {
 	s.legacy()
-	s.record(head{kind: kindLegacy})
+	s.record(parse.Head{Kind: kindLegacy})
 	for first := true; ; first = false {
 		n, err := s.next(first)
 		if err != nil || n == 0 {

@@ -34,13 +34,13 @@ func BenchmarkSplit(b *testing.B) {
 }
 
 func BenchmarkJoin(b *testing.B) {
-	k, err := split(tool(b, program(b), "-6"))
+	k, err := codec.Take(tool(b, program(b), "-6"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.SetBytes(int64(len(k.plain)))
+	b.SetBytes(int64(len(k.Plain)))
 	for b.Loop() {
-		if err := xz.Join(io.Discard, bytes.NewReader(k.plain), bytes.NewReader(k.parse)); err != nil {
+		if err := xz.Join(io.Discard, bytes.NewReader(k.Plain), bytes.NewReader(k.Parse)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,10 @@
 package xz
 
-import "fmt"
+import (
+	"fmt"
+
+	"updraft/delta/patch/internal/parse"
+)
 
 // Control bytes of chunks.
 const (
@@ -66,7 +70,7 @@ func (s *splitter) stored(control byte) error {
 	s.room()
 	s.w += copy(s.buf[s.w:], b)
 	s.pos += uint64(n)
-	s.record(head{kind: kindStored, a: control, n: uint32(n)})
+	s.record(parse.Head{Kind: kindStored, A: control, N: uint32(n)})
 	return nil
 }
 
@@ -78,17 +82,17 @@ func (s *splitter) lzma(control byte) error {
 	}
 	plain := (int(control&0x1f)<<16 | int(b[0])<<8 | int(b[1])) + 1
 	packed := (int(b[2])<<8 | int(b[3])) + 1
-	s.next = head{kind: kindChunk, a: control >> 5 & 3}
-	if s.next.a >= resetProperties {
+	s.next = parse.Head{Kind: kindChunk, A: control >> 5 & 3}
+	if s.next.A >= resetProperties {
 		if b, err = s.in.take(1); err != nil {
 			return err
 		}
-		s.next.b = b[0]
+		s.next.B = b[0]
 		if err := s.properties(b[0]); err != nil {
 			return fmt.Errorf("%w: %w", ErrFormat, err)
 		}
 	}
-	if s.next.a >= resetState {
+	if s.next.A >= resetState {
 		s.model.reset()
 	}
 	if b, err = s.in.take(packed); err != nil {

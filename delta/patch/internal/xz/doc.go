@@ -29,7 +29,8 @@
 //
 //	head    kind (1), a (1), b (1), zero (1), n (uint32)
 //
-//	kind 1  a stream begins: a is the type of its check; n is 0
+//	kind 1  a stream begins: a is the type of its check, of those with the numbers 0, 1,
+//	        4 and 10; n is 0
 //	kind 2  a block begins: a is the first byte of its header (the size), b the second
 //	        (flags), n the length of the list of filters; it is followed by compressed
 //	        and uncompressed size (uint64 each), if the flags say so, and the list as it
@@ -41,7 +42,8 @@
 //	kind 4  the chunk goes on: plain bytes and n rows as in kind 3
 //	kind 5  a chunk of n bytes that is not compressed: a is 1 if it resets the
 //	        dictionary, else 2
-//	kind 6  the block ends; n is the length of the check, which follows, or 0
+//	kind 6  the block ends; with filters in front of LZMA2 n is the length of its check,
+//	        which follows, else 0
 //	kind 7  the stream ends
 //
 //	row     literals (1 byte), missing (1), flags (1), match byte (1), distance (uint32)
@@ -50,16 +52,20 @@
 // 2 to 5 a match at the last distance to the fourth last, 6 one byte at the last
 // distance. Flags & 8 adds 256 to missing; the higher four bits are the literals' bits 8
 // to 11. What a kind of row does not need is 0. The match byte is the one to code the
-// first literal with, if the distance back to it is more than 256 KiB. At most 24576
-// rows and 139264 plain bytes follow one head; these are a unit.
+// first literal with, if it is coded behind a match and the distance back to that byte is
+// more than 256 KiB. Nothing is behind 4095 literals, nor behind those that end a chunk.
+//
+// What follows one head is a unit, of at most 24576 rows and 139264 plain bytes: the chunk
+// goes on in another (kind 4) behind the row with which its rows are 24576, or its plain
+// bytes more than 134896.
 //
 // A match is told by what a compressor would most likely take, which both sides find in
 // the plain bytes, up to the end of the unit and at most 273 of them. If its distance
 // (kind 1) is 0, its length is that of the longest match at the places below, minus
-// missing; and its distance is the nearest of those where a match of this length is.
-// Else its distance, or that of a repeated match, is known, and its length is that of
-// the longest match there, minus missing; for a distance above 256 KiB, the length is
-// missing + 2.
+// missing; and its distance is that of the first of these where a match of this length
+// is. So it is told wherever that gives the match. Else its distance, or that of a repeated
+// match, is known, and its length is that of the longest match there, minus missing; for a
+// distance above 256 KiB, the length is missing + 2.
 //
 // The places are, if four bytes or more of the unit follow, at most 128 KiB back and not in
 // front of the last reset of the dictionary, in this order as far as each gives a longer match
@@ -68,7 +74,8 @@
 // step of more than 65535 from one to the next. h(k) is the number in the next k bytes, times
 // 2654435761 modulo 2^32, of that the highest 14 bits for h(2), and 15 for the others.
 // A position counts once its four bytes are in units that began before it or are the
-// unit at hand: the last three of a unit count from the next one on.
+// unit at hand: the last three of a unit count from the next one on. A chunk that is not
+// compressed is a unit. The last distances are all 1 when a chunk resets the state.
 package xz
 
 import "errors"

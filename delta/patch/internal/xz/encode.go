@@ -3,32 +3,33 @@ package xz
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
+
+	"updraft/delta/patch/internal/parse"
 )
 
 // chunkHeader is the longest header of a chunk but for the properties.
 const chunkHeader = 5
 
 // chunk begins a compressed chunk.
-func (j *joiner) chunk(h head) error {
-	if h.a > resetDictionary || h.a < resetProperties && h.b != 0 {
-		return fmt.Errorf("%w: reset %d, properties %02x", ErrCorrupt, h.a, h.b)
+func (j *joiner) chunk(h parse.Head) error {
+	if h.A > resetDictionary || h.A < resetProperties && h.B != 0 {
+		return fmt.Errorf("%w: reset %d, properties %02x", ErrCorrupt, h.A, h.B)
 	}
-	if j.ready = j.ready || h.a >= resetProperties; !j.ready {
+	if j.ready = j.ready || h.A >= resetProperties; !j.ready {
 		return fmt.Errorf("%w: chunk without properties", ErrCorrupt)
 	}
 	j.inChunk, j.first, j.from, j.size = true, h, len(j.enc.out), 0
 	j.enc.out = append(j.enc.out, make([]byte, chunkHeader)...)
-	if h.a == resetDictionary {
+	if h.A == resetDictionary {
 		j.pos = 0
 	}
-	if h.a >= resetProperties {
-		j.enc.out = append(j.enc.out, h.b)
-		if err := j.properties(h.b); err != nil {
+	if h.A >= resetProperties {
+		j.enc.out = append(j.enc.out, h.B)
+		if err := j.properties(h.B); err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
 	}
-	if h.a >= resetState {
+	if h.A >= resetState {
 		j.model.reset()
 		j.forget()
 	}
@@ -45,7 +46,7 @@ func (j *joiner) chunkEnd() error {
 		return fmt.Errorf("%w: chunk of %d bytes from %d", ErrCorrupt, packed, j.size)
 	}
 	b := j.enc.out[j.from:]
-	b[0] = controlLZMA | j.first.a<<5 | byte((j.size-1)>>16)
+	b[0] = controlLZMA | j.first.A<<5 | byte((j.size-1)>>16)
 	binary.BigEndian.PutUint16(b[1:], uint16(j.size-1))
 	binary.BigEndian.PutUint16(b[3:], uint16(packed-1))
 	return j.spill()
@@ -54,28 +55,28 @@ func (j *joiner) chunkEnd() error {
 // packed is how many bytes the chunk has behind its header.
 func (j *joiner) packed() int {
 	n := len(j.enc.out) - j.from - chunkHeader
-	if j.first.a >= resetProperties {
+	if j.first.A >= resetProperties {
 		n--
 	}
 	return n
 }
 
 // stored writes a chunk that is not compressed.
-func (j *joiner) stored(h head) error {
-	if h.n == 0 || h.n > chunkPacked || h.a != controlFresh && h.a != controlPlain {
-		return fmt.Errorf("%w: stored chunk of %d, control %d", ErrCorrupt, h.n, h.a)
+func (j *joiner) stored(h parse.Head) error {
+	if h.N == 0 || h.N > chunkPacked || h.A != controlFresh && h.A != controlPlain {
+		return fmt.Errorf("%w: stored chunk of %d, control %d", ErrCorrupt, h.N, h.A)
 	}
-	if h.a == controlFresh {
+	if h.A == controlFresh {
 		j.pos, j.ready = 0, false
 	}
-	b, err := j.read(int(h.n))
+	b, err := j.read(int(h.N))
 	if err != nil {
 		return err
 	}
-	j.pos += uint64(h.n)
+	j.pos += uint64(h.N)
 	j.at += len(b)
 	j.learn(j.buf[:j.at], max(j.next, j.at-3))
-	j.enc.out = append(j.enc.out, h.a, byte((h.n-1)>>8), byte(h.n-1))
+	j.enc.out = append(j.enc.out, h.A, byte((h.N-1)>>8), byte(h.N-1))
 	j.enc.out = append(j.enc.out, b...)
 	return j.spill()
 }
@@ -89,8 +90,8 @@ func (j *joiner) read(n int) ([]byte, error) {
 		j.slide(k)
 	}
 	b := j.buf[j.at : j.at+n]
-	if _, err := io.ReadFull(j.plain, b); err != nil {
-		return nil, ended(err, "plain")
+	if err := j.ReadPlain(b); err != nil {
+		return nil, err
 	}
 	if !j.header.filtered() {
 		j.check.write(b)
@@ -112,7 +113,7 @@ func (j *joiner) unit(n uint32) error {
 		return fmt.Errorf("%w: unit of %d, chunk of %d", ErrCorrupt, plain, j.size)
 	}
 	rows := j.rows[:n*rowSize]
-	if err := j.readParse(rows); err != nil {
+	if err := j.ReadParse(rows); err != nil {
 		return err
 	}
 	if _, err := j.read(int(plain)); err != nil {

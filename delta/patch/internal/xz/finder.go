@@ -2,14 +2,15 @@ package xz
 
 import (
 	"encoding/binary"
-	"math/bits"
+
+	"updraft/delta/patch/internal/parse"
 )
 
 const (
-	near     = 128 << 10 // how far back the finder looks
-	hash2    = 14        // bits
+	near     = parse.Near // how far back the finder looks
+	hash2    = 14         // bits
 	hash3    = 15
-	hash4    = 15
+	hash4    = parse.ChainBits
 	maxChain = 16 // places with the same four bytes that are looked at
 )
 
@@ -21,10 +22,9 @@ type place struct{ length, distance uint32 }
 type finder struct {
 	last2 [1 << hash2]uint32
 	last3 [1 << hash3]uint32
-	last4 [1 << hash4]uint32
-	back  [near]uint16 // how far in front of a position is the one before in last4; 0: none
-	base  uint32       // the position of buf[0]
-	next  int          // buf[:next] is known
+	four  parse.Chain
+	base  uint32 // the position of buf[0]
+	next  int    // buf[:next] is known
 	found [2 + maxChain]place
 }
 
@@ -32,7 +32,7 @@ type finder struct {
 func (f *finder) reset() {
 	clear(f.last2[:])
 	clear(f.last3[:])
-	clear(f.last4[:])
+	f.four.Reset()
 	// So that positions not known yet, which are 0, are too far back.
 	f.base, f.next = near+1, 0
 }
@@ -55,12 +55,8 @@ func (f *finder) learn(buf []byte, to int) {
 	for ; f.next < to; f.next++ {
 		at := f.base + uint32(f.next)
 		h2, h3, h4 := hashes(binary.LittleEndian.Uint32(buf[f.next:]))
-		gap := at - f.last4[h4]
-		if gap > 1<<16-1 {
-			gap = 0
-		}
-		f.back[at%near] = uint16(gap)
-		f.last2[h2], f.last3[h3], f.last4[h4] = at, at, at
+		f.last2[h2], f.last3[h3] = at, at
+		f.four.Enter(h4, at)
 	}
 }
 
@@ -80,7 +76,7 @@ func (f *finder) find(buf []byte, at, end int, reach uint64) []place {
 		if uint64(distance) > reach || best == most || buf[at-int(distance)+best] != buf[at+best] {
 			return
 		}
-		if k := common(buf[at-int(distance):], buf[at:], most); k > best {
+		if k := parse.Agree(buf[at-int(distance):], buf[at:], most); k > best {
 			best = k
 			f.found[n] = place{uint32(k), distance}
 			n++
@@ -88,32 +84,17 @@ func (f *finder) find(buf []byte, at, end int, reach uint64) []place {
 	}
 	try(pos - f.last2[h2])
 	try(pos - f.last3[h3])
-	distance := pos - f.last4[h4]
+	distance := pos - f.four.Last(h4)
 	for range maxChain {
 		if uint64(distance) > reach || best == most {
 			break
 		}
 		try(distance)
-		gap := f.back[(pos-distance)%near]
-		if gap == 0 {
+		step := f.four.Step(pos - distance)
+		if step == 0 {
 			break
 		}
-		distance += uint32(gap)
+		distance += step
 	}
 	return f.found[:n]
-}
-
-// common returns how many bytes of a and b agree, at most most, which both have.
-func common(a, b []byte, most int) int {
-	a, b = a[:most], b[:most]
-	n := 0
-	for ; len(a)-n >= 8; n += 8 {
-		if x := binary.LittleEndian.Uint64(a[n:]) ^ binary.LittleEndian.Uint64(b[n:]); x != 0 {
-			return n + bits.TrailingZeros64(x)/8
-		}
-	}
-	for n < most && a[n] == b[n] {
-		n++
-	}
-	return n
 }

@@ -4,48 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
-	"path/filepath"
-	"runtime"
 	"testing"
 
+	"updraft/delta/patch/internal/parse/parsetest"
 	"updraft/delta/patch/internal/xz"
 )
-
-// slack is what a test may allocate besides Split, Join and what they write.
-const slack = 1 << 20
-
-func allocated(fn func()) uint64 {
-	var a, b runtime.MemStats
-	runtime.ReadMemStats(&a)
-	fn()
-	runtime.ReadMemStats(&b)
-	return b.TotalAlloc - a.TotalAlloc
-}
-
-func goldens(f testing.TB) (all [][]byte) {
-	files, err := filepath.Glob("testdata/*.xz")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, name := range files {
-		all = append(all, golden(f, filepath.Base(name[:len(name)-3])))
-	}
-	return all
-}
-
-// counted passes at most max bytes on, and counts them.
-type counted struct {
-	bytes.Buffer
-	n, max int
-}
-
-func (c *counted) Write(b []byte) (int, error) {
-	c.n += len(b)
-	if c.n <= c.max {
-		c.Buffer.Write(b)
-	}
-	return len(b), nil
-}
 
 // wrapped returns a stream around chunks: of one block, without check, whose index
 // says that it has so many plain bytes.
@@ -67,20 +30,20 @@ func wrapped(chunks []byte, plain int) []byte {
 // FuzzSplit looks for streams that crash Split, make it allocate, or are not joined to
 // the same bytes again. With bare, a stream is put around the bytes.
 func FuzzSplit(f *testing.F) {
-	for _, b := range goldens(f) {
+	for _, b := range parsetest.Goldens(f, "testdata/*.xz") {
 		f.Add(b, false)
 		f.Add(b[24:len(b)-20], true)
 	}
 	f.Add([]byte{1, 0, 2, 'a', 'b', 'c', 2, 0, 0, 'd', 0}, true)
 	f.Fuzz(func(t *testing.T, b []byte, bare bool) {
 		const most = 4 << 20
-		var plain, parse counted
+		var plain, parse parsetest.Counted
 		split := func() (packed int64, err error) {
-			plain, parse = counted{max: most}, counted{max: most}
-			n := allocated(func() {
+			plain, parse = parsetest.Counted{Max: most}, parsetest.Counted{Max: most}
+			n := parsetest.Allocated(func() {
 				packed, err = xz.Split(bytes.NewReader(b), 0, int64(len(b)), &plain, &parse, nil)
 			})
-			if n > xz.SplitMemory+4*most+slack {
+			if n > xz.SplitMemory+4*most+parsetest.Slack {
 				t.Errorf("allocated %d bytes", n)
 			}
 			return packed, err
@@ -89,10 +52,10 @@ func FuzzSplit(f *testing.F) {
 			chunks := b
 			b = wrapped(chunks, 0)
 			split()
-			b = wrapped(chunks, plain.n)
+			b = wrapped(chunks, plain.N)
 		}
 		packed, err := split()
-		if err != nil || plain.n > most || parse.n > most {
+		if err != nil || plain.N > most || parse.N > most {
 			return
 		}
 		var out bytes.Buffer
@@ -107,18 +70,18 @@ func FuzzSplit(f *testing.F) {
 
 // FuzzJoin looks for a parse that crashes Join or makes it allocate.
 func FuzzJoin(f *testing.F) {
-	for _, b := range goldens(f) {
-		k, err := split(b)
+	for _, b := range parsetest.Goldens(f, "testdata/*.xz") {
+		k, err := codec.Take(b)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(k.plain, k.parse)
+		f.Add(k.Plain, k.Parse)
 	}
 	f.Fuzz(func(t *testing.T, plain, parse []byte) {
-		out, again := counted{max: 4 << 20}, counted{max: 4 << 20}
+		out, again := parsetest.Counted{Max: 4 << 20}, parsetest.Counted{Max: 4 << 20}
 		var err error
-		n := allocated(func() { err = xz.Join(&out, bytes.NewReader(plain), bytes.NewReader(parse)) })
-		if n > xz.JoinMemory+uint64(4*out.n)+slack {
+		n := parsetest.Allocated(func() { err = xz.Join(&out, bytes.NewReader(plain), bytes.NewReader(parse)) })
+		if n > xz.JoinMemory+uint64(4*out.N)+parsetest.Slack {
 			t.Errorf("allocated %d bytes", n)
 		}
 		// Nothing that was coded before may have a part in it.

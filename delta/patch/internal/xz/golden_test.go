@@ -12,29 +12,21 @@ import (
 	"slices"
 	"testing"
 
+	"updraft/delta/patch/internal/parse/parsetest"
 	"updraft/delta/patch/internal/xz"
 )
 
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile("testdata/" + name + ".xz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return parsetest.Goldens(t, "testdata/"+name+".xz")[name+".xz"]
 }
 
-// TestGolden splits streams of xz 5.4.1; they all hold sample(1, 5000), some filtered.
+// TestGolden splits streams of xz 5.4.1; they all hold parsetest.Sample(1, 5000), some filtered.
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.xz")
-	if err != nil || len(files) < 8 {
-		t.Fatal(files, err)
-	}
-	for _, f := range files {
-		name := filepath.Base(f[:len(f)-3])
-		k := check(t, golden(t, name))
-		filtered := name == "x86" || name == "delta"
-		if len(k.plain) != 5000 || !filtered && !bytes.Equal(k.plain, sample(1, 5000)) {
+	for name, b := range parsetest.Goldens(t, "testdata/*.xz") {
+		k := codec.Check(t, b)
+		filtered := name == "x86.xz" || name == "delta.xz"
+		if len(k.Plain) != 5000 || !filtered && !bytes.Equal(k.Plain, parsetest.Sample(1, 5000)) {
 			t.Errorf("%s: other bytes", name)
 		}
 	}
@@ -49,7 +41,7 @@ func TestSquashfs(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "in"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	plain := sample(9, 300<<10)
+	plain := parsetest.Sample(9, 300<<10)
 	if err := os.WriteFile(filepath.Join(dir, "in", "file"), plain, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +55,9 @@ func TestSquashfs(t *testing.T) {
 	}
 	var got []byte
 	for i := bytes.Index(b, []byte("\xfd7zXZ\x00")); i >= 0; {
-		k := check(t, b[i:])
-		got = append(got, k.plain...)
-		b = b[i+int(k.packed):]
+		k := codec.Check(t, b[i:])
+		got = append(got, k.Plain...)
+		b = b[i+int(k.Packed):]
 		i = bytes.Index(b, []byte("\xfd7zXZ\x00"))
 	}
 	if !bytes.HasPrefix(got, plain) {
@@ -75,7 +67,7 @@ func TestSquashfs(t *testing.T) {
 
 // TestRows pins the parse.
 func TestRows(t *testing.T) {
-	k := check(t, tool(t, []byte("abcabcabcabcXabcabcY"), "-C", "crc32"))
+	k := codec.Check(t, tool(t, []byte("abcabcabcabcXabcabcY"), "-C", "crc32"))
 	want := []byte{
 		1, 1, 0, 0, 0, 0, 0, 0,
 		2, 2, 0, 0, 3, 0, 0, 0,
@@ -88,21 +80,47 @@ func TestRows(t *testing.T) {
 		6, 0, 0, 0, 0, 0, 0, 0,
 		7, 0, 0, 0, 0, 0, 0, 0,
 	}
-	if !bytes.Equal(k.parse, want) {
-		t.Errorf("parse\n% x, want\n% x", k.parse, want)
+	if !bytes.Equal(k.Parse, want) {
+		t.Errorf("parse\n% x, want\n% x", k.Parse, want)
+	}
+}
+
+// TestUnits checks where chunks go on in another unit.
+func TestUnits(t *testing.T) {
+	more := 0
+	b := append(bytes.Repeat([]byte("a"), 300<<10), parsetest.Sample(9, 400<<10)...)
+	for _, arg := range []string{"-0", "-9"} {
+		for p := codec.Check(t, tool(t, b, arg)).Parse; p[0] != 7; {
+			kind, n := p[0], binary.LittleEndian.Uint32(p[4:])
+			switch p = p[8:]; kind {
+			case 2:
+				p = p[(n+7)/8*8:] // without sizes
+			case 3, 4:
+				plain := binary.LittleEndian.Uint64(p)
+				if p = p[8+8*n:]; p[0] != 4 {
+					continue
+				}
+				if more++; n != 24576 && plain <= 134896 || n > 24576 || plain > 139264 {
+					t.Errorf("goes on behind %d rows, %d bytes", n, plain)
+				}
+			}
+		}
+	}
+	if more < 4 {
+		t.Errorf("only %d chunks go on", more)
 	}
 }
 
 // TestFar: of bytes that Join does not keep the parse has those that it needs.
 func TestFar(t *testing.T) {
-	far := sample(1, 200<<10)
+	far := parsetest.Sample(1, 200<<10)
 	b := append(append(bytes.Clone(far), noise(600<<10)...), far...)
 	for i := len(b) - len(far); i < len(b); i += 1000 {
 		b[i] ^= 1
 	}
-	k := check(t, tool(t, b, "-6"))
+	k := codec.Check(t, tool(t, b, "-6"))
 	n := 0
-	for p := k.parse; len(p) > 0; p = p[8:] {
+	for p := k.Parse; len(p) > 0; p = p[8:] {
 		if p[3] != 0 {
 			n++
 		}
@@ -164,7 +182,7 @@ func TestRefused(t *testing.T) {
 		"without footer": {b[:len(b)-12], xz.ErrFormat},
 		"two mebibytes":  {bytes.Repeat([]byte{0xfd}, 2<<20), xz.ErrFormat},
 	} {
-		if _, err := split(c.b); !errors.Is(err, c.want) {
+		if _, err := codec.Take(c.b); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -179,55 +197,15 @@ func TestWindow(t *testing.T) {
 		t.Skip("packs 9 MiB")
 	}
 	b := make([]byte, 9<<20)
-	check(t, tool(t, b, "-0", "--lzma2=preset=0,dict=64MiB"))
-	copy(b, sample(1, 10000))
-	copy(b[len(b)-10000:], sample(1, 10000))
-	if _, err := split(tool(t, b, "--lzma2=preset=1,dict=64MiB")); !errors.Is(err, xz.ErrUnsupported) {
+	codec.Check(t, tool(t, b, "-0", "--lzma2=preset=0,dict=64MiB"))
+	copy(b, parsetest.Sample(1, 10000))
+	copy(b[len(b)-10000:], parsetest.Sample(1, 10000))
+	if _, err := codec.Take(tool(t, b, "--lzma2=preset=1,dict=64MiB")); !errors.Is(err, xz.ErrUnsupported) {
 		t.Error(err)
 	}
 }
 
-// TestErrors: what readers and writers report comes through.
-func TestErrors(t *testing.T) {
-	b := golden(t, "sha256")
-	k := check(t, b)
-	end, src := int64(len(b)), bytes.NewReader(b)
-	stop := errors.New("stop")
-	if _, err := xz.Split(src, 0, end, failing{stop}, nil, nil); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if _, err := xz.Split(src, 0, end, nil, failing{stop}, nil); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if _, err := xz.Split(src, 0, end, nil, nil, func() error { return stop }); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if n, err := xz.Split(src, 0, end, nil, nil, nil); err != nil || n != end {
-		t.Error(n, err)
-	}
-	if err := xz.Join(failing{stop}, bytes.NewReader(k.plain), bytes.NewReader(k.parse)); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if err := xz.Join(io.Discard, failing{stop}, bytes.NewReader(k.parse)); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	if err := xz.Join(io.Discard, bytes.NewReader(k.plain), failing{stop}); !errors.Is(err, stop) {
-		t.Error(err)
-	}
-	for n := 0; n < len(k.parse); n += 7 {
-		if err := xz.Join(io.Discard, bytes.NewReader(k.plain), bytes.NewReader(k.parse[:n])); !errors.Is(err, xz.ErrCorrupt) {
-			t.Fatal(n, err)
-		}
-	}
-	if err := xz.Join(io.Discard, bytes.NewReader(k.plain[1:]), bytes.NewReader(k.parse)); !errors.Is(err, xz.ErrCorrupt) {
-		t.Error(err)
-	}
-}
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error)  { return 0, f.err }
-func (f failing) Write([]byte) (int, error) { return 0, f.err }
+func TestErrors(t *testing.T) { codec.Errors(t, golden(t, "sha256")) }
 
 // TestCorrupt gives Join records that Split does not make.
 func TestCorrupt(t *testing.T) {
@@ -302,8 +280,8 @@ func TestCorrupt(t *testing.T) {
 	if err := xz.Join(&out, bytes.NewReader(plain), bytes.NewReader(parse)); err != nil {
 		t.Fatal(err)
 	}
-	if k := check(t, out.Bytes()); !bytes.Equal(k.plain, plain) || !bytes.Equal(k.parse, parse) {
-		t.Errorf("comes back as % x", k.parse)
+	if k := codec.Check(t, out.Bytes()); !bytes.Equal(k.Plain, plain) || !bytes.Equal(k.Parse, parse) {
+		t.Errorf("comes back as % x", k.Parse)
 	}
 }
 
@@ -338,8 +316,8 @@ func TestManyBlocks(t *testing.T) {
 		}
 		return out.Bytes()
 	}
-	if k := check(t, stream(2048)); len(k.units) < 2 || len(k.plain) > 0 {
-		t.Errorf("%d units, %d bytes", len(k.units), len(k.plain))
+	if k := codec.Check(t, stream(2048)); len(k.Units) < 2 || len(k.Plain) > 0 {
+		t.Errorf("%d units, %d bytes", len(k.Units), len(k.Plain))
 	}
 	if b := stream(2049); b != nil {
 		t.Errorf("%d bytes", len(b))

@@ -1,20 +1,20 @@
 package xz
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
+
+	"updraft/delta/patch/internal/parse"
 )
 
-// Join writes the stream that Split read. It reads the parse of each unit first, then
+// Join writes the stream that Split read. It reads the parse of each unit, from rows, first, then
 // the unit's plain bytes, and nothing behind the end of the stream. What it writes when
-// plain and parse are not from Split is not a stream, or another one.
-func Join(w io.Writer, plain, parse io.Reader) error {
+// plain and rows are not from Split is not a stream, or another one.
+func Join(w io.Writer, plain, rows io.Reader) error {
 	j := joiners.Get().(*joiner)
 	defer j.release()
-	j.w, j.plain, j.parse = w, plain, parse
+	j.w, j.Input = w, parse.Input{Plain: plain, Parse: rows, Corrupt: ErrCorrupt}
 	j.enc.out, j.blocks = j.enc.out[:0], j.blocks[:0]
 	j.written, j.at = 0, 0
 	j.finder.reset()
@@ -35,8 +35,8 @@ func Join(w io.Writer, plain, parse io.Reader) error {
 
 // joiner is the state of one Join.
 type joiner struct {
-	w            io.Writer
-	plain, parse io.Reader
+	parse.Input
+	w io.Writer
 
 	kind    byte // of the check
 	check   check
@@ -63,7 +63,7 @@ type joiner struct {
 	// Of the chunk: its first record, where its header is in enc.out, its plain bytes.
 	inChunk bool
 	ready   bool // the model has properties
-	first   head
+	first   parse.Head
 	from    int
 	size    int
 }
@@ -74,38 +74,13 @@ const flushAt = 32 << 10
 var joiners = sync.Pool{New: func() any { return new(joiner) }}
 
 func (j *joiner) release() {
-	j.w, j.plain, j.parse = nil, nil, nil
+	j.w, j.Input = nil, parse.Input{}
 	joiners.Put(j)
 }
 
-func (j *joiner) readParse(b []byte) error {
-	_, err := io.ReadFull(j.parse, b)
-	return ended(err, "parse")
-}
-
-// ended makes the early end of a stream an error of its own.
-func ended(err error, name string) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%w: %s ends early", ErrCorrupt, name)
-	}
-	return fmt.Errorf("read %s: %w", name, err)
-}
-
-func (j *joiner) head() (head, error) {
-	b := j.rows[:rowSize]
-	if err := j.readParse(b); err != nil {
-		return head{}, err
-	}
-	return parseHead(b)
-}
-
+// size64 reads a size.
 func (j *joiner) size64() (uint64, error) {
-	b := j.rows[:rowSize]
-	err := j.readParse(b)
-	n := binary.LittleEndian.Uint64(b)
+	n, err := j.Number()
 	if err == nil && n > maxVLI {
 		err = fmt.Errorf("%w: size %d", ErrCorrupt, n)
 	}
@@ -114,14 +89,14 @@ func (j *joiner) size64() (uint64, error) {
 
 // begin reads the first record.
 func (j *joiner) begin() error {
-	h, err := j.head()
+	h, err := j.Head(kindStreamEnd)
 	if err != nil {
 		return err
 	}
-	if _, known := checkSize(h.a); h.kind != kindStream || !known {
-		return fmt.Errorf("%w: begins with kind %d, check %d", ErrCorrupt, h.kind, h.a)
+	if _, known := checkSize(h.A); h.Kind != kindStream || !known {
+		return fmt.Errorf("%w: begins with kind %d, check %d", ErrCorrupt, h.Kind, h.A)
 	}
-	j.kind = h.a
+	j.kind = h.A
 	j.enc.out = appendHeader(j.enc.out, j.kind)
 	return nil
 }
@@ -131,44 +106,44 @@ func (j *joiner) pos64() int64 { return j.written + int64(len(j.enc.out)) }
 
 // record reads a record and what it announces; it reports false behind the last.
 func (j *joiner) record() (bool, error) {
-	h, err := j.head()
+	h, err := j.Head(kindStreamEnd)
 	if err != nil {
 		return false, err
 	}
-	if j.inChunk && h.kind != kindMore {
+	if j.inChunk && h.Kind != kindMore {
 		if err := j.chunkEnd(); err != nil {
 			return false, err
 		}
 	}
 	switch {
-	case h.kind == kindBlock && !j.inBlock:
+	case h.Kind == kindBlock && !j.inBlock:
 		return true, j.block(h)
-	case h.kind == kindChunk && j.inBlock:
+	case h.Kind == kindChunk && j.inBlock:
 		if err := j.chunk(h); err != nil {
 			return false, err
 		}
-		return true, j.unit(h.n)
-	case h.kind == kindMore && j.inChunk:
-		return true, j.unit(h.n)
-	case h.kind == kindStored && j.inBlock:
+		return true, j.unit(h.N)
+	case h.Kind == kindMore && j.inChunk:
+		return true, j.unit(h.N)
+	case h.Kind == kindStored && j.inBlock:
 		return true, j.stored(h)
-	case h.kind == kindBlockEnd && j.inBlock:
+	case h.Kind == kindBlockEnd && j.inBlock:
 		return true, j.blockEnd(h)
-	case h.kind == kindStreamEnd && !j.inBlock:
+	case h.Kind == kindStreamEnd && !j.inBlock:
 		from := len(j.enc.out)
 		j.enc.out = appendIndex(j.enc.out, j.blocks)
 		j.enc.out = appendFooter(j.enc.out, j.kind, len(j.enc.out)-from)
 		return false, nil
 	}
-	return false, fmt.Errorf("%w: kind %d out of place", ErrCorrupt, h.kind)
+	return false, fmt.Errorf("%w: kind %d out of place", ErrCorrupt, h.Kind)
 }
 
 // block writes the header of a block.
-func (j *joiner) block(h head) (err error) {
+func (j *joiner) block(h parse.Head) (err error) {
 	b := &j.header
-	b.size, b.flags = h.a, h.b
-	if h.n > 1024 || len(j.blocks) == maxBlocks {
-		return fmt.Errorf("%w: filters of %d bytes, %d blocks", ErrCorrupt, h.n, len(j.blocks))
+	b.size, b.flags = h.A, h.B
+	if h.N > 1024 || len(j.blocks) == maxBlocks {
+		return fmt.Errorf("%w: filters of %d bytes, %d blocks", ErrCorrupt, h.N, len(j.blocks))
 	}
 	if b.flags&hasPacked != 0 {
 		if b.packed, err = j.size64(); err != nil {
@@ -180,7 +155,7 @@ func (j *joiner) block(h head) (err error) {
 			return err
 		}
 	}
-	list, err := j.bytes(h.n)
+	list, err := j.bytes(h.N)
 	if err != nil {
 		return err
 	}
@@ -200,25 +175,25 @@ func (j *joiner) block(h head) (err error) {
 // bytes reads n bytes of parse, and the zeros behind them.
 func (j *joiner) bytes(n uint32) ([]byte, error) {
 	b := j.rows[:(n+rowSize-1)&^(rowSize-1)]
-	return b[:n], j.readParse(b)
+	return b[:n], j.ReadParse(b)
 }
 
 // blockEnd writes what ends a block.
-func (j *joiner) blockEnd(h head) error {
+func (j *joiner) blockEnd(h parse.Head) error {
 	n, _ := checkSize(j.kind)
 	want := uint32(0)
 	if j.header.filtered() {
 		want = uint32(n)
 	}
-	if h.n != want {
-		return fmt.Errorf("%w: check of %d bytes", ErrCorrupt, h.n)
+	if h.N != want {
+		return fmt.Errorf("%w: check of %d bytes", ErrCorrupt, h.N)
 	}
 	j.enc.out = append(j.enc.out, controlEnd)
 	packed := j.pos64() - j.data
 	zeros := int(-packed & 3)
 	j.enc.out = append(j.enc.out, make([]byte, zeros)...)
 	if j.header.filtered() {
-		b, err := j.bytes(h.n)
+		b, err := j.bytes(h.N)
 		if err != nil {
 			return err
 		}

@@ -2,10 +2,11 @@ package xz
 
 import (
 	"encoding/binary"
-	"fmt"
+
+	"updraft/delta/patch/internal/parse"
 )
 
-const rowSize = 8
+const rowSize = parse.RowSize
 
 // Kinds of records.
 const (
@@ -17,24 +18,6 @@ const (
 	kindBlockEnd
 	kindStreamEnd
 )
-
-// head begins a record.
-type head struct {
-	kind, a, b byte
-	n          uint32
-}
-
-func (h head) append(b []byte) []byte {
-	return binary.LittleEndian.AppendUint32(append(b, h.kind, h.a, h.b, 0), h.n)
-}
-
-func parseHead(b []byte) (head, error) {
-	h := head{b[0], b[1], b[2], binary.LittleEndian.Uint32(b[4:])}
-	if b[3] != 0 || h.kind < kindStream || h.kind > kindStreamEnd {
-		return h, fmt.Errorf("%w: head % x", ErrCorrupt, b[:rowSize])
-	}
-	return h, nil
-}
 
 // padded appends v, and zeros up to a multiple of 8 bytes.
 func padded(b, v []byte) []byte {

@@ -1,6 +1,10 @@
 package xz
 
-import "fmt"
+import (
+	"fmt"
+
+	"updraft/delta/patch/internal/parse"
+)
 
 // relation puts rows into the form of the parse, and back. There a match is told by how
 // it differs from what a compressor would most likely take, so that rows are nearly
@@ -69,7 +73,7 @@ func (x *relation) nearest(r row, places []place) (distance, most uint32) {
 
 // longest returns how long a match at distance d can be.
 func (x *relation) longest(buf []byte, at, to int, d uint32) uint32 {
-	return uint32(common(buf[at-int(d):], buf[at:], min(maxMatch, to-at)))
+	return uint32(parse.Agree(buf[at-int(d):], buf[at:], min(maxMatch, to-at)))
 }
 
 // resolve undoes what relate did.

@@ -7,18 +7,20 @@ import (
 	"hash/crc32"
 	"io"
 	"sync"
+
+	"updraft/delta/patch/internal/parse"
 )
 
 // Split reads the stream that begins at off of src and ends at or before end, and
-// writes what it holds to plain and how that is packed to parse; either may be nil.
+// writes what it holds to plain and how that is packed to rows; either may be nil.
 // After at most 256 KiB of plain bytes, when these and their parse have been written,
 // it calls unit, unless that is nil, and once more behind the end. It returns the
 // length of the stream. A stream that fails late may have been written in part.
-func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() error) (packed int64, err error) {
+func Split(src io.ReaderAt, off, end int64, plain, rows io.Writer, unit func() error) (packed int64, err error) {
 	s := splitters.Get().(*splitter)
 	defer s.release()
 	s.in.reset(src, off, end)
-	s.plain, s.parse, s.unit = plain, parse, unit
+	s.Output = parse.Output{Plain: plain, Parse: rows, Unit: unit}
 	s.front, s.rows, s.blocks = s.front[:0], s.rows[:0], s.blocks[:0]
 	s.from, s.w, s.pos = 0, 0, 0
 	s.finder.reset()
@@ -45,9 +47,8 @@ const maxFront = 16 << 10
 
 // splitter is the state of one Split.
 type splitter struct {
-	in           input
-	plain, parse io.Writer
-	unit         func() error
+	parse.Output
+	in input
 
 	kind   byte // of the check
 	check  check
@@ -71,7 +72,7 @@ type splitter struct {
 
 	// What the parse has of the unit: records, then rows under the head next.
 	front, rows []byte
-	next        head
+	next        parse.Head
 	with        byte // of the row to come
 }
 
@@ -80,7 +81,7 @@ var splitters = sync.Pool{New: func() any {
 }}
 
 func (s *splitter) release() {
-	s.in.src, s.plain, s.parse, s.unit = nil, nil, nil, nil
+	s.in.src, s.Output = nil, parse.Output{}
 	if len(s.buf) > firstBuf {
 		s.buf = nil // few streams need it
 	}
@@ -103,12 +104,12 @@ func (s *splitter) begin() error {
 	if _, known := checkSize(s.kind); !known || b[6] != 0 {
 		return fmt.Errorf("%w: flags % x", ErrUnsupported, b[6:8])
 	}
-	s.record(head{kind: kindStream, a: s.kind})
+	s.record(parse.Head{Kind: kindStream, A: s.kind})
 	return nil
 }
 
 // record puts a head in front of the unit's rows. There are none yet.
-func (s *splitter) record(h head) { s.front = h.append(s.front) }
+func (s *splitter) record(h parse.Head) { s.front = h.Append(s.front) }
 
 // block reads a block; it reports false, and reads nothing, if the index follows.
 func (s *splitter) block() (bool, error) {
@@ -172,7 +173,7 @@ func (s *splitter) blockHeader() (bool, error) {
 	}
 	s.window, s.large = int(min(dictionary, maxWindow)), dictionary > maxWindow
 	h := &s.header
-	s.record(head{kind: kindBlock, a: h.size, b: h.flags, n: uint32(len(h.filters))})
+	s.record(parse.Head{Kind: kindBlock, A: h.size, B: h.flags, N: uint32(len(h.filters))})
 	if h.flags&hasPacked != 0 {
 		s.front = binary.LittleEndian.AppendUint64(s.front, h.packed)
 	}
@@ -191,14 +192,14 @@ func (s *splitter) blockEnd() error {
 		return err
 	}
 	if s.header.filtered() {
-		s.record(head{kind: kindBlockEnd, n: uint32(n)})
+		s.record(parse.Head{Kind: kindBlockEnd, N: uint32(n)})
 		s.front = padded(s.front, b)
 		return nil
 	}
 	if !bytes.Equal(b, s.check.sum(nil)) {
 		return fmt.Errorf("%w: check of a block", ErrFormat)
 	}
-	s.record(head{kind: kindBlockEnd})
+	s.record(parse.Head{Kind: kindBlockEnd})
 	return nil
 }
 
@@ -217,44 +218,39 @@ func (s *splitter) finish() error {
 		}
 		want = want[n:]
 	}
-	s.record(head{kind: kindStreamEnd})
+	s.record(parse.Head{Kind: kindStreamEnd})
 	return s.flush()
 }
 
 // flush writes what the unit has, and begins another.
 func (s *splitter) flush() error {
 	if len(s.rows) > 0 {
-		s.next.n = uint32(len(s.rows) / rowSize)
+		s.next.N = uint32(len(s.rows) / rowSize)
 		s.record(s.next)
 		s.front = binary.LittleEndian.AppendUint64(s.front, uint64(s.w-s.from))
-		if s.next.kind == kindChunk && s.next.a >= resetState {
+		if s.next.Kind == kindChunk && s.next.A >= resetState {
 			s.forget()
 		}
-		s.next = head{kind: kindMore}
+		s.next = parse.Head{Kind: kindMore}
 	}
-	if s.parse != nil {
+	if s.Parse != nil {
 		s.relate(s.rows, s.buf[:s.w], s.from, s.w, s.pos-uint64(s.w-s.from))
-		if _, err := s.parse.Write(s.front); err != nil {
-			return fmt.Errorf("write parse: %w", err)
-		}
-		if _, err := s.parse.Write(s.rows); err != nil {
-			return fmt.Errorf("write parse: %w", err)
-		}
+	}
+	if err := s.WriteParse(s.front); err != nil {
+		return err
+	}
+	if err := s.WriteParse(s.rows); err != nil {
+		return err
 	}
 	s.front, s.rows = s.front[:0], s.rows[:0]
 	plain := s.buf[s.from:s.w]
-	if s.plain != nil {
-		if _, err := s.plain.Write(plain); err != nil {
-			return fmt.Errorf("write plain: %w", err)
-		}
+	if err := s.WritePlain(plain); err != nil {
+		return err
 	}
 	if !s.header.filtered() {
 		s.check.write(plain)
 	}
 	s.total += uint64(len(plain))
 	s.from = s.w
-	if s.unit == nil {
-		return nil
-	}
-	return s.unit()
+	return s.End()
 }

@@ -2,19 +2,20 @@ package zstd
 
 import (
 	"encoding/binary"
-	"math/bits"
+
+	"updraft/delta/patch/internal/parse"
 )
 
 // What a compressor that looks well takes is most often the longest match there is, or
 // one that is nearer than all as long. So an offset is told as an index among these.
 const (
-	near    = 1 << 17 // how far back candidates are looked for
-	tries   = 16      // places that are looked at, and one that has three bytes in common
-	enough  = 256     // bytes in common behind which nothing longer is looked for
-	longest = 2048    // bytes in common that are counted of the one that is taken
+	near    = parse.Near // how far back candidates are looked for
+	tries   = 16         // places that are looked at, and one that has three bytes in common
+	enough  = 256        // bytes in common behind which nothing longer is looked for
+	longest = 2048       // bytes in common that are counted of the one that is taken
 
 	threeBits = 14
-	fourBits  = 15
+	fourBits  = parse.ChainBits
 )
 
 // finder finds candidates. Its places count from near at the beginning of a frame, so
@@ -25,8 +26,7 @@ type finder struct {
 	next  uint32 // the first place that has not been entered
 
 	three [1 << threeBits]uint32 // the last place of each hash of three bytes
-	four  [1 << fourBits]uint32  // of four
-	steps [near]uint16           // how far before a place is one of the same hash of four; 0: too far
+	four  parse.Chain            // of four
 
 	found  [tries + 1]uint32 // distances, the nearest first, each longer than those in front
 	recent recent
@@ -35,7 +35,7 @@ type finder struct {
 // reset begins a frame.
 func (f *finder) reset() {
 	clear(f.three[:])
-	clear(f.four[:])
+	f.four.Reset()
 	f.recent = recent{1, 4, 8}
 	f.next = near
 }
@@ -52,13 +52,7 @@ func (f *finder) enter(end int) {
 	for i := int(int32(f.next - f.first)); i < end; i++ {
 		v := binary.LittleEndian.Uint32(b[i:])
 		f.three[v<<8*hashing>>(32-threeBits)] = f.next
-		h := v * hashing >> (32 - fourBits)
-		step := f.next - f.four[h]
-		if step >= 1<<16 {
-			step = 0
-		}
-		f.steps[f.next%near] = uint16(step)
-		f.four[h] = f.next
+		f.four.Enter(v*hashing>>(32-fourBits), f.next)
 		f.next++
 	}
 }
@@ -68,17 +62,7 @@ const hashing = 2654435769
 
 // common returns how many bytes from i on are those from i-d on, at most most.
 func (f *finder) common(i int, d uint32, most int) int {
-	a, b := f.b[i-int(d):], f.b[i:i+most]
-	n := 0
-	for ; n+8 <= len(b); n += 8 {
-		if x := binary.LittleEndian.Uint64(a[n:]) ^ binary.LittleEndian.Uint64(b[n:]); x != 0 {
-			return n + bits.TrailingZeros64(x)>>3
-		}
-	}
-	for n < len(b) && a[n] == b[n] {
-		n++
-	}
-	return n
+	return parse.Agree(f.b[i-int(d):], f.b[i:], most)
 }
 
 // find looks for candidates at i and returns how many it found.
@@ -99,7 +83,7 @@ func (f *finder) find(i int) int {
 	if best >= room {
 		return n
 	}
-	d, want := at-f.four[v*hashing>>(32-fourBits)], b[i+best]
+	d, want := at-f.four.Last(v*hashing>>(32-fourBits)), b[i+best]
 	for k := 0; k < tries && d <= near && int(d) <= i; k++ {
 		c := i - int(d)
 		if b[c+best] == want && binary.LittleEndian.Uint32(b[c:]) == v {
@@ -112,7 +96,7 @@ func (f *finder) find(i int) int {
 				want = b[i+best]
 			}
 		}
-		step := uint32(f.steps[(at-d)%near])
+		step := f.four.Step(at - d)
 		if step == 0 {
 			break
 		}

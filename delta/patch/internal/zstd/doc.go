@@ -20,10 +20,11 @@
 // # Parse
 //
 // A parse is a record of the frame and then, for each block, its record, descriptions and
-// rows. All have a multiple of 8 bytes; numbers are little-endian; what has no meaning
+// rows, which are a unit together with its plain bytes. All have a multiple of 8 bytes; numbers are little-endian; what has no meaning
 // is 0. The frame:
 //
-//	descriptor 1, window 1   as they stand behind the magic number; window 0: there is none
+//	descriptor 1, window 1   as they stand behind the magic number; a single segment has no
+//	                         window, and 0 here
 //	zeros      6
 //	size       8             of the plain bytes, 0 if the header does not tell it
 //
@@ -35,8 +36,8 @@
 //	               widths (1, 2, 3), other than expected: less than 32 literals the
 //	               least, less than 4096 the middle; with a tree 1024 and 16384
 //	modes      1   of the codes, as they stand in front of the tables
-//	flags      1   1: the number of sequences takes two bytes, not one; 2: there are
-//	               states; 16, 32, 64, 128: the tree, the tables of run lengths, offsets,
+//	flags      1   1: the number of sequences takes two bytes, though it is below 128; 2: there
+//	               are states; 16, 32, 64, 128: the tree, the tables of run lengths, offsets,
 //	               match lengths are given
 //	size       4   of the plain bytes
 //
@@ -48,8 +49,8 @@
 //	given          for each bit among the flags: length 1, the description (RFC 8878,
 //	               4.1.1, 4.2.1) as it stands in the block, zeros
 //	states     8   if there are: 2 each for run lengths, offsets, match lengths, and 2 zeros: the
-//	               states in which encoding began, the last of decoding; otherwise these
-//	               are the lowest of their symbols
+//	               states in which encoding began, the last of decoding; there are unless
+//	               each of these is the lowest of its symbol
 //	rows       8   for each sequence one, or two
 //
 // The literals behind the last match take what remains of the size.
@@ -82,14 +83,16 @@
 // beginning. Each becomes a candidate that agrees for more bytes than those before it, 3 or more,
 // places of four only with all four; 256 bytes, or all that are left of the block, are the
 // most, and end this. The offset of a candidate is 1, 2 or 3 if that means its
-// distance, the least of these, else its distance + 3; a sequence that has it coded
-// otherwise tells its offset.
+// distance, the least of these, else its distance + 3. A sequence whose offset that is
+// tells the candidate; one that has it coded otherwise, or whose distance no candidate has,
+// its offset.
 //
 // # Descriptions
 //
 // A description is expected to be that which libzstd makes. Of a table: the codes are
 // counted, but not the last sequence's unless it is the only one of its kind; shares are normalized
-// for 1<<log states (the lower 7 bits), rare symbols having one state or, with bit 7, less. Of the
+// for 1<<log states (the lower 7 bits), rare symbols having one state or, with bit 7, less; bit 7
+// is set only if the description is not the one without it. Of the
 // tree: a Huffman code of the literals, nodes being joined before leaves of the same count
 // and leaves of higher bytes before others, cut to as many bits as log says; its
 // weights are coded with a table of at most 64 states if that takes less than half of a

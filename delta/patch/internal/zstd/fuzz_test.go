@@ -6,6 +6,7 @@ import (
 
 	packer "github.com/klauspost/compress/zstd"
 
+	"updraft/delta/patch/internal/parse/parsetest"
 	"updraft/delta/patch/internal/zstd"
 )
 
@@ -22,7 +23,7 @@ func FuzzSplit(f *testing.F) {
 		var plain, parse limited
 		var n int64
 		var err error
-		if n := allocated(func() {
+		if n := parsetest.Allocated(func() {
 			n, err = zstd.Split(bytes.NewReader(packed), 0, int64(len(packed)), &plain, &parse, nil)
 		}); n > zstd.SplitMemory+16*limit {
 			t.Errorf("Split allocated %d bytes", n)
@@ -53,7 +54,7 @@ func FuzzJoin(f *testing.F) {
 	f.Fuzz(func(t *testing.T, plain, parse []byte) {
 		var made limited
 		var err error
-		if n := allocated(func() {
+		if n := parsetest.Allocated(func() {
 			err = zstd.Join(&made, bytes.NewReader(plain), bytes.NewReader(parse))
 		}); n > zstd.JoinMemory+16*limit {
 			t.Errorf("Join allocated %d bytes", n)

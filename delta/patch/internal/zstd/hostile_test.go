@@ -11,6 +11,7 @@ import (
 
 	packer "github.com/klauspost/compress/zstd"
 
+	"updraft/delta/patch/internal/parse/parsetest"
 	"updraft/delta/patch/internal/zstd"
 )
 
@@ -199,10 +200,10 @@ func TestMemory(t *testing.T) {
 	_, parse := whole(split(t, packed))
 	runtime.GC()
 	runtime.GC() // empties pools
-	if n := allocated(func() { split0(t, packed) }); n > 3<<19 {
+	if n := parsetest.Allocated(func() { split0(t, packed) }); n > 3<<19 {
 		t.Errorf("Split of a small frame allocates %d bytes", n)
 	}
-	if n := allocated(func() {
+	if n := parsetest.Allocated(func() {
 		if err := zstd.Join(io.Discard, bytes.NewReader(plain), bytes.NewReader(parse)); err != nil {
 			t.Error(err)
 		}
@@ -212,7 +213,7 @@ func TestMemory(t *testing.T) {
 	packed = pack(t, bytes.Repeat(noise(1, 100_000), 300), packer.WithWindowSize(8<<20))
 	runtime.GC()
 	runtime.GC()
-	if n := allocated(func() { split0(t, packed) }); n > zstd.SplitMemory {
+	if n := parsetest.Allocated(func() { split0(t, packed) }); n > zstd.SplitMemory {
 		t.Errorf("Split of a large frame allocates %d bytes", n)
 	}
 }
@@ -221,12 +222,4 @@ func split0(t *testing.T, packed []byte) {
 	if _, err := zstd.Split(bytes.NewReader(packed), 0, int64(len(packed)), nil, nil, nil); err != nil {
 		t.Error(err)
 	}
-}
-
-func allocated(fn func()) uint64 {
-	var a, b runtime.MemStats
-	runtime.ReadMemStats(&a)
-	fn()
-	runtime.ReadMemStats(&b)
-	return b.TotalAlloc - a.TotalAlloc
 }

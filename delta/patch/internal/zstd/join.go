@@ -2,10 +2,11 @@ package zstd
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
+
+	"updraft/delta/patch/internal/parse"
 )
 
 // JoinMemory bounds what Join holds.
@@ -16,7 +17,7 @@ var joiners = sync.Pool{New: func() any { return new(joiner) }}
 // joiner is the state of Join. It is used again, so nothing is cleared that is written
 // before it is read.
 type joiner struct {
-	plain, parse io.Reader
+	parse.Input
 
 	history [near + maxBlock]byte // plain bytes: what candidates are among, and the block's
 	block   int                   // where in history the block begins
@@ -44,15 +45,15 @@ type joiner struct {
 const workSize = maxBlock + (8-3)*maxSequences + 8
 
 // Join makes a frame again and writes it to w: that of which Split wrote these plain
-// bytes and this parse. It reads the parse of a block first, then its plain bytes, and
+// bytes and this parse, rows. It reads the parse of a block first, then its plain bytes, and
 // nothing behind the last block's.
 //
-// Errors wrap ErrCorrupt, or are those of w, plain or parse; the end of either within
+// Errors wrap ErrCorrupt, or are those of w, plain or rows; the end of either within
 // the frame is ErrCorrupt.
-func Join(w io.Writer, plain, parse io.Reader) error {
+func Join(w io.Writer, plain, rows io.Reader) error {
 	j := joiners.Get().(*joiner)
 	defer joiners.Put(j)
-	j.plain, j.parse = plain, parse
+	j.Input = parse.Input{Plain: plain, Parse: rows, Corrupt: ErrCorrupt}
 	if j.out.b == nil {
 		j.out.b = make([]byte, maxHeader+maxBlock+256+2*slack)
 	}
@@ -62,26 +63,16 @@ func Join(w io.Writer, plain, parse io.Reader) error {
 	j.sum.reset()
 	j.finder.reset()
 	err := j.frame(w)
-	j.plain, j.parse = nil, nil
+	j.Input = parse.Input{}
 	return err
 }
 
 // corrupt is ErrCorrupt with what is wrong.
 func corrupt(what string) error { return fmt.Errorf("%w: %s", ErrCorrupt, what) }
 
-// fill reads all of p from one of the two.
-func (j *joiner) fill(r io.Reader, p []byte) error {
-	if _, err := io.ReadFull(r, p); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return corrupt("cut short")
-	} else if err != nil {
-		return fmt.Errorf("zstd: read: %w", err)
-	}
-	return nil
-}
-
 // frame makes the frame.
 func (j *joiner) frame(w io.Writer) error {
-	if err := j.fill(j.parse, j.rows[:frameRecord]); err != nil {
+	if err := j.ReadParse(j.rows[:frameRecord]); err != nil {
 		return err
 	}
 	var h header
@@ -117,7 +108,7 @@ func (j *joiner) frame(w io.Writer) error {
 // next reads the parse and the plain bytes of a block, and makes it behind the front
 // bytes of out.
 func (j *joiner) next(b *block, front int) error {
-	if err := j.fill(j.parse, j.rows[:blockRecord]); err != nil {
+	if err := j.ReadParse(j.rows[:blockRecord]); err != nil {
 		return err
 	}
 	if !b.setFirst(j.rows[:blockRecord]) {
@@ -172,7 +163,7 @@ func (j *joiner) take(n int) error {
 	}
 	j.bytes = j.history[j.block : j.block+n]
 	j.finder.set(j.history[:j.block+n], j.block, j.total)
-	return j.fill(j.plain, j.bytes)
+	return j.ReadPlain(j.bytes)
 }
 
 // same reports whether p is one byte, once or more.
@@ -187,7 +178,7 @@ func same(p []byte) bool {
 
 // read reads the parse of a packed block behind the first record.
 func (j *joiner) read(b *block) error {
-	if err := j.fill(j.parse, j.rows[:codeRecord]); err != nil {
+	if err := j.ReadParse(j.rows[:codeRecord]); err != nil {
 		return err
 	}
 	if !b.setSecond(j.rows[:codeRecord]) || b.sequences > b.size/3 {
@@ -199,7 +190,7 @@ func (j *joiner) read(b *block) error {
 			continue
 		}
 		g := j.given[i][:]
-		if err := j.fill(j.parse, g[:rowSize]); err != nil {
+		if err := j.ReadParse(g[:rowSize]); err != nil {
 			return err
 		}
 		n := int(g[0])
@@ -207,7 +198,7 @@ func (j *joiner) read(b *block) error {
 		if all > len(g) {
 			return corrupt("description")
 		}
-		if err := j.fill(j.parse, g[rowSize:all]); err != nil {
+		if err := j.ReadParse(g[rowSize:all]); err != nil {
 			return err
 		}
 		if !zeros(g[1+n : all]) {
@@ -216,7 +207,7 @@ func (j *joiner) read(b *block) error {
 		j.lengths[i] = n
 	}
 	if b.flags&statesBit != 0 {
-		if err := j.fill(j.parse, j.states[:]); err != nil {
+		if err := j.ReadParse(j.states[:]); err != nil {
 			return err
 		}
 	}
@@ -231,7 +222,7 @@ func (j *joiner) readRows(n int) error {
 	var u upper
 	for i := 0; i < n; {
 		p := j.rows[:min(len(j.rows), (n-i)*rowSize)]
-		if err := j.fill(j.parse, p); err != nil {
+		if err := j.ReadParse(p); err != nil {
 			return err
 		}
 		for ; len(p) > 0; p = p[rowSize:] {

@@ -1,10 +1,14 @@
 package zstd
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"updraft/delta/patch/internal/parse"
+)
 
 // Sizes of records; all are multiples of a row.
 const (
-	rowSize     = 8
+	rowSize     = parse.RowSize
 	frameRecord = 16
 	blockRecord = 8
 	codeRecord  = 8

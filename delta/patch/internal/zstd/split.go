@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"updraft/delta/patch/internal/parse"
 )
 
 // SplitMemory bounds what Split holds; frames of 128 KiB take less than 3/2 MiB.
@@ -24,16 +26,16 @@ var splitters = sync.Pool{New: func() any { return new(splitter) }}
 // splitter is the state of Split. It is used again, so nothing is cleared that is
 // written before it is read.
 type splitter struct {
+	parse.Output
 	src      io.ReaderAt
 	off, end int64
 
 	in      [maxBlock + 8 + slack]byte // a block and what stands in front of the next
 	literal [maxBlock]byte
 	work    [8 * maxSequences]byte // sequences
-	parse   io.Writer
-	rows    []byte // of the parse, not written yet
-	history []byte // plain bytes: what matches may reach, and the block's
-	block   int    // where in history the block begins
+	rows    []byte                 // of the parse, not written yet
+	history []byte                 // plain bytes: what matches may reach, and the block's
+	block   int                    // where in history the block begins
 
 	header  header
 	reach   int    // bytes that are kept of the history
@@ -49,24 +51,22 @@ type splitter struct {
 }
 
 // Split reads the frame that begins at off of src and ends at or before end, and writes
-// its bytes to plain and how they are packed to parse; either may be nil: all is checked
+// its bytes to plain and how they are packed to rows; either may be nil: all is checked
 // nevertheless. It calls unit, unless nil, when all of a block has been written to both,
 // and once more at the end of the frame. It returns the bytes that the frame takes.
 //
-// Errors wrap ErrFormat or ErrUnsupported, or are those of src, plain, parse or unit.
-func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() error) (packed int64, err error) {
+// Errors wrap ErrFormat or ErrUnsupported, or are those of src, plain, rows or unit.
+func Split(src io.ReaderAt, off, end int64, plain, rows io.Writer, unit func() error) (packed int64, err error) {
 	s := splitters.Get().(*splitter)
 	defer s.free()
-	s.src, s.off, s.end, s.parse = src, off, end, parse
+	s.src, s.off, s.end = src, off, end
+	s.Output = parse.Output{Plain: plain, Parse: rows, Unit: unit}
 	s.history, s.block = s.history[:0], 0
 	s.size, s.recent, s.planted = 0, recent{1, 4, 8}, false
 	s.tables = [kinds]*stateTable{}
 	s.sum.reset()
 	s.finder.reset()
-	if unit == nil {
-		unit = func() error { return nil }
-	}
-	if err := s.frame(plain, unit); err != nil {
+	if err := s.frame(); err != nil {
 		return 0, err
 	}
 	return s.off - off, nil
@@ -74,7 +74,7 @@ func Split(src io.ReaderAt, off, end int64, plain, parse io.Writer, unit func() 
 
 // free gives the state back, without what few frames need.
 func (s *splitter) free() {
-	s.src, s.parse = nil, nil
+	s.src, s.Output = nil, parse.Output{}
 	if cap(s.history) > smallHistory {
 		s.history = nil
 	}
@@ -99,7 +99,7 @@ func (s *splitter) read(n, ahead int) (int, error) {
 }
 
 // frame takes the frame apart.
-func (s *splitter) frame(plain io.Writer, unit func() error) error {
+func (s *splitter) frame() error {
 	ahead, err := s.read(0, maxHeader)
 	if err != nil {
 		return err
@@ -124,17 +124,14 @@ func (s *splitter) frame(plain io.Writer, unit func() error) error {
 		if ahead, err = s.next(head); err != nil {
 			return err
 		}
-		if err := s.emit(plain); err != nil {
-			return err
-		}
-		if err := unit(); err != nil {
+		if err := s.emit(); err != nil {
 			return err
 		}
 	}
 	if err := s.close(ahead); err != nil {
 		return err
 	}
-	return unit()
+	return s.End()
 }
 
 // close checks what the header says, and the checksum, of which ahead bytes were read.
@@ -235,17 +232,11 @@ const flushAt = 16 << 10
 func (s *splitter) flush() error {
 	b := s.rows
 	s.rows = s.rows[:0]
-	if s.parse == nil {
-		return nil
-	}
-	if _, err := s.parse.Write(b); err != nil {
-		return fmt.Errorf("zstd: write parse: %w", err)
-	}
-	return nil
+	return s.WriteParse(b)
 }
 
 // emit hands on the plain bytes of a block, and what remains of its parse.
-func (s *splitter) emit(plain io.Writer) error {
+func (s *splitter) emit() error {
 	b := s.history[s.block:]
 	s.size += uint64(len(b))
 	if s.header.sizeWidth() > 0 && s.size > s.header.size {
@@ -257,10 +248,8 @@ func (s *splitter) emit(plain io.Writer) error {
 	if err := s.flush(); err != nil {
 		return err
 	}
-	if plain != nil {
-		if _, err := plain.Write(b); err != nil {
-			return fmt.Errorf("zstd: write plain bytes: %w", err)
-		}
+	if err := s.WritePlain(b); err != nil {
+		return err
 	}
-	return nil
+	return s.End()
 }
