@@ -22,7 +22,8 @@
 //	          time. Where a patch or chain is slow to apply, of the devices with
 //	          its base only the first do so (those at work already, then the fast
 //	          ones, then by a hash of way and device); the others take over, one
-//	          after the other, when nothing comes from those
+//	          after the other, when nothing comes from those. A way that fails for
+//	          want of room is gone again when there is room, and no patch is blamed
 //	install   whole digest, stage, commit, health check; the old release stays in
 //	          service until then and comes back if it fails
 //	seed      what is installed is served from where it lies, by chunk

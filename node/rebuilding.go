@@ -95,6 +95,8 @@ func (u *update) rebuildWhenPossible(ctx context.Context, a *assembly) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-a.planned:
+		case <-u.retryAt(a.art):
+			u.retry(a.art)
 		}
 	}
 	return nil
@@ -124,7 +126,8 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, w release.Way, ba
 	return nil
 }
 
-// giveUp remembers that err came of going w to art from base.
+// giveUp remembers that err came of going w to art from base: for good, unless this
+// device is at fault.
 func (u *update) giveUp(art *release.Artifact, w release.Way, base *release.Artifact, err error) {
 	bad := w[len(w)-1].Sum
 	var at *stepError
@@ -141,8 +144,10 @@ func (u *update) giveUp(art *release.Artifact, w release.Way, base *release.Arti
 	case isBase(err) && (at == nil && len(w) == 1 || at != nil && at.first):
 		u.n.lib.spoil(base.Sum)
 		u.n.problem(problemBase, base.Name+" "+w.BaseVersion(), err)
-	case errors.Is(err, errScratch):
-		u.n.problem(problemDisk, art.Name, err)
+	case isLocal(err):
+		u.setBack(art, w, bad)
+		u.measureRoom()
+		u.n.problem(problemDisk, setbackSubject(art, w), err)
 	default:
 		u.n.problem(problemPatch, art.Name+" "+w.BaseVersion(), err)
 	}

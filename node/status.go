@@ -169,6 +169,7 @@ var hints = []struct {
 }{
 	{report.ErrToken, "set metrics_token in the configuration, or listen on loopback"},
 	{syscall.ENOSPC, "free space on the device; the update goes on by itself"},
+	{syscall.EIO, "the device's storage does not read or write what it should: look at it"},
 	{install.ErrNoSpace, "free space on the device, or lower keep in the configuration; the update goes on by itself"},
 	{release.ErrClock, "set the device's clock"},
 	{release.ErrExpired, "check the device's clock; if it is right, the publisher must run updraft refresh"},
