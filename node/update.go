@@ -64,6 +64,9 @@ type rebuildJob struct {
 // errYield ends a rebuild when another device has the artifact complete.
 var errYield = errors.New("node: another device has it complete")
 
+// errComplete ends a rebuild when all of its artifact has come from others.
+var errComplete = errors.New("node: it is complete here")
+
 // errOtherPlan ends a rebuild when the site's plan has another way.
 var errOtherPlan = errors.New("node: the site brings it another way")
 
