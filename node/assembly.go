@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -49,6 +50,7 @@ type assembly struct {
 	next    int64      // stream offset after the last opened page
 	receive bool       // chunks are taken from the swarm
 	produce bool       // chunks are made here
+	rough   span       // of the stream: what rebuilds wrote, or an earlier run, and no chunk says yet
 	failed  error      // what stops it
 	closed  bool
 }
@@ -84,6 +86,58 @@ func (a *assembly) readAt(b []byte, off int64) (int, error) {
 		err = nil
 	}
 	return n, err
+}
+
+// sameBlock is how much is compared at once with what is on the disk already.
+const sameBlock = 32 << 10
+
+// writeAt writes b at off of the stream, but for blocks that are there already: a rebuild
+// that was given up, or the run before, has written much for which others bring chunks
+// now, or which the next rebuild makes again.
+func (a *assembly) writeAt(b []byte, off int64) error {
+	a.mu.Lock()
+	r := a.rough
+	a.mu.Unlock()
+	differ := len(b) // bytes from the front of b that are to be written
+	if off < r.off+r.n && off+int64(len(b)) > r.off {
+		differ = 0
+		old := make([]byte, min(sameBlock, len(b)))
+		for differ < len(b) {
+			part := b[differ:min(differ+sameBlock, len(b))]
+			n, _ := a.st.ReadAt(old[:len(part)], off+int64(differ)) // what cannot be read is written
+			if n < len(part) || !bytes.Equal(old[:n], part) {
+				differ += len(part)
+				continue
+			}
+			if err := a.writeAll(b[:differ], off); err != nil {
+				return err
+			}
+			skip := differ + len(part)
+			b, off, differ = b[skip:], off+int64(skip), 0
+		}
+	}
+	return a.writeAll(b[:differ], off)
+}
+
+// writeAll writes b, if it is not empty, at once.
+func (a *assembly) writeAll(b []byte, off int64) error {
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := a.st.WriteAt(b, off)
+	return err
+}
+
+// loose notes that a rebuild wrote the bytes from off to end.
+func (a *assembly) loose(off, end int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if r := &a.rough; r.n == 0 {
+		*r = span{off, end - off}
+	} else {
+		from := min(r.off, off)
+		*r = span{from, max(r.off+r.n, end) - from}
+	}
 }
 
 // swap puts s, the same bytes elsewhere, in the place of the stream.
@@ -122,6 +176,9 @@ func pageSize(art *release.Artifact, i int) int {
 func (a *assembly) start(receive bool) error {
 	a.mu.Lock()
 	a.receive = receive
+	if a.resumed {
+		a.rough = span{0, a.art.Size}
+	}
 	a.mu.Unlock()
 	buf := make([]byte, pageBytes)
 	for i := range a.art.Pages {
@@ -208,7 +265,7 @@ func (a *assembly) advance() error {
 		a.mu.Lock()
 		k := len(a.pages)
 		ready := k < len(a.got) && a.got[k] && !a.closed
-		off, receive, produce := a.next, a.receive, a.produce
+		off, receive, produce, rough := a.next, a.receive, a.produce, a.rough
 		a.mu.Unlock()
 		if !ready {
 			break
@@ -222,7 +279,8 @@ func (a *assembly) advance() error {
 		if a.seed {
 			p.markAll()
 		} else {
-			a.recheck(p, end, a.resumed || !produce && a.linked())
+			overlaps := rough.off < end && rough.off+rough.n > off
+			a.recheck(p, end, a.resumed || !produce && (a.linked() || overlaps))
 		}
 		if receive && a.reuse != nil {
 			a.copyReused(p)
@@ -271,7 +329,7 @@ var zeroSum = sha256.Sum256(make([]byte, zeroLen))
 
 const zeroLen = 256 << 10
 
-// recheck finds the chunks of p that the stream holds from an earlier run, and
+// recheck finds the chunks of p that the stream holds from an earlier run or a rebuild that was given up, and
 // those that a sparse file holds without having been written. Without all it looks
 // for the latter only.
 func (a *assembly) recheck(p *page, end int64, all bool) {

@@ -57,7 +57,7 @@ func (u *update) between(ctx context.Context, a *assembly, w release.Way, files 
 		if err != nil {
 			<-u.chain
 			at := &stepError{sum: w[i].Sum, first: i == 0, err: err}
-			if errors.Is(err, errScratch) {
+			if isLocal(err) {
 				at.sum = w.Name() // the patch may be good for others
 			}
 			return source{}, nil, fmt.Errorf("node: make %s on the way to %s: %w", w[i+1].BaseVersion, u.m.Version, errors.Join(at, context.Cause(ctx)))
@@ -153,7 +153,7 @@ func (n *Node) room() int64 {
 	u := n.upd
 	n.mu.Unlock()
 	if u != nil {
-		return u.room
+		return u.room.Load()
 	}
 	free, err := install.Free(n.cfg.Data)
 	if err != nil {

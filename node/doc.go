@@ -22,7 +22,8 @@
 //	          time. Where a patch or chain is slow to apply, of the devices with
 //	          its base only the first do so (those at work already, then the fast
 //	          ones, then by a hash of way and device); the others take over, one
-//	          after the other, when nothing comes from those
+//	          after the other, when nothing comes from those. A way that fails for
+//	          want of room is gone again when there is room, and no patch is blamed
 //	install   whole digest, stage, commit, health check; the old release stays in
 //	          service until then and comes back if it fails
 //	seed      what is installed is served from where it lies, by chunk
@@ -30,7 +31,8 @@
 // State on disk is small: signed metadata, the manifests and chunk indexes of what
 // is installed or under way, and the staging directory. After a crash everything
 // else is found again by hashing, so nothing that had been verified is fetched
-// twice. An installed release is the seed: there is no second copy. Files of a tree
+// twice, and what a rebuild wrote before it was given up is compared, not written
+// again. An installed release is the seed: there is no second copy. Files of a tree
 // that are the same in the release in service and the next have two names, and are
 // not written again (Config.Links).
 //

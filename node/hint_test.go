@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"updraft/delta/release"
+	"updraft/delta/tree"
 	"updraft/node/identity"
 	"updraft/swarm/origin"
 )
@@ -13,7 +14,7 @@ import (
 func TestEveryRefusalHasAHint(t *testing.T) {
 	for _, err := range []error{release.ErrSignature, release.ErrCorrupt, release.ErrTooLarge, release.ErrRollback, release.ErrExpired,
 		release.ErrClock, release.ErrMixAndMatch, release.ErrWrongChannel, release.ErrWrongType, release.ErrManifest,
-		identity.ErrRevoked, identity.ErrExpired, origin.ErrChanged, errOrigin, errLiar, errBreach} {
+		identity.ErrRevoked, identity.ErrExpired, origin.ErrChanged, errOrigin, errLiar, errBreach, tree.ErrCollision} {
 		if hint(fmt.Errorf("a look: %w", err)) == "" {
 			t.Errorf("no hint for %v", err)
 		}

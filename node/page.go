@@ -55,7 +55,7 @@ func (p *page) Put(i int, data []byte) error {
 	if p.Has(i) {
 		return nil
 	}
-	if _, err := p.a.st.WriteAt(data, p.offs[i]); err != nil {
+	if err := p.a.writeAt(data, p.offs[i]); err != nil {
 		p.a.fail(fmt.Errorf("node: write chunk: %w", err))
 		return err
 	}

@@ -93,9 +93,10 @@ func (r *rebuilder) write(b []byte, off int64) error {
 	for len(b) > 0 {
 		n, there := r.a.run(off, int64(len(b)))
 		if !there {
-			if _, err := r.a.st.WriteAt(b[:n], off); err != nil {
+			if err := r.a.writeAt(b[:n], off); err != nil {
 				return err
 			}
+			r.a.loose(off, off+n)
 		}
 		b, off = b[n:], off+n
 	}

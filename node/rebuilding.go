@@ -70,7 +70,7 @@ func (u *update) rebuildWhenPossible(ctx context.Context, a *assembly) error {
 	for !a.complete() {
 		if same := u.n.lib.find(a.art.Sum); same != nil {
 			err := u.rebuild(ctx, a, nil, same)
-			if err == nil {
+			if err == nil || errors.Is(err, errComplete) {
 				return nil
 			}
 			if e := errors.Join(ctx.Err(), a.err()); e != nil {
@@ -95,6 +95,8 @@ func (u *update) rebuildWhenPossible(ctx context.Context, a *assembly) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-a.planned:
+		case <-u.retryAt(a.art):
+			u.retry(a.art)
 		}
 	}
 	return nil
@@ -114,7 +116,7 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, w release.Way, ba
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, errOtherPlan) || errors.Is(err, errYield) {
+	if errors.Is(err, errOtherPlan) || errors.Is(err, errYield) || errors.Is(err, errComplete) {
 		return nil
 	}
 	if e := a.err(); e != nil {
@@ -124,7 +126,8 @@ func (u *update) rebuildFrom(ctx context.Context, a *assembly, w release.Way, ba
 	return nil
 }
 
-// giveUp remembers that err came of going w to art from base.
+// giveUp remembers that err came of going w to art from base: for good, unless this
+// device is at fault.
 func (u *update) giveUp(art *release.Artifact, w release.Way, base *release.Artifact, err error) {
 	bad := w[len(w)-1].Sum
 	var at *stepError
@@ -141,8 +144,10 @@ func (u *update) giveUp(art *release.Artifact, w release.Way, base *release.Arti
 	case isBase(err) && (at == nil && len(w) == 1 || at != nil && at.first):
 		u.n.lib.spoil(base.Sum)
 		u.n.problem(problemBase, base.Name+" "+w.BaseVersion(), err)
-	case errors.Is(err, errScratch):
-		u.n.problem(problemDisk, art.Name, err)
+	case isLocal(err):
+		u.setBack(art, w, bad)
+		u.measureRoom()
+		u.n.problem(problemDisk, setbackSubject(art, w), err)
 	default:
 		u.n.problem(problemPatch, art.Name+" "+w.BaseVersion(), err)
 	}
@@ -220,9 +225,15 @@ type readerAt func(b []byte, off int64) (int, error)
 func (f readerAt) ReadAt(b []byte, off int64) (int, error) { return f(b, off) }
 
 // reportRebuild tells the site now and then how far the rebuild is, and gives a slow
-// one up when another device has come to its end before.
+// one up when another device has come to its end before. One that nothing is left to do
+// for, since a came from others while a chain was on its way, ends: other artifacts wait
+// for the room that it has.
 func (u *update) reportRebuild(ctx context.Context, a *assembly, w release.Way) {
 	for sleep(ctx, 2*time.Second) {
+		if a.complete() {
+			u.stop(a.art, errComplete)
+			return
+		}
 		if n := u.worked(); n != u.setRebuilt(n) {
 			u.n.announce()
 		}
@@ -239,6 +250,15 @@ func (u *update) worked() int64 {
 		n += a.written.Load()
 	}
 	return n
+}
+
+// stop ends the rebuild of art, if there is one.
+func (u *update) stop(art *release.Artifact, why error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if j, ok := u.active[art.Sum]; ok {
+		j.stop(why)
+	}
 }
 
 // yield ends the rebuild of art, but not a second time: then the other device does

@@ -12,6 +12,7 @@ import (
 	"updraft/delta/chunk"
 	"updraft/delta/patch"
 	"updraft/delta/release"
+	"updraft/delta/tree"
 	"updraft/discovery/mdns"
 	"updraft/node/identity"
 	"updraft/node/install"
@@ -169,6 +170,7 @@ var hints = []struct {
 }{
 	{report.ErrToken, "set metrics_token in the configuration, or listen on loopback"},
 	{syscall.ENOSPC, "free space on the device; the update goes on by itself"},
+	{syscall.EIO, "the device's storage does not read or write what it should: look at it"},
 	{install.ErrNoSpace, "free space on the device, or lower keep in the configuration; the update goes on by itself"},
 	{release.ErrClock, "set the device's clock"},
 	{release.ErrExpired, "check the device's clock; if it is right, the publisher must run updraft refresh"},
@@ -186,6 +188,7 @@ var hints = []struct {
 	{errLiar, "its memory, storage or program is damaged, or it is in wrong hands: look at it, or updraft revoke it"},
 	{errRole, "enroll the device anew as a gateway: updraft enroll --replace --role gateway; or take gateway out of its configuration"},
 	{errEnding, "the publisher must run updraft renew, which the device learns from the origin or a neighbour; or enroll it anew before that day"},
+	{tree.ErrCollision, "the release has names that differ by case or accents only: keep the data directory on a file system that tells them apart, or rename them and publish again"},
 	{patch.ErrBase, "a file of an installed release was changed on this device; the update goes on without it"},
 	{mdns.ErrNoMulticast, "look at the interface of the LAN and at the firewall; where multicast cannot pass, name devices with --peer, or set dht"},
 	{errNoTarget, "publish a release on the channel and for this type, then: updraft check"},

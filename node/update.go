@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -29,27 +30,29 @@ type update struct {
 	staging string
 	arts    []*assembly                // of the manifest, in its order
 	ways    map[[32]byte][]release.Way // by artifact
-	room    int64                      // bytes free for what lies on a chain's way; see Node.room
+	room    atomic.Int64               // bytes free for what lies on a chain's way; see Node.room
+	better  atomic.Bool                // a way can be gone again: whoever brings what it makes should look
 	chain   chan struct{}              // one chain at a time has the room; of capacity 1
 
-	mu      sync.Mutex // guards all below
-	patches map[[32]byte]*patchFile
-	wanted  map[[32]byte]bool // patches this device decodes
-	failed  map[[32]byte]bool // patches that failed here
-	bad     map[[32]byte]int  // how often the origin sent wrong bytes of a patch
-	maps    map[[32]byte][]byte
-	chosen  map[[32]byte][32]byte // artifact: way of the site's plan, zero for chunks
-	plans   []planEntry
-	epoch   uint64
-	rebuilt int64                   // bytes rebuilt, for the others to see that it works
-	working int                     // artifacts being rebuilt
-	active  map[[32]byte]rebuildJob // by artifact
-	notes   map[[32]byte]string     // by artifact, for status
-	yielded map[[32]byte]bool       // artifacts whose rebuild was given up once for one complete elsewhere
-	read    counter                 // bytes of bases read; grows while a rebuild works
-	stalls  int                     // waits in vain since something came here; of obtain's goroutine only
-	kept    bool                    // the library has taken the artifacts over; of run's caller only
-	had     int64                   // bytes here when stalls was reset; of obtain's goroutine only
+	mu       sync.Mutex // guards all below
+	patches  map[[32]byte]*patchFile
+	wanted   map[[32]byte]bool     // patches this device decodes
+	failed   map[[32]byte]bool     // patches that failed here
+	setbacks map[[32]byte]*setback // by artifact
+	bad      map[[32]byte]int      // how often the origin sent wrong bytes of a patch
+	maps     map[[32]byte][]byte
+	chosen   map[[32]byte][32]byte // artifact: way of the site's plan, zero for chunks
+	plans    []planEntry
+	epoch    uint64
+	rebuilt  int64                   // bytes rebuilt, for the others to see that it works
+	working  int                     // artifacts being rebuilt
+	active   map[[32]byte]rebuildJob // by artifact
+	notes    map[[32]byte]string     // by artifact, for status
+	yielded  map[[32]byte]bool       // artifacts whose rebuild was given up once for one complete elsewhere
+	read     counter                 // bytes of bases read; grows while a rebuild works
+	stalls   int                     // waits in vain since something came here; of obtain's goroutine only
+	kept     bool                    // the library has taken the artifacts over; of run's caller only
+	had      int64                   // bytes here when stalls was reset; of obtain's goroutine only
 }
 
 // rebuildJob is a rebuild under way.
@@ -61,6 +64,9 @@ type rebuildJob struct {
 // errYield ends a rebuild when another device has the artifact complete.
 var errYield = errors.New("node: another device has it complete")
 
+// errComplete ends a rebuild when all of its artifact has come from others.
+var errComplete = errors.New("node: it is complete here")
+
 // errOtherPlan ends a rebuild when the site's plan has another way.
 var errOtherPlan = errors.New("node: the site brings it another way")
 
@@ -68,7 +74,7 @@ var errOtherPlan = errors.New("node: the site brings it another way")
 // earlier run is taken up again.
 func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *update, err error) {
 	u = &update{n: n, m: m, raw: raw, digest: digest, patches: make(map[[32]byte]*patchFile), wanted: make(map[[32]byte]bool),
-		failed: make(map[[32]byte]bool), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int),
+		failed: make(map[[32]byte]bool), setbacks: make(map[[32]byte]*setback), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int),
 		notes: make(map[[32]byte]string), yielded: make(map[[32]byte]bool), ways: make(map[[32]byte][]release.Way), chain: make(chan struct{}, 1)}
 	for i := range m.Artifacts {
 		u.ways[m.Artifacts[i].Sum] = release.Ways(&m.Artifacts[i], m.Steps)
@@ -81,9 +87,11 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *u
 	if err := errors.Join(n.dir.CleanStaging(m.Version), n.sweep(m)); err != nil {
 		return nil, err
 	}
-	if u.room, err = n.checkSpace(m, u.staging); err != nil {
+	room, err := n.checkSpace(m, u.staging)
+	if err != nil {
 		return nil, err
 	}
+	u.room.Store(room)
 	if err := renameio.WriteFile(n.paths.manifest(m.Version), raw, 0o600, renameio.WithTempDir(filepath.Dir(n.paths.manifest(m.Version)))); err != nil {
 		return nil, fmt.Errorf("node: keep manifest: %w", err)
 	}
@@ -145,10 +153,13 @@ func (n *Node) likeTree(art *release.Artifact) string {
 	return ""
 }
 
+// spareRoom is for metadata, a patch and the journal of the file system.
+const spareRoom = 4 << 20
+
 // checkSpace refuses a release that does not fit, before its first byte, and returns how
 // many bytes it leaves.
 func (n *Node) checkSpace(m *release.Manifest, staging string) (left int64, err error) {
-	var need int64 = 4 << 20 // metadata, patch, journal of the file system
+	var need int64 = spareRoom
 	for i := range m.Artifacts {
 		need += m.Artifacts[i].Size
 	}
@@ -234,6 +245,7 @@ func (u *update) await(ctx context.Context, a *assembly) error {
 		}
 		err := a.digest(ctx)
 		if err == nil {
+			u.overcome(a.art)
 			return nil
 		}
 		if !errors.Is(err, errDigest) || round > 0 {

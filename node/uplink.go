@@ -92,6 +92,9 @@ func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err 
 				case t.Wanted() && u.n.origin.Silent() > silentMost:
 					cancel(errSilent)
 					return
+				case u.better.Swap(false):
+					cancel(nil)
+					return
 				}
 			}
 		}
@@ -233,6 +236,7 @@ func (u *update) bring(ctx context.Context, epoch uint64) error {
 
 // plan chooses for each artifact.
 func (u *update) plan(ctx context.Context) ([]choice, error) {
+	u.better.Store(false)
 	have, _ := u.progress()
 	if have > u.had {
 		u.had, u.stalls = have, 0

@@ -156,8 +156,11 @@ func newResourceManager(gateway bool) (network.ResourceManager, error) {
 	return rm, nil
 }
 
-// shunEntries bounds the memory of a Gate.
-const shunEntries = 1024
+const (
+	shunEntries = 1024           // bounds the memory of a Gate
+	shunMost    = 24 * time.Hour // at once
+	shunForget  = 24 * time.Hour // after a shun is over, each such time without another takes one doubling back
+)
 
 // Gate refuses connections with peers that are shunned. It is shared by a host and its swarm. The zero value refuses
 // nobody. Safe for concurrent use.
@@ -168,10 +171,11 @@ type Gate struct {
 
 type shun struct {
 	until time.Time
-	level int
+	level int // doublings of the next, at until
 }
 
-// Shun refuses id for a while: base, doubled for each time before, at most a day. It returns how long.
+// Shun refuses id for a while: base, doubled for each time before, at most a day. What it did is forgotten in time: each
+// day after the end of a shun takes one doubling back. It returns how long.
 func (g *Gate) Shun(id peer.ID, base time.Duration) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -188,16 +192,15 @@ func (g *Gate) Shun(id peer.ID, base time.Duration) time.Duration {
 		}
 		delete(g.m, oldest)
 	}
-	d := min(base<<min(e.level, 16), 24*time.Hour)
-	g.m[id] = shun{until: time.Now().Add(d), level: e.level + 1}
+	now := time.Now()
+	level := max(0, e.level-int(max(0, now.Sub(e.until))/shunForget))
+	d := min(base<<level, shunMost)
+	e = shun{until: now.Add(d), level: level}
+	if d < shunMost { // else good behaviour would not tell for long
+		e.level++
+	}
+	g.m[id] = e
 	return d
-}
-
-// Pardon forgets what id did.
-func (g *Gate) Pardon(id peer.ID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.m, id)
 }
 
 // Shunned reports whether id is refused now.

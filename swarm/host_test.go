@@ -3,6 +3,7 @@ package swarm
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -99,16 +100,49 @@ func TestGate(t *testing.T) {
 	if !g.Shunned("a") || g.InterceptPeerDial("a") || g.InterceptSecured(network.DirInbound, "a", nil) || !g.InterceptPeerDial("b") {
 		t.Error("a shunned peer passes, or another does not")
 	}
-	g.Pardon("a")
-	if g.Shunned("a") {
-		t.Error("pardoned and still shunned")
-	}
 	for i := range 3 * shunEntries {
 		g.Shun(peer.ID(fmt.Sprint(i)), time.Minute)
 	}
 	if len(g.m) > shunEntries {
 		t.Errorf("%d entries", len(g.m))
 	}
+}
+
+// TestShunsEndAndAreForgotten: a shun lasts a day at most, and what a peer did long ago
+// does not count for ever.
+func TestShunsEndAndAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Gate
+		shun := func(want time.Duration) {
+			t.Helper()
+			if d := g.Shun("a", 10*time.Minute); d != want {
+				t.Errorf("shunned for %v, want %v", d, want)
+			}
+			time.Sleep(want - time.Second)
+			if !g.Shunned("a") {
+				t.Errorf("not shunned for %v", want)
+			}
+			time.Sleep(time.Second)
+			if g.Shunned("a") {
+				t.Errorf("shunned for longer than %v", want)
+			}
+		}
+		for want := 10 * time.Minute; want < 24*time.Hour; want *= 2 {
+			shun(want)
+		}
+		for range 20 {
+			shun(24 * time.Hour)
+		}
+		time.Sleep(23 * time.Hour)
+		shun(24 * time.Hour) // a liar that is good for less than a day gains nothing
+		time.Sleep(2 * 24 * time.Hour)
+		shun(640 * time.Minute)
+		time.Sleep(4 * 24 * time.Hour)
+		shun(80 * time.Minute)
+		time.Sleep(365 * 24 * time.Hour)
+		shun(10 * time.Minute)
+		shun(20 * time.Minute)
+	})
 }
 
 func TestBitmap(t *testing.T) {

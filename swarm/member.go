@@ -49,6 +49,7 @@ type member struct {
 	retracts   [][32]byte
 	leases     []wire.Lease
 	rumors     []wire.Rumor
+	rumorRoom  time.Duration // a new rumor of it is taken up if this is not far in the future
 	profileDue bool
 	pingDue    bool
 	pongDue    bool

@@ -1,6 +1,8 @@
 package swarm
 
 import (
+	"time"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"updraft/swarm/lease"
@@ -14,6 +16,10 @@ const (
 	rumorFirst   = 8  // members to which the holder says it
 	rumorFurther = 4  // to which everybody else passes it on
 	rumorMost    = 16 // holders of whom the latest is remembered
+
+	// Of one member a new rumor is taken up so often, and rumorMost at once: a holder says two a second, which come
+	// from all sides. More are invented, and each would go round the whole site.
+	rumorEach = 250 * time.Millisecond
 )
 
 // heard is the latest rumor of a holder.
@@ -40,6 +46,11 @@ func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
 	if r.Holder == string(s.self) || known && (r.Epoch < last.epoch || r.Epoch == last.epoch && r.Number <= last.number) {
 		return
 	}
+	now := s.now()
+	if from.rumorRoom = max(from.rumorRoom, now); from.rumorRoom > now+rumorMost*rumorEach {
+		return
+	}
+	from.rumorRoom += rumorEach
 	if !known && len(s.rumors) >= rumorMost {
 		for id := range s.rumors {
 			delete(s.rumors, id)
@@ -51,9 +62,9 @@ func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
 		// It speaks for itself here, and nobody else for it.
 		r.Rank.Gateway = r.Rank.Gateway && m.ident.Gateway
 	} else {
-		// The credential is not known here: who passes on such a rumor is believed, as he is in its epoch.
+		// The credential is not known here: who passes on such a rumor is believed, as he is in its epoch, while something comes.
 		rank := lease.Rank{Gateway: r.Rank.Gateway, Link: r.Rank.Link, Reach: r.Rank.Reach, Up: int64(r.Rank.Up)}
-		s.runLocked(s.lease.Hear(s.now(), r.Holder, lease.Message{Kind: lease.Kind(r.Kind), Epoch: r.Epoch, Rank: rank}))
+		s.runLocked(s.lease.Hear(now, r.Holder, lease.Message{Kind: lease.Kind(r.Kind), Epoch: r.Epoch, Rank: rank}))
 	}
 	s.spreadRumorLocked(r, from, rumorFurther)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -147,7 +148,7 @@ const copyPiece = 256 << 10
 // Decode makes the output of patch p from base and writes it to w, in order and
 // piece by piece. The patch is read once from front to back, and its ReadAt may
 // wait for bytes to arrive. Errors wrap ErrBase when the base is at fault,
-// ErrCorrupt when the patch is.
+// ErrCorrupt when the patch is, ErrFile when the disk is.
 func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (Info, error) {
 	h, err := openPatch(p)
 	if err != nil {
@@ -161,7 +162,7 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 		return h.info, fmt.Errorf("%w: the decoder needs %d bytes of memory, %d are allowed", ErrTooLarge, h.info.Memory, o.Memory)
 	}
 	if o.File > 0 && h.info.File > o.File {
-		return h.info, fmt.Errorf("%w: the decoder needs a temporary file of %d bytes, there is room for %d", ErrTooLarge, h.info.File, o.File)
+		return h.info, fmt.Errorf("%w: the decoder needs one of %d bytes, there is room for %d: %w", ErrFile, h.info.File, o.File, syscall.ENOSPC)
 	}
 	d := &decoder{base: base, baseSize: h.baseView, z: h.z}
 	out := &sink{w: w, whole: sha256.New(), left: h.newSize}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"updraft/delta/patch/internal/layer"
 )
 
 const (
@@ -46,6 +48,9 @@ var (
 	ErrVersion = errors.New("patch: format is newer than this program")
 	// ErrBase reports a base that is not the one the patch was made from.
 	ErrBase = errors.New("patch: base is not the one this patch was made from")
+	// ErrFile reports a temporary file of the decoder that could not be written or read,
+	// or for which there is no room: nothing is wrong with the patch or the base.
+	ErrFile = layer.ErrFile
 	// ErrTooLarge reports sizes above the limits.
 	ErrTooLarge = errors.New("patch: too large")
 )

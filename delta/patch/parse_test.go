@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -126,8 +127,12 @@ func TestParseLong(t *testing.T) {
 		t.Errorf("%d of %d bytes, decoding allocated %d bytes", len(p), len(fresh), n)
 	}
 	_, err = patch.Decode(t.Context(), bytes.NewReader(p), bytes.NewReader(old), io.Discard, patch.DecodeOptions{Scratch: "/nowhere"})
-	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, patch.ErrBase) || errors.Is(err, patch.ErrCorrupt) {
+	if !errors.Is(err, patch.ErrFile) || !errors.Is(err, fs.ErrNotExist) || errors.Is(err, patch.ErrBase) || errors.Is(err, patch.ErrCorrupt) {
 		t.Errorf("without a place for temporary files: %v", err)
+	}
+	_, err = patch.Decode(t.Context(), bytes.NewReader(p), bytes.NewReader(old), io.Discard, patch.DecodeOptions{File: in.File - 1})
+	if !errors.Is(err, patch.ErrFile) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("without room for temporary files: %v", err)
 	}
 }
 

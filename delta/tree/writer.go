@@ -39,7 +39,7 @@ var (
 // it is missing, and reserves their space. What dir holds already, as after an
 // interrupted run, is kept where it is a file of the listed size, and replaced
 // where it is in the way; nothing else in dir is touched. Links and metadata come
-// with Finish.
+// with Finish. Two entries that are one where dir lies are an ErrCollision.
 func NewWriter(dir string, l *Listing) (*Writer, error) { return newWriter(dir, l, nil) }
 
 // newWriter is NewWriter, and links what is the same in from unless that is nil.
@@ -65,6 +65,10 @@ func newWriter(dir string, l *Listing, from *os.Root) (*Writer, error) {
 			root.Close()
 			return nil, fmt.Errorf("tree: prepare %s: %w", l.Entries[i].Path, err)
 		}
+	}
+	if err := w.preparedApart(); err != nil {
+		root.Close()
+		return nil, fmt.Errorf("tree: prepare: %w", err)
 	}
 	return w, nil
 }
@@ -235,6 +239,9 @@ func (w *Writer) Finish() error {
 		if err != nil {
 			return fmt.Errorf("tree: finish %s: %w", e.Path, err)
 		}
+	}
+	if err := w.linkedApart(); err != nil {
+		return fmt.Errorf("tree: finish: %w", err)
 	}
 	// Directories last and deepest first: entries made in them change their time.
 	for i := len(w.list.Entries) - 1; i >= 0; i-- {

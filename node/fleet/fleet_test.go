@@ -344,6 +344,48 @@ func TestKill(t *testing.T) {
 		}
 	}
 	t.Logf("%d releases", len(history))
+	nothingUnfinished(t, dir)
+}
+
+// nothingUnfinished fails if a file is there that was written aside, below dir.
+func nothingUnfinished(t *testing.T, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasPrefix(d.Name(), ".") && strings.Contains(d.Name(), "manifest") {
+			t.Errorf("left: %s", name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUnfinishedFilesGo: what a publisher was writing when it was killed is removed by the
+// next publish; what somebody else put there is not.
+func TestUnfinishedFilesGo(t *testing.T) {
+	f := open(t)
+	publish(t, f, "1.0")
+	dir := filepath.Dir(f.Origin())
+	gone := []string{"releases/stable/.00000002-1.1.manifest5577006791947779410", "origin/metadata/.timestamp.json8674665223082153551", "origin/targets/stable/.0123abcd.any6129484611666145821"}
+	stay := []string{"releases/stable/.gitignore", "releases/stable/00000009-9.9.note1234567890", "origin/targets/.htaccess", "origin/targets/stable/.note2026"}
+	for _, name := range append(gone, stay...) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("half of"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(t, f, "1.1")
+	for _, name := range gone {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is there: %v", name, err)
+		}
+	}
+	for _, name := range stay {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	nothingUnfinished(t, dir)
 }
 
 func TestEnroll(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -239,8 +240,8 @@ func moveFile(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// clean removes what a publish left: its staging, and the objects it moved into the
-// origin when no release names them.
+// clean removes what a publish left: its staging, the objects it moved into the
+// origin when no release names them, and files that it was writing.
 func (f *Fleet) clean() error {
 	list, err := os.Open(f.path("staging", "publish", movedFile))
 	if err == nil {
@@ -249,7 +250,34 @@ func (f *Fleet) clean() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if err := f.cleanUnfinished(); err != nil {
+		return err
+	}
 	return os.RemoveAll(f.path("staging"))
+}
+
+// writtenDirs are where files are written aside and renamed.
+var writtenDirs = []string{"releases", "origin/targets", "origin/renewals"}
+
+// unfinished matches what a file is called until it is renamed: a dot, its name and a
+// random number of 63 bits, of which all but one in 10⁹ have ten digits or more.
+var unfinished = regexp.MustCompile(`^\..+[0-9]{10}$`)
+
+// cleanUnfinished removes files that a process was writing when it ended. The lock is
+// held: nobody is writing them now.
+func (f *Fleet) cleanUnfinished() error {
+	for _, dir := range writtenDirs {
+		err := filepath.WalkDir(f.path(filepath.FromSlash(dir)), func(name string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() || !unfinished.MatchString(d.Name()) {
+				return err
+			}
+			return os.Remove(name)
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *Fleet) cleanMoved(names *bufio.Scanner) error {

@@ -8,6 +8,18 @@ type doubt struct {
 	times int
 }
 
+// hearsay stands for all holders that this member is told of and not connected with. A name costs nothing: who could
+// invent the next one when the first is doubted would be followed for ever.
+const hearsay = "\x00"
+
+// account returns who answers for what id says.
+func (m *Machine) account(id string) string {
+	if _, ok := m.members[id]; ok {
+		return id
+	}
+	return hearsay
+}
+
 // hindersMost is how many members are counted that keep this one waiting.
 const hindersMost = 1 << 10
 
@@ -39,18 +51,27 @@ func (m *Machine) hindered(now time.Duration, from string, msg Message) bool {
 	default:
 		return false
 	}
-	if m.doubted(now, from) || msg.Kind == Object && m.doubted(now, msg.Holder) {
+	named := msg.Kind == Object && msg.Holder != "" && msg.Holder != m.self
+	if m.doubted(now, from) || m.doubted(now, m.account(from)) || named && (m.doubted(now, msg.Holder) || m.doubted(now, m.account(msg.Holder))) {
 		return true
 	}
 	if m.state == Waiting || m.state == Claiming {
-		if msg.Kind == Object && msg.Holder != "" && msg.Holder == m.holder && !m.proxy {
-			from = msg.Holder // heard here as well: who tells of it is no liar
+		from = m.account(from)
+		if named && msg.Holder == m.holder && !m.proxy {
+			from = m.account(msg.Holder) // heard here as well: who tells of it is no liar
 		}
-		if _, ok := m.hinders[from]; ok || len(m.hinders) < hindersMost {
-			m.hinders[from]++
+		m.hinder(from)
+		if named && m.account(msg.Holder) == hearsay && from != hearsay {
+			m.hinder(hearsay)
 		}
 	}
 	return false
+}
+
+func (m *Machine) hinder(who string) {
+	if _, ok := m.hinders[who]; ok || len(m.hinders) < hindersMost {
+		m.hinders[who]++
+	}
 }
 
 func (m *Machine) doubted(now time.Duration, id string) bool {
@@ -89,7 +110,7 @@ func (m *Machine) distrust(now time.Duration, id string) {
 	d.until = now + DoubtFor<<min(d.times, doubtMost)
 	d.times++
 	m.doubts[id] = d
-	if m.holder == id {
+	if m.holder != "" && m.holder != m.self && (m.holder == id || m.account(m.holder) == id) {
 		m.vacate(now, Settle)
 	}
 }

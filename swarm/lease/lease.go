@@ -27,7 +27,8 @@
 // Members are believed, but not for ever: a candidate to which nothing new has come for [Stall] while others kept it from
 // the uplink doubts them. What a doubted member says of the lease is not followed for [DoubtFor], longer each time. So a
 // member that takes the lease and brings nothing, objects to everything or claims without end costs a site minutes,
-// and a member doubted in error costs what two holders fetch twice. The driver tells of what came with
+// and a member doubted in error costs what two holders fetch twice. Holders that are known from what others say only are
+// doubted all at once, for who says it may have invented them. The driver tells of what came with
 // [Machine.Progress], and of what the holder got for others with [Machine.Vouch].
 package lease
 

@@ -9,6 +9,11 @@
 // by a veth pair that is shaped in both directions. It speaks IPv4, or IPv6, and nothing
 // else.
 //
+// All namespaces of a machine share one table of neighbours, which holds no more than
+// net.ipv4.neigh.default.gc_thresh3 says (of IPv6: net.ipv6…), 1,024 by default. Each
+// device may speak with each other one, so that this is enough for 30 devices; beyond,
+// links would fail without a word. New refuses a site that does not fit.
+//
 // Needs root and iproute2 (ip, tc). All namespaces of a Lab carry a prefix of its
 // own, processes that are still in them are killed and they are deleted by Close;
 // nothing outside them is changed.
@@ -92,6 +97,9 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	}
 	if cfg.Devices < 1 || cfg.Devices > MaxDevices {
 		return nil, fmt.Errorf("netns: %d devices, want 1 to %d", cfg.Devices, MaxDevices)
+	}
+	if err := fitsTable(cfg, "/proc"); err != nil {
+		return nil, err
 	}
 	var r [2]byte
 	if _, err := rand.Read(r[:]); err != nil {

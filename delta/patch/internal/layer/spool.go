@@ -126,39 +126,36 @@ func (s *Spooled) ReadAt(b []byte, off int64) (int, error) {
 
 // At returns where byte off of the stream, in no member, is in the view.
 func (s *Spooled) At(off int64) int64 {
-	at := off
-	for i := range s.members {
-		if s.members[i].Off > off {
-			break
-		}
-		at += s.members[i].Plain - s.members[i].Packed
+	i := sort.Search(len(s.members), func(i int) bool { return s.members[i].Off > off }) // members in front of off
+	if i == 0 {
+		return off
 	}
-	return at
+	m := &s.members[i-1]
+	return s.at[i-1] + m.Plain + off - m.end()
 }
 
 // Need returns how much of the parses must be there before the first bytes, as many as
 // to says, of the view can be taken, and how much of it they use up at least. to is in front of the parses.
 func (s *Spooled) Need(to int64) (need, used int64) {
-	for i := range s.found {
-		f := &s.found[i]
-		switch at := to - s.at[i]; {
-		case at <= 0:
-			return need, used
-		case at >= f.Plain:
-			need += f.Parse
-			used = need
-		case len(f.Units) == 0: // deflate
-			return need, used
-		default:
-			// The unit of the byte at-1, which may be used up with it.
-			k := sort.Search(len(f.Units), func(k int) bool { return f.Units[k].Plain >= at })
-			if k > 0 {
-				used += f.Units[k-1].Parse
-			}
-			return need + f.Units[k].Parse, used
-		}
+	i := sort.Search(len(s.at), func(i int) bool { return s.at[i] >= to }) // members in front of to
+	if i == 0 {
+		return 0, 0
 	}
-	return need, used
+	f, at := &s.found[i-1], to-s.at[i-1]
+	need = s.parsed[i-1] - s.main // of the members in front of f, which are used up
+	switch {
+	case at >= f.Plain:
+		return need + f.Parse, need + f.Parse
+	case len(f.Units) == 0: // deflate
+		return need, need
+	}
+	// The unit of the byte at-1, which may be used up with it.
+	k := sort.Search(len(f.Units), func(k int) bool { return f.Units[k].Plain >= at })
+	used = need
+	if k > 0 {
+		used += f.Units[k-1].Parse
+	}
+	return need + f.Units[k].Parse, used
 }
 
 // Made returns how many bytes of the stream the first bytes of the view, as many as to

@@ -1,0 +1,102 @@
+package node
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"updraft/delta/patch"
+	"updraft/delta/release"
+	"updraft/node/install"
+)
+
+// A rebuild can fail for want of room, or by the disk, with nothing wrong with patch or
+// base. That is a setback: this device tells the others that it does not go the way now,
+// and goes it again later, unless the artifact has come by then.
+
+const (
+	setbackFirst = 2 * time.Second // until the way is gone again; doubled each time
+	setbackMost  = 5 * time.Minute
+)
+
+// setback is the last one of an artifact.
+type setback struct {
+	way   release.Way
+	sum   [32]byte // of the patch that counts as failed meanwhile
+	pause time.Duration
+	again time.Time // zero: the way is being gone again
+}
+
+// isLocal reports whether err says that this device, not a patch, is at fault. Nothing but
+// files can fail with a number of the system's: patches wait for what comes from others.
+func isLocal(err error) bool {
+	var no syscall.Errno
+	return errors.Is(err, errScratch) || errors.Is(err, patch.ErrFile) || errors.As(err, &no)
+}
+
+// setBack notes that this device could not go w to art, because of the patch with sum or
+// later.
+func (u *update) setBack(art *release.Artifact, w release.Way, sum [32]byte) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.setbacks[art.Sum]
+	if s == nil || s.way.Name() != w.Name() {
+		s = &setback{way: w, pause: setbackFirst}
+		u.setbacks[art.Sum] = s
+	}
+	s.sum, s.again = sum, time.Now().Add(jitter(s.pause))
+	s.pause = min(2*s.pause, setbackMost)
+}
+
+// retryAt returns when to see about the setback of art, if there is one.
+func (u *update) retryAt(art *release.Artifact) <-chan time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s := u.setbacks[art.Sum]; s != nil && !s.again.IsZero() {
+		return time.After(time.Until(s.again))
+	}
+	return nil
+}
+
+// retry lets the way of art's setback be gone again if there is room for it.
+func (u *update) retry(art *release.Artifact) {
+	u.measureRoom()
+	u.mu.Lock()
+	s := u.setbacks[art.Sum]
+	if !fits(s.way, 0, u.room.Load()) {
+		s.again = time.Now().Add(jitter(s.pause))
+		s.pause = min(2*s.pause, setbackMost)
+		u.mu.Unlock()
+		return
+	}
+	s.again = time.Time{}
+	delete(u.failed, s.sum)
+	u.mu.Unlock()
+	u.better.Store(true)
+	u.n.announce()
+}
+
+// overcome notes that art is complete here.
+func (u *update) overcome(art *release.Artifact) {
+	u.mu.Lock()
+	s := u.setbacks[art.Sum]
+	delete(u.setbacks, art.Sum)
+	u.mu.Unlock()
+	if s != nil {
+		u.n.problem(problemDisk, setbackSubject(art, s.way), nil)
+	}
+}
+
+func setbackSubject(art *release.Artifact, w release.Way) string {
+	return art.Name + " " + w.BaseVersion()
+}
+
+// measureRoom finds out how many bytes are free beside what the release still needs.
+func (u *update) measureRoom() {
+	free, err := install.Free(u.n.cfg.Data)
+	if err != nil {
+		return
+	}
+	have, total := u.progress()
+	u.room.Store(coarse(free - (total - have) - spareRoom))
+}
