@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"runtime/debug"
+	"math"
 	"sort"
 	"sync"
 
@@ -32,9 +32,9 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Opti
 	if err := e.each(ctx, o.Jobs, e.plainly); err != nil {
 		return nil, err
 	}
-	dropStreamEncoder()
 	if e.moves != nil {
-		debug.FreeOSMemory()
+		dropStreamEncoder()
+		giveBack(int(min(e.old.Size(), math.MaxInt32)))
 		if err := e.each(ctx, o.Jobs, e.densely); err != nil {
 			return nil, err
 		}

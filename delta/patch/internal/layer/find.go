@@ -183,13 +183,17 @@ func (f *finder) scan(b []byte, off, to int64) (int64, error) {
 	return to, nil
 }
 
-// image notes the blocks of the image that begins at off; it reports whether there are any.
+// image notes the blocks of the image that begins at off; it reports whether to look again: for
+// them, or not at all.
 func (f *finder) image(off int64) (bool, error) {
-	bs, looked, err := squashBlocks(f.src, off)
+	bs, looked, err := squashBlocks(f.stopped, f.src, off)
+	f.waste -= looked + 64
+	if err != nil || len(bs) == 0 || len(f.blocks)+len(bs) > maxBlocks {
+		return f.waste <= 0, err
+	}
 	f.blocks = append(f.blocks, bs...)
 	slices.SortFunc(f.blocks, func(a, b run) int { return cmp.Compare(a.off, b.off) })
-	f.waste -= int64(looked) + 64
-	return len(bs) > 0, err
+	return true, nil
 }
 
 // block looks at the block that begins at off, if one does, and returns where it ends, 0 if

@@ -33,20 +33,22 @@ type run struct{ off, end int64 }
 
 // squash is an image that blocks are looked for in.
 type squash struct {
+	stopped func() error // the context's
 	src     Source
 	at      int64  // where it begins
 	super   []byte // its first bytes
 	blocks  []run
 	inodes  bytes.Buffer // plain bytes of the inodes
 	entries bytes.Buffer // and of the entries of fragments
+	walked  int64        // packed bytes of metadata
 }
 
 var errNoImage = errors.New("layer: no image")
 
 // squashBlocks returns the blocks of the image that begins at off of src, in order, or none,
-// and how many plain bytes it looked at.
-func squashBlocks(src Source, off int64) (blocks []run, looked int, err error) {
-	q := &squash{src: src, at: off, super: make([]byte, squashSuper)}
+// and how many bytes it looked at, packed, plain and as blocks.
+func squashBlocks(stopped func() error, src Source, off int64) (blocks []run, looked int64, err error) {
+	q := &squash{stopped: stopped, src: src, at: off, super: make([]byte, squashSuper)}
 	if src.Size()-off < squashSuper {
 		return nil, 0, nil
 	}
@@ -58,19 +60,23 @@ func squashBlocks(src Source, off int64) (blocks []run, looked int, err error) {
 		return nil, 0, nil
 	}
 	if err = q.metadata(); errors.Is(err, errNoImage) {
-		return nil, q.inodes.Len(), nil
+		return nil, q.looked(), nil
 	} else if err != nil {
 		return nil, 0, err
 	}
 	for b := q.entries.Bytes(); len(b) >= 16; b = b[16:] {
 		q.data(int64(binary.LittleEndian.Uint64(b)), b[8:12])
 	}
-	looked = q.inodes.Len()
 	for b := q.inodes.Bytes(); b != nil; {
 		b = q.inode(b)
 	}
 	slices.SortFunc(q.blocks, func(a, b run) int { return cmp.Compare(a.off, b.off) })
-	return slices.Compact(q.blocks), looked, nil
+	return slices.Compact(q.blocks), q.looked(), nil
+}
+
+// looked returns how many bytes were looked at, with those that the blocks take here.
+func (q *squash) looked() int64 {
+	return q.walked + int64(q.inodes.Len()+q.entries.Len()+len(q.blocks)*32)
 }
 
 func (q *squash) half(at int) uint16 { return binary.LittleEndian.Uint16(q.super[at:]) }
@@ -117,6 +123,7 @@ func (q *squash) metadata() error {
 			return err
 		}
 		at += 2 + n
+		q.walked += 2 + n
 	}
 	return nil
 }
@@ -154,6 +161,12 @@ func (q *squash) tables() (tables map[int64]int64, fragments int64, err error) {
 
 // read notes a block of metadata, and appends its plain bytes to to, if that is not nil.
 func (q *squash) read(b run, stored bool, to *bytes.Buffer) error {
+	if err := q.stopped(); err != nil {
+		return err
+	}
+	if len(q.blocks) >= maxBlocks {
+		return errNoImage
+	}
 	if !stored {
 		q.blocks = append(q.blocks, b)
 	}
@@ -161,7 +174,7 @@ func (q *squash) read(b run, stored bool, to *bytes.Buffer) error {
 		return nil
 	}
 	n := to.Len()
-	if n > maxInodes || len(q.blocks) > maxBlocks {
+	if n > maxInodes {
 		return errNoImage
 	}
 	if stored {

@@ -55,7 +55,8 @@
 //
 // With a = 0 all sequences have their rows. Else the number of plain bytes of the unit
 // (uint64, at most 256 KiB) is in front of the rows, and these tell only what is not
-// expected; a is 1 if the block goes on behind the unit, 2 if it ends with it. A row with
+// expected; a is 1 if the block goes on behind the unit, be it only with the literals of the
+// row with which that ends, 2 if it ends with it. A row with
 // offset 0 and length 17 stands for as many sequences, which are as expected, as it has
 // literals; with 0 literals for all that are left of the unit, even if there is one only.
 // A unit is told so, but by SplitRows, if blocks are independent, all units in front of it of its block are,

@@ -50,6 +50,7 @@ func FuzzJoin(f *testing.F) {
 		f.Add(k.Plain, k.Parse)
 	}
 	f.Add([]byte("abcabcabcd"), []byte{3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 3, 0, 6, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte("abc"), []byte{3, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 4, 0, 1, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, plain, parse []byte) {
 		out := parsetest.Counted{Max: 0}
 		n := parsetest.Allocated(func() {

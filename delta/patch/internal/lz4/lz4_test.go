@@ -262,6 +262,18 @@ func TestExpected(t *testing.T) {
 	}
 }
 
+// TestExpectedBeyond: the literals that end a block may go on far behind a unit that is told by what is expected.
+func TestExpectedBeyond(t *testing.T) {
+	noise := make([]byte, 500<<10)
+	rand.NewChaCha8([32]byte{5}).Read(noise)
+	for n := 100 << 10; n < 300<<10; n += 30 << 10 {
+		b := tool(t, append(parsetest.Sample(9, n), noise...), "-1", "-B7")
+		if all := units(codec(false).Check(t, b).Parse, true); all[0].way == 0 {
+			t.Errorf("%d bytes: the first unit has all its %d rows", n, len(all[0].rows))
+		}
+	}
+}
+
 // TestLegacyEnd finds the end of legacy frames whose last block is full.
 func TestLegacyEnd(t *testing.T) {
 	packed := tool(t, make([]byte, 16<<20), "-l")
@@ -329,6 +341,7 @@ func TestCorrupt(t *testing.T) {
 	size := func(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
 	frame, small := head(1, 0x60, 0x40, 0, 0), row(3, 0, 0)
 	for name, parts := range map[string][][]byte{
+		"expected, closed": {head(3, 0, 0, 0, 0), head(4, 1, 0, 0, 2), size(3), row(1, 0, 0), row(1, 4, 1)},
 		"kind 0":           {head(0, 0, 0, 0, 0)},
 		"kind 8":           {frame, head(8, 0, 0, 0, 0)},
 		"fourth byte":      {head(1, 0x60, 0x40, 1, 0)},

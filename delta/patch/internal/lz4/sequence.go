@@ -53,6 +53,7 @@ func (j *joiner) expected(h parse.Head) error {
 		return err
 	}
 	j.guess.set(j.buf[:j.n], j.first, h.A == wayEnd)
+	beyond, looks := false, 0
 	for ; len(rows) > 0; rows = rows[rowSize:] {
 		r := parseRow(rows)
 		if j.nibble == 0 && r.offset == 0 && r.length == rowSame {
@@ -61,7 +62,10 @@ func (j *joiner) expected(h parse.Head) error {
 			}
 			continue
 		}
-		if j.nibble == 0 {
+		if j.nibble == 0 && j.open {
+			if looks++; looks > unitRows/8 {
+				return fmt.Errorf("%w: most of a unit is not expected", ErrCorrupt)
+			}
 			j.guess.next(j.r)
 		}
 		if err := j.measure(rows[:rowSize]); err != nil {
@@ -71,11 +75,13 @@ func (j *joiner) expected(h parse.Head) error {
 		if j.due > 0 && (len(rows) > rowSize || h.A == wayEnd) {
 			return fmt.Errorf("%w: row beyond a unit", ErrCorrupt)
 		}
+		beyond = j.due > 0
 		if err := j.sequence(r); err != nil {
 			return err
 		}
 	}
-	if j.r < j.n || j.open != (h.A == wayOn) {
+	// What goes on behind the unit may be the literals that end the block.
+	if j.r < j.n || j.open != (h.A == wayOn) && !beyond {
 		return fmt.Errorf("%w: unit ends early", ErrCorrupt)
 	}
 	if j.open {
