@@ -56,7 +56,8 @@ Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
     user: ""                run them as this user
     timeout: 5m             of each
 
-A file DATA/hold postpones installs while it exists.`
+A file DATA/hold postpones installs while it exists. The agent runs on one processor
+while that is enough; who sets GOMAXPROCS in its environment decides that instead.`
 
 type agentOptions struct {
 	config string
