@@ -106,7 +106,10 @@ func (m *Machine) distrust(now time.Duration, id string) {
 		}
 		delete(m.doubts, oldest)
 	}
-	d := m.doubts[id]
+	d, ok := m.doubts[id]
+	if ok {
+		d.times = max(0, d.times-int(max(0, now-d.until)/DoubtForget))
+	}
 	d.until = now + DoubtFor<<min(d.times, doubtMost)
 	d.times++
 	m.doubts[id] = d

@@ -67,3 +67,26 @@ func TestHearsayIsBelievedWhileSomethingComes(t *testing.T) {
 		}
 	}
 }
+
+// TestDoubtsPass: who stands still once a day is doubted no longer each day.
+func TestDoubtsPass(t *testing.T) {
+	m := lease.New("a", 0)
+	m.Up(0, "b")
+	var epoch uint64
+	for day := range 9 {
+		now := time.Duration(day) * 24 * time.Hour
+		m.Acquire(now)
+		for end := now + lease.Stall + 5*time.Second; now < end; now += lease.Beat {
+			epoch++
+			m.Hear(now, "far", lease.Message{Kind: lease.Heartbeat, Epoch: epoch})
+			m.Tick(now)
+		}
+		m.Release(now)
+		m.Acquire(now + lease.DoubtFor)
+		m.Hear(now+lease.DoubtFor, "far", lease.Message{Kind: lease.Heartbeat, Epoch: epoch + 1})
+		if h, ok := m.Holder(now + lease.DoubtFor); !ok || h != "far" {
+			t.Fatalf("day %d: holder %q, %v", day, h, ok)
+		}
+		m.Release(now + lease.DoubtFor)
+	}
+}

@@ -47,6 +47,7 @@ const (
 	Stall       = time.Minute            // a candidate that others keep waiting believes them this long while nothing comes
 	VouchFor    = 10 * time.Minute       // and this long while the holder gets what is for others
 	DoubtFor    = 2 * time.Minute        // a member is doubted this long, doubled each time
+	DoubtForget = time.Hour              // without a doubt, after which one doubling is taken back
 	doubtMost   = 5                      // doublings
 	doubtKept   = 64                     // doubted members remembered
 )
