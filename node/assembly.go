@@ -99,7 +99,9 @@ func (a *assembly) writeAt(b []byte, off int64) error {
 	r := a.rough
 	a.mu.Unlock()
 	differ := len(b) // bytes from the front of b that are to be written
-	if off < r.off+r.n && off+int64(len(b)) > r.off {
+	// Before a tree is open, its contents are not in their places: what reads as zeros may be nothing.
+	placed := a.opened.Load() || off+int64(len(b)) <= a.art.ListingSize
+	if placed && off < r.off+r.n && off+int64(len(b)) > r.off {
 		differ = 0
 		old := make([]byte, min(sameBlock, len(b)))
 		for differ < len(b) {

@@ -9,6 +9,7 @@ import (
 
 	"updraft/delta/chunk"
 	"updraft/delta/patch"
+	"updraft/delta/tree"
 	"updraft/node/install"
 )
 
@@ -110,6 +111,9 @@ func (r *rebuilder) listed() error {
 		return nil
 	}
 	if err := r.a.st.(*treeStream).open(); err != nil {
+		if errors.Is(err, tree.ErrCollision) { // so it is however the artifact comes
+			r.a.fail(err)
+		}
 		return err
 	}
 	r.a.opened.Store(true)

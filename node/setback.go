@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 	"time"
 
@@ -19,12 +20,12 @@ const (
 	setbackMost  = 5 * time.Minute
 )
 
-// setback is the last one of an artifact.
+// setback is what has been of an artifact since a way was gone again.
 type setback struct {
-	way   release.Way
-	sum   [32]byte // of the patch that counts as failed meanwhile
+	ways  []release.Way
+	sums  [][32]byte // of the patches that count as failed meanwhile
 	pause time.Duration
-	again time.Time // zero: the way is being gone again
+	again time.Time // zero: the ways may be gone again
 }
 
 // isLocal reports whether err says that this device, not a patch, is at fault. Nothing but
@@ -40,11 +41,14 @@ func (u *update) setBack(art *release.Artifact, w release.Way, sum [32]byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	s := u.setbacks[art.Sum]
-	if s == nil || s.way.Name() != w.Name() {
-		s = &setback{way: w, pause: setbackFirst}
+	if s == nil {
+		s = &setback{pause: setbackFirst}
 		u.setbacks[art.Sum] = s
 	}
-	s.sum, s.again = sum, time.Now().Add(jitter(s.pause))
+	if !slices.ContainsFunc(s.ways, func(o release.Way) bool { return o.Name() == w.Name() }) {
+		s.ways = append(s.ways, w)
+	}
+	s.sums, s.again = append(s.sums, sum), time.Now().Add(jitter(s.pause))
 	s.pause = min(2*s.pause, setbackMost)
 }
 
@@ -58,22 +62,33 @@ func (u *update) retryAt(art *release.Artifact) <-chan time.Time {
 	return nil
 }
 
-// retry lets the way of art's setback be gone again if there is room for it.
+// retry lets the ways of art's setback be gone again if there is room for one of them.
 func (u *update) retry(art *release.Artifact) {
 	u.measureRoom()
+	if u.goAgain(art) {
+		u.better.Store(true)
+		u.n.announce()
+	}
+}
+
+// goAgain forgets what failed if there is room, and reports whether it did.
+func (u *update) goAgain(art *release.Artifact) bool {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	s := u.setbacks[art.Sum]
-	if !fits(s.way, 0, u.room.Load()) {
+	if s == nil || s.again.IsZero() { // art has come from others meanwhile
+		return false
+	}
+	if !slices.ContainsFunc(s.ways, func(w release.Way) bool { return fits(w, 0, u.room.Load()) }) {
 		s.again = time.Now().Add(jitter(s.pause))
 		s.pause = min(2*s.pause, setbackMost)
-		u.mu.Unlock()
-		return
+		return false
 	}
-	s.again = time.Time{}
-	delete(u.failed, s.sum)
-	u.mu.Unlock()
-	u.better.Store(true)
-	u.n.announce()
+	for _, sum := range s.sums {
+		delete(u.failed, sum)
+	}
+	s.sums, s.again = nil, time.Time{}
+	return true
 }
 
 // overcome notes that art is complete here.
@@ -82,9 +97,13 @@ func (u *update) overcome(art *release.Artifact) {
 	s := u.setbacks[art.Sum]
 	delete(u.setbacks, art.Sum)
 	u.mu.Unlock()
-	if s != nil {
-		u.n.problem(problemDisk, setbackSubject(art, s.way), nil)
+	if s == nil {
+		return
 	}
+	for _, w := range s.ways {
+		u.n.problem(problemDisk, setbackSubject(art, w), nil)
+	}
+	u.measureRoom()
 }
 
 func setbackSubject(art *release.Artifact, w release.Way) string {
@@ -97,6 +116,9 @@ func (u *update) measureRoom() {
 	if err != nil {
 		return
 	}
-	have, total := u.progress()
-	u.room.Store(coarse(free - (total - have) - spareRoom))
+	need, err := needed(u.m, u.staging)
+	if err != nil {
+		return
+	}
+	u.room.Store(coarse(free - need))
 }

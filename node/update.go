@@ -159,6 +159,19 @@ const spareRoom = 4 << 20
 // checkSpace refuses a release that does not fit, before its first byte, and returns how
 // many bytes it leaves.
 func (n *Node) checkSpace(m *release.Manifest, staging string) (left int64, err error) {
+	need, err := needed(m, staging)
+	if err != nil {
+		return 0, err
+	}
+	if err := install.Space(n.cfg.Data, need); err != nil {
+		return 0, err
+	}
+	free, err := install.Free(n.cfg.Data)
+	return coarse(free - need), err
+}
+
+// needed returns how many bytes a release still takes, beside those that its files have.
+func needed(m *release.Manifest, staging string) (int64, error) {
 	var need int64 = spareRoom
 	for i := range m.Artifacts {
 		need += m.Artifacts[i].Size
@@ -174,12 +187,7 @@ func (n *Node) checkSpace(m *release.Manifest, staging string) (left int64, err 
 	}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("node: read staging directory: %w", err)
 	}
-	need = max(need, 0)
-	if err := install.Space(n.cfg.Data, need); err != nil {
-		return 0, err
-	}
-	free, err := install.Free(n.cfg.Data)
-	return coarse(free - need), err
+	return max(need, 0), nil
 }
 
 // run makes every artifact of the release complete.
@@ -246,6 +254,7 @@ func (u *update) await(ctx context.Context, a *assembly) error {
 		err := a.digest(ctx)
 		if err == nil {
 			u.overcome(a.art)
+			a.signalPlan()
 			return nil
 		}
 		if !errors.Is(err, errDigest) || round > 0 {
