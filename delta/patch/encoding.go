@@ -19,12 +19,16 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Opti
 	if n := len(h.segs) + len(pieces); n > maxSegs {
 		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, n)
 	}
-	for i := len(pieces) - 1; i >= 0; i-- {
-		if p := &pieces[i]; p.region > 0 && (e.parses == 0 || int64(p.lo) < e.parses) {
-			e.parses = int64(p.lo)
+	e.plain, e.dense, e.sums = make([][]byte, len(pieces)), make([][]byte, len(pieces)), make([][sumLen]byte, len(pieces))
+	e.parses = e.new.Size()
+	for i, p := range pieces {
+		if p.region > 0 {
+			e.parses = min(e.parses, int64(p.lo))
+		}
+		if p.kind == kindCopy {
+			e.plain[i] = binary.AppendUvarint(nil, uint64(e.from+int64(p.from)))
 		}
 	}
-	e.plain, e.dense, e.sums = make([][]byte, len(pieces)), make([][]byte, len(pieces)), make([][sumLen]byte, len(pieces))
 	index, err := e.index(programs)
 	if err != nil {
 		return nil, err
@@ -128,7 +132,6 @@ func (e *encoding) each(ctx context.Context, jobs int, f func(i int, w *worker) 
 	g.SetLimit(jobs)
 	for i, p := range e.pieces {
 		if p.kind == kindCopy {
-			e.plain[i] = binary.AppendUvarint(nil, uint64(e.from+int64(p.from)))
 			continue
 		}
 		g.Go(func() error {
