@@ -37,7 +37,8 @@ func newWriter(st io.Writer, members int) (*bufio.Writer, *sync.Pool) {
 	w, _ := writers[c].Get().(*bufio.Writer)
 	if w == nil {
 		size := 1 << (c + messageLeast)
-		w = bufio.NewWriterSize(nil, size-sealed(size)+size-muxHeader)
+		cost := sealed(size) - size
+		w = bufio.NewWriterSize(nil, size-cost-muxHeader)
 	}
 	w.Reset(st)
 	return w, &writers[c]
