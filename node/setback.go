@@ -8,7 +8,6 @@ import (
 
 	"updraft/delta/patch"
 	"updraft/delta/release"
-	"updraft/node/install"
 )
 
 // A rebuild can fail for want of room, or by the disk, with nothing wrong with patch or
@@ -112,13 +111,7 @@ func setbackSubject(art *release.Artifact, w release.Way) string {
 
 // measureRoom finds out how many bytes are free beside what the release still needs.
 func (u *update) measureRoom() {
-	free, err := install.Free(u.n.cfg.Data)
-	if err != nil {
-		return
+	if _, left, err := u.n.space(u.m, u.staging); err == nil {
+		u.room.Store(left)
 	}
-	need, err := needed(u.m, u.staging)
-	if err != nil {
-		return
-	}
-	u.room.Store(coarse(free - need))
 }

@@ -159,20 +159,17 @@ const spareRoom = 4 << 20
 // checkSpace refuses a release that does not fit, before its first byte, and returns how
 // many bytes it leaves.
 func (n *Node) checkSpace(m *release.Manifest, staging string) (left int64, err error) {
-	need, err := needed(m, staging)
+	need, left, err := n.space(m, staging)
 	if err != nil {
 		return 0, err
 	}
-	if err := install.Space(n.cfg.Data, need); err != nil {
-		return 0, err
-	}
-	free, err := install.Free(n.cfg.Data)
-	return coarse(free - need), err
+	return left, install.Space(n.cfg.Data, need)
 }
 
-// needed returns how many bytes a release still takes, beside those that its files have.
-func needed(m *release.Manifest, staging string) (int64, error) {
-	var need int64 = spareRoom
+// space returns how many bytes a release still takes, beside those that its files have,
+// and about how many it leaves.
+func (n *Node) space(m *release.Manifest, staging string) (need, left int64, err error) {
+	need = spareRoom
 	for i := range m.Artifacts {
 		need += m.Artifacts[i].Size
 	}
@@ -185,9 +182,11 @@ func needed(m *release.Manifest, staging string) (int64, error) {
 		}
 		return nil
 	}); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("node: read staging directory: %w", err)
+		return 0, 0, fmt.Errorf("node: read staging directory: %w", err)
 	}
-	return max(need, 0), nil
+	need = max(need, 0)
+	free, err := install.Free(n.cfg.Data)
+	return need, coarse(free - need), err
 }
 
 // run makes every artifact of the release complete.
