@@ -21,6 +21,7 @@ const (
 	procsMore = 0.7             // of the time of the one thread, in work or waiting: take all
 	procsLess = 0.4             // of the time of one, all threads together: go back to it
 	procsStay = 6               // looks in a row of which that has to be true
+	procsWait = 4               // looks at one thread's work, of which one asks as well how long it waited: that costs more
 )
 
 // matchProcs lets the program run on one processor while that is enough, else on all
@@ -34,16 +35,22 @@ func matchProcs(ctx context.Context) {
 	defer t.Stop()
 	p := procs{}
 	runtime.GOMAXPROCS(1)
-	used, then := busyTime(), time.Now()
-	for {
+	work, then := cpuTime(), time.Now()
+	busy, since := busyTime(), then
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		u, now := busyTime(), time.Now()
-		load := float64(u-used) / float64(now.Sub(then))
-		used, then = u, now
+		w, now := cpuTime(), time.Now()
+		load := float64(w-work) / float64(now.Sub(then))
+		work, then = w, now
+		if p.all || load >= procsMore || n%procsWait == 0 {
+			b := busyTime()
+			load = max(load, float64(b-busy)/float64(now.Sub(since)))
+			busy, since = b, now
+		}
 		if load < procsRest {
 			t.Reset(procsIdle)
 		} else {
