@@ -59,7 +59,7 @@ func (a *assembly) hash(ctx context.Context, end int64) error {
 // leave lets go of the memory of what has been written up to byte end.
 func (a *assembly) leave(end int64) {
 	if s, ok := a.st.(*fileStream); ok {
-		a.trail.upTo(s.File, end)
+		a.trail.upTo(s.f, end)
 	}
 }
 

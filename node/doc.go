@@ -31,7 +31,8 @@
 // State on disk is small: signed metadata, the manifests and chunk indexes of what
 // is installed or under way, and the staging directory. After a crash everything
 // else is found again by hashing, so nothing that had been verified is fetched
-// twice, and what a rebuild wrote before it was given up is compared, not written
+// twice but for the last of a file, of which at most 1 MiB is gathered in memory so
+// that it is written in long pieces; and what a rebuild wrote before it was given up is compared, not written
 // again. An installed release is the seed: there is no second copy. Files of a tree
 // that are the same in the release in service and the next have two names, and are
 // not written again (Config.Links).

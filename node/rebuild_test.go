@@ -43,7 +43,7 @@ func TestRebuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole(t, a)
-	if w := a.written.Load(); w != art.Size {
+	if w := wrote(t, a); w != art.Size {
 		t.Errorf("wrote %d bytes of %d", w, art.Size)
 	}
 }
@@ -101,7 +101,7 @@ func TestRebuildResumes(t *testing.T) {
 	}
 	whole(t, a)
 	// What is there of the page that was not complete is not written again.
-	if w := a.written.Load(); w > art.Size-have || w > art.Size*3/10 {
+	if w := wrote(t, a); w > art.Size-have || w > art.Size*3/10 {
 		t.Errorf("wrote %d bytes after the restart, %d were missing", w, art.Size-have)
 	}
 }
@@ -119,7 +119,7 @@ func TestOvertakenRebuildWritesOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if w := a.written.Load(); w < art.Size/2 {
+	if w := wrote(t, a); w < art.Size/2 {
 		t.Fatalf("gave up after %d of %d bytes", w, art.Size)
 	}
 	learn(t, a, index)
@@ -132,7 +132,7 @@ func TestOvertakenRebuildWritesOnce(t *testing.T) {
 		}
 	}
 	whole(t, a)
-	w := a.written.Load()
+	w := wrote(t, a)
 	t.Logf("wrote %d bytes of %d", w, art.Size)
 	if w > art.Size*102/100 {
 		t.Errorf("wrote %d bytes of %d", w, art.Size)
@@ -154,14 +154,14 @@ func TestRebuildWritesOnce(t *testing.T) {
 			had += int64(p.chunks[i].Len)
 		}
 	}
-	if w := a.written.Load(); w != had || w == 0 {
+	if w := wrote(t, a); w != had || w == 0 {
 		t.Fatalf("wrote %d bytes for %d of chunks", w, had)
 	}
 	if err := a.rebuild(t.Context(), inMemory(makePatch(t, old, now)), inMemory(old), t.TempDir(), 0); err != nil {
 		t.Fatal(err)
 	}
 	whole(t, a)
-	if w := a.written.Load(); w != art.Size {
+	if w := wrote(t, a); w != art.Size {
 		t.Errorf("wrote %d bytes of %d", w, art.Size)
 	}
 }

@@ -59,6 +59,15 @@ func artifactOf(t *testing.T, b []byte, listing int) (*release.Artifact, []byte)
 	return art, index
 }
 
+// wrote returns how many bytes of a file's assembly are written, when all that came is.
+func wrote(t *testing.T, a *assembly) int64 {
+	t.Helper()
+	if err := a.st.(*fileStream).sync(); err != nil {
+		t.Fatal(err)
+	}
+	return a.written.Load()
+}
+
 // assemblyOf begins the assembly of a file in dir.
 func assemblyOf(t *testing.T, reg *registry, dir string, art *release.Artifact) *assembly {
 	t.Helper()

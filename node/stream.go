@@ -31,19 +31,12 @@ type stream interface {
 
 // fileStream is an artifact of kind file.
 type fileStream struct {
-	*os.File
+	*gather
 	mode    os.FileMode
 	written *counter
 }
 
 func (s *fileStream) countTo(c *counter) { s.written = c }
-
-// WriteAt implements io.WriterAt.
-func (s *fileStream) WriteAt(p []byte, off int64) (int, error) {
-	n, err := s.File.WriteAt(p, off)
-	s.written.Add(int64(n))
-	return n, err
-}
 
 // createFile opens path for assembly, with size bytes, keeping what is there
 // already.
@@ -57,14 +50,16 @@ func createFile(path string, size int64, mode os.FileMode) (*fileStream, error) 
 	}
 	// Reading ahead of what has come would fill memory with zeros, to be written over.
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM)
-	return &fileStream{File: f, mode: mode, written: new(counter)}, nil
+	s := &fileStream{mode: mode, written: new(counter)}
+	s.gather = newGather(f, func(n int) { s.written.Add(int64(n)) })
+	return s, nil
 }
 
 func (s *fileStream) finish() error {
-	if err := s.Chmod(s.mode); err != nil {
+	if err := s.f.Chmod(s.mode); err != nil {
 		return fmt.Errorf("node: set mode: %w", err)
 	}
-	if err := s.Sync(); err != nil {
+	if err := s.sync(); err != nil {
 		return fmt.Errorf("node: sync artifact: %w", err)
 	}
 	return nil
