@@ -117,18 +117,19 @@ func (x *index) hash(b []byte) uint64 {
 	return binary.LittleEndian.Uint64(b) * 0x9E3779B97F4A7C15 >> (64 - x.bits - x.more)
 }
 
-// ahead looks at what search will for t and the strings behind it, and returns of how
-// many: a processor waits for memory once so, and not for each.
-func (x *index) ahead(t []byte) int {
+// ahead looks at what search will for t and the strings behind it, each step bytes from
+// the one before, and returns of how many bytes: a processor waits for memory once so,
+// and not for each.
+func (x *index) ahead(t []byte, step int) int {
 	const n = 16
 	seen := uint32(0)
-	for i := range min(n, len(t)-seedLen+1) {
+	for i := 0; i < min(n*step, len(t)-seedLen+1); i += step {
 		if f := x.first[x.hash(t[i:])>>x.more]; int(f) < len(x.places) {
 			seen ^= x.places[f]
 		}
 	}
 	x.seen = seen
-	return n
+	return n * step
 }
 
 // search returns the longest match for t among the candidates; hint is looked at

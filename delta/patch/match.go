@@ -13,6 +13,9 @@ const (
 	matchAhead = 1 << 20
 	// matchBehind is how far a cover grows backwards at most.
 	matchBehind = 1 << 20
+	// barren is behind how many bytes without a seed one is looked for at every other
+	// byte only: covers grow backwards, so that little more than seeds of seedLen are lost.
+	barren = 32
 )
 
 // matcher walks the new bytes once, as bsdiff does.
@@ -23,6 +26,7 @@ type matcher struct {
 	out []cover
 
 	scan, pos, length         int // of the seed under consideration
+	found                     int // where the last seed that was found ends
 	lastScan, lastPos, offset int // of the cover before
 	// How far the cover before has been looked at forwards, how many bytes of it agree,
 	// the best length and what speaks for that.
@@ -89,15 +93,27 @@ func (m *matcher) next() (bool, error) {
 	score := 0
 	m.scan += m.length
 	sc, ahead := m.scan, m.scan+1 // where a cover goes on there is one search
+	step := 1
 	for ; m.scan < m.new.size; m.scan++ {
 		if err := m.slide(); err != nil {
 			return false, err
 		}
+		if m.scan < ahead && m.scan&(step-1) != 0 && !m.agrees(m.scan) {
+			m.length = 0
+			sc = max(sc, m.scan+1)
+			continue
+		}
 		t := m.new.buf[m.scan-m.new.lo:]
 		if m.scan >= ahead {
-			ahead = m.scan + m.x.ahead(t)
+			if step = 1; m.scan-m.found > barren {
+				step = 2
+			}
+			ahead = m.scan + m.x.ahead(t, step)
 		}
 		m.pos, m.length = m.x.search(t, m.scan+m.offset)
+		if m.length >= seedLen {
+			m.found = m.scan + m.length
+		}
 		for ; sc < m.scan+m.length; sc++ {
 			if m.agrees(sc) {
 				score++
