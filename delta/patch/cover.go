@@ -348,8 +348,8 @@ func (d *denseCoder) block(b []byte, p *part, k, e int, left int64) {
 	from, to := log(d.begun, 15), log(left, 15)
 	d.h = [maxWays]uint32{mix3(1, dh&0xff, p.class, 0), mix3(2, dh&15, refs, weak), mix3(3, dh&3, from, to), mix3(4, dh&0xfff, 0, 0),
 		mix3(5, srcs, dh&3, 0), mix3(6, binary.LittleEndian.Uint32(d.buf[k:]), binary.LittleEndian.Uint32(d.buf[k+4:]), 0), mix3(7, moved, weak, dh&7|p.class<<8)}
-	d.blocks.choose(&d.h)
-	same = d.blocks.code(d.c, same, int(dh&7|p.class<<3|min(refs, 3)<<5), int(dh&255))
+	at := d.blocks.choose(&d.h)
+	same = d.blocks.code(d.c, &at, same, int(dh&7|p.class<<3|min(refs, 3)<<5), int(dh&255))
 	d.dirty = dh<<1 | uint32(1-same)
 	if same == 1 {
 		d.out = append(d.out, pred...)
@@ -393,7 +393,7 @@ func (d *denseCoder) unit(b []byte, p *part, u *unit) {
 	alts := uint32(u.alts)
 	d.h = [maxWays]uint32{mix3(1, ws&0xff, moved, src), mix3(2, ow, moved, src), mix3(3, op, ws&7, src), mix3(4, d4, d8, src),
 		mix3(5, d.last4(), pw, 0), mix3(6, ow>>24, ws&15, d4), mix3(7, alts, src, ws&15)}
-	d.word.choose(&d.h)
+	at := d.word.choose(&d.h)
 	got := -1
 	for i := range u.count {
 		hit := 0
@@ -401,12 +401,12 @@ func (d *denseCoder) unit(b []byte, p *part, u *unit) {
 			hit = 1
 		}
 		if i == 0 {
-			hit = d.word.code(d.c, hit, int(ws&31|moved<<5|uint32(n&3)<<6), int(ws&511|moved<<9))
+			hit = d.word.code(d.c, &at, hit, int(ws&31|moved<<5|uint32(n&3)<<6), int(ws&511|moved<<9))
 			d.words = ws<<1 | uint32(1-hit)
 		} else {
 			d.h = [maxWays]uint32{mix3(1, alts, src, uint32(i)), mix3(2, d.others&0xff, uint32(i), src), mix3(3, op, src, uint32(i)), mix3(4, u.cand[i]-ow, uint32(i), 0)}
-			d.other.choose(&d.h)
-			hit = d.other.code(d.c, hit, int(u.src)<<2|i, int(d.others&15)<<2|i)
+			at := d.other.choose(&d.h)
+			hit = d.other.code(d.c, &at, hit, int(u.src)<<2|i, int(d.others&15)<<2|i)
 			d.others = d.others<<1 | uint32(1-hit)
 		}
 		if hit == 1 {
@@ -474,12 +474,12 @@ func (d *denseCoder) byte(b []byte, p *part, u *unit, i, x int, must bool) byte 
 		d2 := d.diff(b, k, 2)
 		d.h = [maxWays]uint32{mix3(1, hs&255, ph, 0), mix3(2, ow, nw, ph), mix3(3, e, ph, hs&7), mix3(4, d4, d8, ph),
 			mix3(5, w&0xff, e, uint32(b[min(k+1, len(b)-1)])), mix3(6, d1<<9|d2, hs&15, ph), mix3(7, ow>>24, e, hs&3|ph<<2)}
-		d.hit.choose(&d.h)
+		at := d.hit.choose(&d.h)
 		hit := 0
 		if x == int(e) {
 			hit = 1
 		}
-		hit = d.hit.code(d.c, hit, int(hs&63)|i<<6, int(hs&255)|i<<8)
+		hit = d.hit.code(d.c, &at, hit, int(hs&63)|i<<6, int(hs&255)|i<<8)
 		d.hist = hs<<1 | uint32(1-hit)
 		if hit == 1 {
 			return byte(e)
@@ -490,5 +490,9 @@ func (d *denseCoder) byte(b []byte, p *part, u *unit, i, x int, must bool) byte 
 	m := d.expect()
 	d.h = [maxWays]uint32{mix3(1, e, ph, 0), mix3(2, ow, nw, ph), mix3(3, (e+d4)&255, ph, 0), mix3(4, (uint32(b[k])+d8)&255, ph, 0),
 		mix3(5, e, w&0xffff, 0), mix3(6, e, d1, ph), mix3(7, m, min(uint32(d.mln), 15), 0)}
+	d.miss.touch(&d.h, 0)
+	if d.c.enc {
+		d.miss.touch(&d.h, high(byte(x)))
+	}
 	return d.miss.byte(d.c, &d.h, x, i<<8, 0)
 }

@@ -14,6 +14,9 @@ const (
 	denseRun  = 64 << 10
 	margin    = 128
 	tableBits = 18
+	// checkMask is what an entry of the match model's table has besides a place, which
+	// is below windowLen + MaxSegment.
+	checkMask = ^uint32(1<<23 - 1)
 )
 
 // denseMemory is what a denseCoder and the covers of an index take, in bytes, apart
@@ -39,8 +42,9 @@ type denseCoder struct {
 	refs   []ref
 	window []byte
 
-	table    []int32 // match model: by hash of 6 bytes, place in window, then out
+	table    []uint32 // match model: by hash of 6 bytes, more of it and place in window, then out
 	mat, mln int
+	seen     uint32 // what has been looked at of the table, so that it is
 	// Misses so far, the last one lowest: of bytes, words, blocks.
 	hist, words, dirty, others uint32
 	begun                      int64 // bytes of the cover that are coded
@@ -56,7 +60,7 @@ func newDenseCoder(src Source) *denseCoder {
 	d.hit = newPredictor(7, 18, 256, 1024, 60)
 	d.miss = newPredictor(7, 20, 1024, 256, 30)
 	d.gap = newPredictor(6, 19, 1024, 1024, 30)
-	d.table = make([]int32, 1<<tableBits)
+	d.table = make([]uint32, 1<<tableBits)
 	d.buf = make([]byte, denseRun+2*margin+8)
 	d.pred = make([]byte, denseRun+margin)
 	return d
@@ -133,14 +137,17 @@ func (d *denseCoder) prime(rs []run, at, size int64) error {
 		return err
 	}
 	for i := 8; i < len(d.window); i++ {
-		d.table[hash6(d.window, i)] = int32(i)
+		at, check := hash6(d.window, i)
+		d.table[at] = check | uint32(i)
 	}
 	return nil
 }
 
-// hash6 hashes the 6 bytes in front of i, which is at least 8.
-func hash6(b []byte, i int) uint32 {
-	return uint32(binary.LittleEndian.Uint64(b[i-8:]) >> 16 * 0x9E3779B97F4A7C15 >> (64 - tableBits))
+// hash6 hashes the 6 bytes in front of i, which is at least 8: to a place in the table,
+// and to what is noted there beside i.
+func hash6(b []byte, i int) (at, check uint32) {
+	h := binary.LittleEndian.Uint64(b[i-8:]) >> 16 * 0x9E3779B97F4A7C15
+	return uint32(h >> (64 - tableBits)), uint32(h>>(32-tableBits)) & checkMask
 }
 
 // source returns byte p of the match model's memory: the window, then the output.
@@ -182,8 +189,10 @@ func (d *denseCoder) push(b byte) {
 	if n < 8 {
 		return
 	}
-	k := hash6(d.out, n)
-	if p := int(d.table[k]); d.mln == 0 && p > 0 {
+	at, check := hash6(d.out, n)
+	v := d.table[at]
+	d.table[at] = check | uint32(len(d.window)+n)
+	if p := int(v &^ checkMask); d.mln == 0 && v&checkMask == check && p > 0 {
 		l := 0
 		for l < 32 && l < n {
 			if x, ok := d.source(p - 1 - l); !ok || x != d.out[n-1-l] {
@@ -195,7 +204,6 @@ func (d *denseCoder) push(b byte) {
 			d.mat, d.mln = p, l
 		}
 	}
-	d.table[k] = int32(len(d.window) + n)
 }
 
 // skip appends the n lowest bytes of v, which are as predicted. The match model neither
@@ -231,23 +239,48 @@ func (d *denseCoder) last4() uint32 {
 	return 0
 }
 
+// orders returns the contexts of literal n of the segment but the one of the match model,
+// which is the fifth; w are the four bytes in front of it, the last one lowest, and far
+// the eighth from it.
+func orders(w, far, n uint32) [maxWays]uint32 {
+	if n < 4 { // as last4
+		w = 0
+	}
+	return [maxWays]uint32{mix3(1, w&0xff, 0, 0), mix3(2, w&0xffff, 0, 0), mix3(3, w&0xffffff, 0, 0), mix3(4, w, 0, 0),
+		0, mix3(6, w>>24, far, n&3)}
+}
+
 // literals codes bytes that no cover gives, up to offset to of the segment.
 func (d *denseCoder) literals(to int64) {
-	for int64(len(d.out)) < to {
-		e, w := d.expect(), d.last4()
-		ml := min(uint32(d.mln), 32)
-		n := uint32(len(d.out))
-		d.h = [maxWays]uint32{mix3(1, w&0xff, 0, 0), mix3(2, w&0xffff, 0, 0), mix3(3, w&0xffffff, 0, 0), mix3(4, w, 0, 0),
-			mix3(5, e, ml, 0), mix3(6, w>>24, d.last(8), n&3)}
+	w := d.last(4)<<24 | d.last(3)<<16 | d.last(2)<<8 | d.last(1)
+	h := orders(w, d.last(8), uint32(len(d.out)))
+	for n := len(d.out); n < int(to); n++ {
+		e, ml := d.expect(), min(uint32(d.mln), 32)
+		h[4] = mix3(5, e, ml, 0)
 		set := 0
 		if e < 256 {
 			set = 1 + min(d.mln/12, 2)
 		}
-		b := 0
+		// What the next literal wants from memory is looked at as soon as it is known.
+		var next [maxWays]uint32
+		b := byte(0)
 		if d.c.enc {
-			b = int(d.fresh[len(d.out)])
+			b = d.fresh[n]
+			next = orders(w<<8|uint32(b), d.last(7), uint32(n+1))
+			d.gap.touch(&next, 0)
+			d.gap.touch(&next, high(d.fresh[min(n+1, len(d.fresh)-1)]))
+			if n >= 8 {
+				at, _ := hash6(d.fresh, n+1)
+				d.seen = d.table[at]
+			}
+			d.gap.byte(d.c, &h, int(b), set<<8, set<<8)
+		} else {
+			b = d.gap.byte(d.c, &h, 0, set<<8, set<<8)
+			next = orders(w<<8|uint32(b), d.last(7), uint32(n+1))
+			d.gap.touch(&next, 0)
 		}
-		d.push(d.gap.byte(d.c, &d.h, b, set<<8, set<<8))
+		d.push(b)
+		w, h = w<<8|uint32(b), next
 	}
 }
 

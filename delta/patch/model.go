@@ -9,25 +9,28 @@ package patch
 var squashTable, stretchTable = logistic()
 
 // logistic makes the tables from 33 points of the curve, 1/2 apart.
-func logistic() (*[4096]int32, *[4096]int32) {
+func logistic() (*[4096]uint16, *[4096]int16) {
 	points := [33]int32{22, 36, 60, 98, 162, 267, 439, 724, 1179, 1940, 3108, 4971, 7812, 11953, 17625, 24743, 32768,
 		40793, 47911, 53583, 57724, 60565, 62428, 63596, 64357, 64812, 65097, 65269, 65374, 65438, 65476, 65500, 65514}
-	var sq, st [4096]int32
+	var sq [4096]uint16
+	var st [4096]int16
 	for i := range sq {
 		k, w := i>>7, int32(i&127)
-		sq[i] = (points[k]*(128-w) + points[k+1]*w) >> 7
+		sq[i] = uint16((points[k]*(128-w) + points[k+1]*w) >> 7)
 	}
 	at := 0
 	for p := range st {
-		for at < 4095 && sq[at] < int32(p)*16+8 {
+		for at < 4095 && int32(sq[at]) < int32(p)*16+8 {
 			at++
 		}
-		st[p] = int32(at) - 2048
+		st[p] = int16(at - 2048)
 	}
 	return &sq, &st
 }
 
-func squash(x int32) int32 { return squashTable[max(-2047, min(2047, x))+2048] }
+func squash(x int32) int32 { return int32(squashTable[max(-2047, min(2047, x))+2048]) }
+
+func stretch(p int32) int32 { return int32(stretchTable[p&4095]) }
 
 // coder is the arithmetic coder; the same calls encode and decode.
 type coder struct {
@@ -103,27 +106,27 @@ const slotHalf = slot(1 << 31)
 // steps are how far a slot moves, by how often it was used, in 1/65536.
 var steps = makeSteps()
 
-func makeSteps() *[1024]int64 {
-	var t [1024]int64
+func makeSteps() *[1024]uint16 {
+	var t [1024]uint16
 	for i := range t {
-		t[i] = int64(65536*2) / int64(2*i+3)
+		t[i] = uint16(65536 * 2 / (2*i + 3))
 	}
 	return &t
 }
 
-func (s *slot) update(b int, limit uint32) {
-	v := uint32(*s)
-	n, p := v&1023, int64(v>>10)
-	p += (int64(b)*(1<<22-1) - p) * steps[n] >> 16
+// after returns v after decision b.
+func (v slot) after(b int, limit uint32) slot {
+	n, p := uint32(v)&1023, int64(v>>10)
+	p += (int64(b)*(1<<22-1) - p) * int64(steps[n]) >> 16
 	if n < limit {
 		n++
 	}
-	*s = slot(uint32(p)<<10 | n)
+	return slot(uint32(p)<<10 | n)
 }
 
 func (s *slot) code(c *coder, b int, limit uint32) int {
 	b = c.bit(b, int32(*s>>16))
-	s.update(b, limit)
+	*s = s.after(b, limit)
 	return b
 }
 
@@ -137,18 +140,22 @@ type predictor struct {
 	slots   []slot
 	shift   uint
 	limit   uint32
-	cell    [maxWays]*slot // of the decision at hand
-	rows    [maxWays]*[16]slot
-	weights [][2*maxWays + 1]int32
+	weights []weights
 	curves  [][33]uint16
-	x       [2*maxWays + 1]int32
+	seen    slot // what touch saw, so that it looks
 }
+
+// weights are two for each context, and in the end one that stands by itself.
+type weights [maxWays + 1][2]int32
+
+// cells are the slots of a decision, one for each context.
+type cells [maxWays]*slot
 
 // newPredictor makes a predictor with 1<<bits slots, sets sets of weights and curves
 // curves of secondary estimation; slots adapt by 1/limit in the end.
 func newPredictor(ways int, bits uint, sets, curves int, limit uint32) *predictor {
 	return &predictor{ways: ways, shift: 32 - bits, limit: limit, slots: make([]slot, 1<<bits),
-		weights: make([][2*maxWays + 1]int32, sets), curves: make([][33]uint16, curves)}
+		weights: make([]weights, sets), curves: make([][33]uint16, curves)}
 }
 
 func (m *predictor) reset() {
@@ -157,7 +164,7 @@ func (m *predictor) reset() {
 	}
 	for i := range m.weights {
 		for k := range m.weights[i] {
-			m.weights[i][k] = 65536 * 3 / 10
+			m.weights[i][k] = [2]int32{65536 * 3 / 10, 65536 * 3 / 10}
 		}
 	}
 	for i := range m.curves {
@@ -174,93 +181,117 @@ func scatter(h uint32, i int) uint32 {
 }
 
 // choose takes one slot for each context of h.
-func (m *predictor) choose(h *[maxWays]uint32) {
-	for i := range m.ways {
-		m.cell[i] = &m.slots[scatter(h[i], i)>>m.shift]
+func (m *predictor) choose(h *[maxWays]uint32) (out cells) {
+	for i := range min(m.ways, maxWays) {
+		out[i] = &m.slots[scatter(h[i], i)>>m.shift]
 	}
+	return out
 }
 
+// row is what a context has for half a byte: a tag, and a slot for each of the
+// decisions that may come, the first at 1.
+type row [16]slot
+
 // freshRow is a row that nothing has used.
-var freshRow = [16]slot{1: slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf,
+var freshRow = row{1: slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf,
 	slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf, slotHalf}
 
-// open takes a row of 15 slots for each context of h. The first of the 16 in a row
-// holds a tag: a row that another context has used starts afresh.
-func (m *predictor) open(h *[maxWays]uint32, sub uint32) {
-	for i := range m.ways {
+// touch looks at the rows that open will want: a processor waits for memory once so,
+// and not for each.
+func (m *predictor) touch(h *[maxWays]uint32, sub uint32) {
+	seen := slot(0)
+	for i := range min(m.ways, maxWays) {
+		at := scatter(h[i]+sub*0x9E3779B1, i) >> m.shift &^ 15
+		seen ^= m.slots[at] ^ m.slots[at^16]
+	}
+	m.seen = seen
+}
+
+// open takes a row for each context of h: one that another context has used starts
+// afresh.
+func (m *predictor) open(rows *[maxWays]*row, h *[maxWays]uint32, sub uint32) {
+	for i := range min(m.ways, maxWays) {
 		k := scatter(h[i]+sub*0x9E3779B1, i)
 		at := k >> m.shift &^ 15
 		tag := slot(k<<10 | 1)
-		row := (*[16]slot)(m.slots[at:])
-		if row[0] != tag {
-			other := (*[16]slot)(m.slots[at^16:])
+		r := (*row)(m.slots[at:])
+		if r[0] != tag {
+			other := (*row)(m.slots[at^16:])
 			if other[0] == tag {
-				row = other
+				r = other
 			} else {
-				if other[1]&1023 < row[1]&1023 {
-					row = other
+				if other[1]&1023 < r[1]&1023 {
+					r = other
 				}
-				*row = freshRow
-				row[0] = tag
+				*r = freshRow
+				r[0] = tag
 			}
 		}
-		m.rows[i] = row
+		rows[i] = r
 	}
 }
 
+// high returns what open wants to be told for the low half of x.
+func high(x byte) uint32 { return 16 | uint32(x>>4) }
+
 // byte codes x bit by bit from the highest, with the contexts in h; set and curve
-// are the first of 256 each.
+// are the first of 256 each. What is known of the rows has been touched.
 func (m *predictor) byte(c *coder, h *[maxWays]uint32, x, set, curve int) byte {
-	m.open(h, 0)
 	k := 1
-	for i := 7; i >= 4; i-- {
-		for w := range m.ways {
-			m.cell[w] = &m.rows[w][k&15]
+	for half := 4; half >= 0; half -= 4 {
+		sub := uint32(0)
+		if half == 0 {
+			if sub = uint32(k); !c.enc {
+				m.touch(h, sub)
+			}
 		}
-		k = k<<1 | m.code(c, x>>i&1, set+k, curve+k)
-	}
-	m.open(h, uint32(k))
-	node := 1
-	for i := 3; i >= 0; i-- {
-		for w := range m.ways {
-			m.cell[w] = &m.rows[w][node&15]
+		var rows [maxWays]*row
+		m.open(&rows, h, sub)
+		node := 1
+		for i := half + 3; i >= half; i-- {
+			var at cells
+			for w := range min(m.ways, maxWays) {
+				at[w] = &rows[w][node&15]
+			}
+			bit := m.code(c, &at, x>>i&1, set+k, curve+k)
+			node, k = node<<1|bit, k<<1|bit
 		}
-		bit := m.code(c, x>>i&1, set+k, curve+k)
-		node, k = node<<1|bit, k<<1|bit
 	}
 	return byte(k)
 }
 
-// code codes b with the slots in m.cell.
-func (m *predictor) code(c *coder, b int, set, curve int) int {
+// code codes b with the slots at.
+func (m *predictor) code(c *coder, at *cells, b int, set, curve int) int {
 	n := min(m.ways, maxWays)
-	w, x, cell := &m.weights[set], &m.x, &m.cell
-	dot := int64(w[2*maxWays]) << 8
+	w := &m.weights[set]
+	var x [maxWays][2]int32
+	dot := int64(w[maxWays][0]) << 8
 	for i := range n {
-		v := *cell[i]
-		p, u := int32(v>>20), min(int32(v&1023), 16)
-		r := (p - 2048) * u >> 5
-		t := stretchTable[p&4095]
+		v := *at[i]
+		p, u := int32(v>>20), int32(v&1023)
+		t := stretch(p)
 		if u == 0 {
 			t = 0
 		}
-		x[2*i], x[2*i+1] = t, r
-		dot += int64(t)*int64(w[2*i]) + int64(r)*int64(w[2*i+1])
+		r := (p - 2048) * min(u, 16) >> 5
+		x[i] = [2]int32{t, r}
+		dot += int64(t)*int64(w[i][0]) + int64(r)*int64(w[i][1])
 	}
 	pm := squash(int32(max(-1<<20, min(1<<20, dot>>16))))
-	y := stretchTable[pm>>4&4095] + 2048
+	y := stretch(pm>>4) + 2048
 	a, f := &m.curves[curve], y&127
 	lo, hi := &a[y>>7], &a[y>>7+1]
 	pa := (int32(*lo)*(128-f) + int32(*hi)*f) >> 7
 	b = c.bit(b, (pm+pa)/2)
 	if e := (int32(b<<16) - pm) * 14; e > 1<<10 || e < -1<<10 { // |e*x| < 1<<31
-		for i := range 2 * n {
-			w[i] = max(-1<<24, min(1<<24, w[i]+(x[i]*e+1<<17)>>18))
+		for i := range n {
+			w[i][0] += (x[i][0]*e + 1<<17) >> 18
+			w[i][1] += (x[i][1]*e + 1<<17) >> 18
 		}
-		w[2*maxWays] = max(-1<<24, min(1<<24, w[2*maxWays]+(e<<8+1<<17)>>18))
+		w[maxWays][0] += (e<<8 + 1<<17) >> 18
 	}
-	for _, s := range cell[:n] {
-		s.update(b, m.limit)
+	for _, s := range at[:n] {
+		*s = s.after(b, m.limit)
 	}
 	g := int32(b * 65535)
 	*lo = uint16(int32(*lo) + (g-int32(*lo))>>6)

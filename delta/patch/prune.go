@@ -184,7 +184,7 @@ func (g *guess) bits(lo, hi int) (int, error) {
 		for k := 3; k >= 0; k-- {
 			x := int32(0)
 			for _, row := range n.rows {
-				x += stretchTable[row[node&15]>>4]
+				x += stretch(int32(row[node&15] >> 4))
 			}
 			p, bit := squash(x*5/8), n.v>>k&1
 			if bit == 0 {
