@@ -165,11 +165,9 @@ func (g *guess) learn(lo, hi int) error {
 			node := uint32(1)
 			for k := 3; k >= 0; k-- {
 				p, bit := &row[node&15], n.v>>k&1
-				if bit == 1 {
-					*p += (65535 - *p) >> 3
-				} else {
-					*p -= *p >> 3
-				}
+				ones := uint16(-bit) // no branch: it could not be predicted
+				rest := *p ^ ones
+				*p = (rest - rest>>3) ^ ones
 				node = node<<1 | bit
 			}
 		}
