@@ -71,40 +71,49 @@ func (t *symbols) part(n uint64) (from, size uint64) {
 	return w&65535 + n, w>>16 - w&65535 + 1
 }
 
-// learn notes that symbol n came.
-func (t *symbols) learn(n uint64) {
+// pace returns how t learns from the symbol that comes now.
+func (t *symbols) pace() *pace {
 	p := paces[min(t[34], settled)]
 	if t[34] < settled {
 		t[34]++
 	}
-	le, g, shift := binary.LittleEndian, &p.gain[n&15], p.shift&63
-	a, b, c, d := le.Uint64(t[2:]), le.Uint64(t[10:]), le.Uint64(t[18:]), le.Uint64(t[26:])
-	le.PutUint64(t[2:], a-a>>shift&p.keep+g[0])
-	le.PutUint64(t[10:], b-b>>shift&p.keep+g[1])
-	le.PutUint64(t[18:], c-c>>shift&p.keep+g[2])
-	le.PutUint64(t[26:], d-d>>shift&p.keep+g[3])
+	return p
+}
+
+// moved returns four numbers, a, after a symbol for which they gain g.
+func (p *pace) moved(a, g uint64) uint64 { return a - a>>(p.shift&63)&p.keep + g }
+
+// learn notes that symbol n came; a to d are the numbers.
+func (t *symbols) learn(n, a, b, c, d uint64) {
+	p, le := t.pace(), binary.LittleEndian
+	g := &p.gain[n&15]
+	le.PutUint64(t[2:], p.moved(a, g[0]))
+	le.PutUint64(t[10:], p.moved(b, g[1]))
+	le.PutUint64(t[18:], p.moved(c, g[2]))
+	le.PutUint64(t[26:], p.moved(d, g[3]))
 }
 
 // symbol codes v, below 16.
 func (c *numeralCoder) symbol(s states, t *symbols, v uint64) (states, uint64) {
-	if le := binary.LittleEndian; !c.enc {
-		v = find(s.x&65535>>1, le.Uint64(t[2:]), le.Uint64(t[10:]), le.Uint64(t[18:]), le.Uint64(t[26:]))
+	le := binary.LittleEndian
+	w, x, y, z := le.Uint64(t[2:]), le.Uint64(t[10:]), le.Uint64(t[18:]), le.Uint64(t[26:])
+	if !c.enc {
+		v = find(s.x&65535>>1, w, x, y, z)
 	}
 	from, size := t.part(v)
-	t.learn(v)
-	return c.take(s, from, size), v
-}
-
-// take makes a decision, whose part is from..from+size of 32768.
-func (c *numeralCoder) take(s states, from, size uint64) states {
+	t.learn(v, w, x, y, z)
 	if c.enc {
 		c.step(2*from, 2*size)
-		return s
-	}
-	if s = (states{s.y, s.x>>16*size*2 + s.x&65535 - 2*from}); s.y < lowest {
+	} else if s = s.taken(from, size); s.y < lowest {
 		s = c.refill(s)
 	}
-	return s
+	return s, v
+}
+
+// taken decodes a decision whose part is from..from+size of 32768. The state that made
+// it is y then, and may have to be refilled.
+func (s states) taken(from, size uint64) states {
+	return states{s.y, s.x>>16*size*2 + s.x&65535 - 2*from}
 }
 
 // half is half of each of four numbers.
@@ -113,14 +122,21 @@ func half(a uint64) uint64 { return a >> 1 &^ highest }
 // either is symbol with the mean of two.
 func (c *numeralCoder) either(s states, t, u *symbols, v uint64) (states, uint64) {
 	le := binary.LittleEndian
+	tw, tx, ty, tz := le.Uint64(t[2:]), le.Uint64(t[10:]), le.Uint64(t[18:]), le.Uint64(t[26:])
+	uw, ux, uy, uz := le.Uint64(u[2:]), le.Uint64(u[10:]), le.Uint64(u[18:]), le.Uint64(u[26:])
 	if !c.enc {
-		v = find(s.x&65535>>1, half(le.Uint64(t[2:]))+half(le.Uint64(u[2:])), half(le.Uint64(t[10:]))+half(le.Uint64(u[10:])),
-			half(le.Uint64(t[18:]))+half(le.Uint64(u[18:])), half(le.Uint64(t[26:]))+half(le.Uint64(u[26:])))
+		v = find(s.x&65535>>1, half(tw)+half(uw), half(tx)+half(ux), half(ty)+half(uy), half(tz)+half(uz))
 	}
 	w := half(uint64(le.Uint32(t[v&15*2:]))) + half(uint64(le.Uint32(u[v&15*2:])))
-	t.learn(v)
-	u.learn(v)
-	return c.take(s, w&65535+v, w>>16-w&65535+1), v
+	t.learn(v, tw, tx, ty, tz)
+	u.learn(v, uw, ux, uy, uz)
+	from, size := w&65535+v, w>>16-w&65535+1
+	if c.enc {
+		c.step(2*from, 2*size)
+	} else if s = s.taken(from, size); s.y < lowest {
+		s = c.refill(s)
+	}
+	return s, v
 }
 
 // byteSymbols are the probabilities of bytes: of the high halves, and of the low ones
