@@ -218,6 +218,7 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 		}
 		off += h.index
 	}
+	d.room(h.segs)
 	for i, s := range h.segs {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -246,6 +247,18 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 		}
 	}
 	return nil
+}
+
+// room makes the buffers as large as any of segs wants them, at once: each time that they
+// grow they might make the garbage collector run.
+func (d *decoder) room(segs []segment) {
+	out, payload := int64(0), int64(0)
+	for _, s := range segs {
+		if s.kind != kindCopy {
+			out, payload = max(out, s.size), max(payload, s.payload)
+		}
+	}
+	d.out, d.payload = grow(d.out, int(out)), grow(d.payload, int(payload))
 }
 
 // sink is where the output goes.
