@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	pruneLen   = 48       // longer covers always pay
-	moveLen    = 64       // longer covers stay where they are
-	moveWindow = 16 << 10 // how far from the cover before the same bytes are looked for
+	pruneLen   = 48      // longer covers always pay
+	moveLen    = 64      // longer covers stay where they are
+	moveWindow = 8 << 10 // how far from the cover before the same bytes are looked for
 	guessBits  = 18
 	guessLook  = 3        // bytes in front of a byte that its guess looks at
 	guessAhead = 64 << 10 // of literals in a row, what guesses learn from
