@@ -59,7 +59,7 @@ func openStream(path string, bare bool) (*stream, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &stream{Source: io.NewSectionReader(f, 0, st.Size()), Closer: f}, nil
+		return &stream{Source: fileSource{io.NewSectionReader(f, 0, st.Size()), path}, Closer: f}, nil
 	}
 	l, err := tree.Walk(path)
 	if err != nil {
@@ -76,6 +76,21 @@ func openStream(path string, bare bool) (*stream, error) {
 		return nil, err
 	}
 	return &stream{Source: r, Closer: r, tree: true, listing: r.ListingSize()}, nil
+}
+
+// fileSource is a file of the size that it had when it was opened.
+type fileSource struct {
+	*io.SectionReader
+	path string
+}
+
+// ReadAt names the file where it has become shorter; the system's errors do so.
+func (s fileSource) ReadAt(b []byte, off int64) (int, error) {
+	n, err := s.SectionReader.ReadAt(b, off)
+	if errors.Is(err, io.EOF) && off+int64(n) < s.Size() {
+		err = fmt.Errorf("%w: %s is shorter", tree.ErrChanged, s.path)
+	}
+	return n, err
 }
 
 // openPair opens what a patch is made of: two files or two directories.

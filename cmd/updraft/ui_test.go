@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"updraft/delta/patch"
+	"updraft/delta/tree"
 	"updraft/node/report"
 )
 
@@ -107,5 +111,30 @@ func TestMeter(t *testing.T) {
 		if got := strings.Contains(errs.String(), "words"); got == c.json {
 			t.Errorf("%s: remarks %v", c.name, got)
 		}
+	}
+}
+
+// TestFileThatShrinks: what is read of a file that has become shorter names it.
+func TestFileThatShrinks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app-1.0")
+	if err := os.WriteFile(path, make([]byte, 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openStream(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // read only
+	if err := os.Truncate(path, 40); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.ReadAt(make([]byte, 10), 90); n != 0 || !errors.Is(err, tree.ErrChanged) || !strings.Contains(err.Error(), path) {
+		t.Errorf("%d bytes behind the end: %v", n, err)
+	}
+	if n, err := s.ReadAt(make([]byte, 200), 20); n != 20 || !errors.Is(err, tree.ErrChanged) {
+		t.Errorf("%d bytes from 20 on: %v", n, err)
+	}
+	if n, err := s.ReadAt(make([]byte, 40), 0); n != 40 || err != nil && !errors.Is(err, io.EOF) {
+		t.Errorf("%d bytes that are there: %v", n, err)
 	}
 }

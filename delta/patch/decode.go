@@ -178,6 +178,9 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	if errors.Is(err, layer.ErrCorrupt) && !errors.Is(err, layer.ErrFile) {
 		err = fmt.Errorf("%w: %s", ErrCorrupt, err.Error())
 	}
+	if errors.Is(err, errReadBase) {
+		err = fmt.Errorf("%w: %w", ErrBase, err)
+	}
 	if err != nil {
 		return h.info, blame(ctx, h.header, base, err)
 	}
@@ -191,7 +194,7 @@ func (d *decoder) seen(ctx context.Context, p Source, h *opened, scratch string)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil && !errors.Is(err, layer.ErrCorrupt) && !errors.Is(err, layer.ErrFile):
-		return fmt.Errorf("%w: read: %w", ErrBase, err)
+		return fmt.Errorf("%w: %w", errReadBase, err)
 	case err != nil:
 		return err
 	}

@@ -293,5 +293,9 @@ func readFull(s Source, b []byte, off int64) error {
 	if errors.Is(err, layer.ErrFile) {
 		return fmt.Errorf("patch: unpack the base: %w", err)
 	}
-	return fmt.Errorf("%w: read: %w", ErrBase, err)
+	return fmt.Errorf("%w: %w", errReadBase, err)
 }
+
+// errReadBase reports that the base could not be read. It is for Decode to say that the base
+// is therefore not the one the patch names: Create's base is what it is.
+var errReadBase = errors.New("patch: read the base")

@@ -245,6 +245,24 @@ func (f *failing) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// TestCreateBrokenBase: a base that cannot be read while a patch is made is said to be just
+// that; there is no patch yet that could name another.
+func TestCreateBrokenBase(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	old, fresh := program(183, nil), program(183, map[int]bool{7: true})
+	for left := 0; ; left += 1 + left/16 {
+		_, err := patch.Create(t.Context(), &failing{Reader: bytes.NewReader(old), left: left}, bytes.NewReader(fresh), io.Discard, patch.Options{Jobs: 1})
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, errBroken) || errors.Is(err, patch.ErrBase) {
+			t.Fatalf("the base breaks after %d reads: error %v", left, err)
+		}
+	}
+}
+
 func TestBrokenEnds(t *testing.T) {
 	if underRace {
 		t.Skip("one goroutine: nothing for the race detector; runs without it")
