@@ -145,7 +145,7 @@ func (n *Node) expel() {
 		}
 		if err := list.Check(c); err != nil {
 			n.problem(problemRefused, c.Name, err)
-			n.sw.Evict(m.ID, 0)
+			n.sw.Evict(m.ID)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (n *Node) expelEnded(ctx context.Context) {
 			continue
 		}
 		n.problem(problemRefused, c.Name, fmt.Errorf("%w: %s, on %s", identity.ErrExpired, c.Name, end.UTC().Format(time.RFC3339)))
-		n.sw.Evict(m.ID, 0)
+		n.sw.Evict(m.ID)
 	}
 }
 

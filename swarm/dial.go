@@ -70,16 +70,12 @@ func (s *Swarm) Forget(id peer.ID) {
 	delete(s.targets, id)
 }
 
-// Evict closes the connection with a peer at once, and does not dial it again for a minute. With shun, it is refused
-// for that long, doubled each time.
-func (s *Swarm) Evict(id peer.ID, shun time.Duration) {
-	if shun > 0 {
-		s.gate.Shun(id, shun)
-	}
+// Evict closes the connection with a peer at once, and does not dial it again for a minute.
+func (s *Swarm) Evict(id peer.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.targets[id]; t != nil {
-		t.next = s.now() + max(time.Minute, shun)
+		t.next = s.now() + time.Minute
 	}
 	if m := s.members[id]; m != nil {
 		s.dropLocked(m, "evicted")
