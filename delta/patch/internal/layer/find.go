@@ -188,11 +188,15 @@ func (f *finder) scan(b []byte, off, to int64) (int64, error) {
 func (f *finder) image(off int64) (bool, error) {
 	bs, looked, err := squashBlocks(f.stopped, f.src, off)
 	f.waste -= looked + 64
-	if err != nil || len(bs) == 0 || len(f.blocks)+len(bs) > maxBlocks {
+	if err != nil || len(bs) == 0 {
 		return f.waste <= 0, err
 	}
-	f.blocks = append(f.blocks, bs...)
-	slices.SortFunc(f.blocks, func(a, b run) int { return cmp.Compare(a.off, b.off) })
+	bs = append(bs, f.blocks...)
+	slices.SortFunc(bs, func(a, b run) int { return cmp.Compare(a.off, b.off) })
+	if bs = slices.Compact(bs); len(bs) > maxBlocks {
+		return f.waste <= 0, nil
+	}
+	f.blocks = bs
 	return true, nil
 }
 

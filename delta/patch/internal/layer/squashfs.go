@@ -2,10 +2,8 @@ package layer
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
-	"slices"
 
 	"updraft/delta/patch/internal/lz4"
 )
@@ -45,8 +43,8 @@ type squash struct {
 
 var errNoImage = errors.New("layer: no image")
 
-// squashBlocks returns the blocks of the image that begins at off of src, in order, or none,
-// and how many bytes it looked at, packed, plain and as blocks.
+// squashBlocks returns the blocks of the image that begins at off of src, in any order and
+// some of them twice, or none, and how many bytes it looked at, packed, plain and as blocks.
 func squashBlocks(stopped func() error, src Source, off int64) (blocks []run, looked int64, err error) {
 	q := &squash{stopped: stopped, src: src, at: off, super: make([]byte, squashSuper)}
 	if src.Size()-off < squashSuper {
@@ -70,8 +68,7 @@ func squashBlocks(stopped func() error, src Source, off int64) (blocks []run, lo
 	for b := q.inodes.Bytes(); b != nil; {
 		b = q.inode(b)
 	}
-	slices.SortFunc(q.blocks, func(a, b run) int { return cmp.Compare(a.off, b.off) })
-	return slices.Compact(q.blocks), q.looked(), nil
+	return q.blocks, q.looked(), nil
 }
 
 // looked returns how many bytes were looked at, with those that the blocks take here.
