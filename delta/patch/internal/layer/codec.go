@@ -25,9 +25,8 @@ type codec struct {
 // codecs has the codecs of wraps; nil: deflate.
 var codecs = [wraps]*codec{
 	Zstd:     {magics: [][]byte{{0x28, 0xb5, 0x2f, 0xfd}}, split: zstd.Split, join: zstd.Join, strange: []error{zstd.ErrFormat, zstd.ErrUnsupported}, corrupt: zstd.ErrCorrupt},
-	LZ4:      {split: lz4.SplitRows, join: lz4.Join, strange: []error{lz4.ErrFormat, lz4.ErrUnsupported}, corrupt: lz4.ErrCorrupt},
 	LZ4Block: {split: splitBlock, join: lz4.Join, strange: []error{lz4.ErrFormat, lz4.ErrUnsupported}, corrupt: lz4.ErrCorrupt},
-	LZ4Frame: {magics: [][]byte{{0x04, 0x22, 0x4d, 0x18}, {0x02, 0x21, 0x4c, 0x18}}, split: lz4.Split, join: lz4.Join, strange: []error{lz4.ErrFormat, lz4.ErrUnsupported}, corrupt: lz4.ErrCorrupt},
+	LZ4:      {magics: [][]byte{{0x04, 0x22, 0x4d, 0x18}, {0x02, 0x21, 0x4c, 0x18}}, split: lz4.Split, join: lz4.Join, strange: []error{lz4.ErrFormat, lz4.ErrUnsupported}, corrupt: lz4.ErrCorrupt},
 	XZ:       {magics: [][]byte{{0xfd, '7', 'z', 'X', 'Z', 0}}, split: xz.Split, join: xz.Join, strange: []error{xz.ErrFormat, xz.ErrUnsupported}, corrupt: xz.ErrCorrupt},
 }
 

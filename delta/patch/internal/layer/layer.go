@@ -51,10 +51,9 @@ const (
 	Zlib                 // two bytes in front, adler-32 behind
 	Gzip                 // crc-32 and length behind
 	Zstd                 // a frame
-	LZ4                  // a frame, or one of the old format, all of whose sequences have rows
+	LZ4                  // a frame, or one of the old format
 	XZ                   // a stream
 	LZ4Block             // a block of lz4 without a frame
-	LZ4Frame             // as LZ4, but rows tell only what is not expected
 	wraps
 )
 

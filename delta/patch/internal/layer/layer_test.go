@@ -402,7 +402,7 @@ func TestMembersThatCannotBe(t *testing.T) {
 		"no plain bytes":    {{Off: 0, Packed: 20}},
 		"too many of them":  {{Off: 0, Packed: 20, Plain: 1 << 41}},
 		"together too many": {{Off: 0, Packed: 20, Plain: 1 << 39}, {Off: 20, Packed: 20, Plain: 1 << 39}},
-		"unknown wrap":      {{Off: 0, Packed: 20, Plain: 1, Wrap: layer.LZ4Frame + 1}},
+		"unknown wrap":      {{Off: 0, Packed: 20, Plain: 1, Wrap: layer.LZ4Block + 1}},
 		"no parse":          {{Off: 0, Packed: 20, Plain: 1, Wrap: layer.Zstd}},
 		"negative parse":    {{Off: 0, Packed: 20, Plain: 1, Parse: -1, Wrap: layer.Zstd}},
 		"parse of deflate":  {{Off: 0, Packed: 20, Plain: 1, Parse: 1}},

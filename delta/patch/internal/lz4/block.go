@@ -21,7 +21,7 @@ func (s *splitter) open(n int64) {
 	}
 	s.in.open(n, sum)
 	s.room = s.max
-	s.told = s.has(flgSolitary) && !s.all
+	s.told = s.has(flgSolitary)
 	s.start, s.half = s.w, false
 	if s.has(flgSolitary) {
 		s.floor = s.w

@@ -2,7 +2,6 @@
 // them together again to the last bit.
 //
 //	Split       frame -> plain bytes, parse        (publisher; device, of its base)
-//	SplitRows   the same, with rows for all sequences
 //	SplitBlock  a block without a frame, as squashfs has them -> the same as Split
 //	Join        plain bytes, parse -> frame        (device)
 //
@@ -59,7 +58,7 @@
 // row with which that ends, 2 if it ends with it. A row with
 // offset 0 and length 17 stands for as many sequences, which are as expected, as it has
 // literals; with 0 literals for all that are left of the unit, even if there is one only.
-// A unit is told so, but by SplitRows, if blocks are independent, all units in front of it of its block are,
+// A unit is told so if blocks are independent, all units in front of it of its block are,
 // and sequences that are not as expected are not more than an eighth of its rows, all
 // counted. One of 64 Ki literals or more never is as expected.
 //

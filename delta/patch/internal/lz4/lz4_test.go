@@ -253,13 +253,6 @@ func TestExpected(t *testing.T) {
 	if rows > 60 {
 		t.Errorf("%d rows", rows)
 	}
-	c := codec(false)
-	c.Split = lz4.SplitRows
-	for _, u := range units(c.Check(t, b).Parse, true) {
-		if u.way > 0 {
-			t.Error("a unit is told by what is expected where it must not be")
-		}
-	}
 }
 
 // TestExpectedBeyond: the literals that end a block may go on far behind a unit that is told by what is expected.

@@ -15,19 +15,8 @@ import (
 // it calls unit, unless that is nil, and once more behind the end. It returns the
 // length of the frame. A frame that fails late may have been written in part.
 func Split(src io.ReaderAt, off, end int64, plain, rows io.Writer, unit func() error) (packed int64, err error) {
-	return split(src, off, end, parse.Output{Plain: plain, Parse: rows, Unit: unit}, false)
-}
-
-// SplitRows does what Split does, with rows for all sequences, expected or not: patches have
-// been made of these.
-func SplitRows(src io.ReaderAt, off, end int64, plain, rows io.Writer, unit func() error) (packed int64, err error) {
-	return split(src, off, end, parse.Output{Plain: plain, Parse: rows, Unit: unit}, true)
-}
-
-func split(src io.ReaderAt, off, end int64, o parse.Output, all bool) (packed int64, err error) {
-	s := newSplitter(src, off, end, o)
+	s := newSplitter(src, off, end, parse.Output{Plain: plain, Parse: rows, Unit: unit})
 	defer s.free()
-	s.all = all
 	magic, err := s.in.fixed(4)
 	if err != nil {
 		return 0, err
@@ -90,7 +79,6 @@ type splitter struct {
 
 	// How the block is told: whether by what is expected so far, where it begins, and whether
 	// it ends with the unit.
-	all   bool // no block is told by what is expected
 	guess guess
 	told  bool
 	start int
@@ -110,7 +98,7 @@ func newSplitter(src io.ReaderAt, off, end int64, o parse.Output) *splitter {
 	s.frame = frame{}
 	s.floor, s.from, s.w, s.total = 0, 0, 0, 0
 	s.front, s.rows, s.rowKind = s.front[:0], s.rows[:0], 0
-	s.cut, s.ends, s.all = false, false, false
+	s.cut, s.ends = false, false
 	s.content.reset()
 	return s
 }
