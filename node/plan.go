@@ -12,6 +12,7 @@ type choice struct {
 	way   release.Way // nil: by chunks
 	none  bool        // nothing is to bring: the others have it
 	bytes int64       // over the uplink
+	about bool        // bytes is an estimate
 	not   bool        // impossible
 	why   string
 }
@@ -26,7 +27,8 @@ type siteView struct {
 	usable     func(w release.Way) bool   // no patch of w has failed
 	rebuilding func(w release.Way) string // the device that goes w now; empty: none
 	wayBytes   func(w release.Way) int64  // of w's patches that the site still lacks
-	chunkBytes int64                      // that the site still lacks
+	chunkBytes int64                      // that the site still lacks, about
+	indexed    bool                       // it is known which chunks those are; else all count
 }
 
 // choosePlan returns the way to bring a: nothing where a device of the site holds
@@ -34,7 +36,7 @@ type siteView struct {
 // the order of s.ways, without the chains from bases that nobody has. Chunks never come while a patch is being applied: what they would
 // bring is on its way.
 func choosePlan(a *release.Artifact, s siteView) (best choice, others []choice) {
-	best = choice{bytes: s.chunkBytes, why: fmt.Sprintf("%s: %d bytes of chunks that no device of the site has", a.Name, s.chunkBytes)}
+	best = s.chunks(a.Name)
 	settled := false
 	if s.complete != "" {
 		settled = true
@@ -52,6 +54,20 @@ func choosePlan(a *release.Artifact, s siteView) (best choice, others []choice) 
 		others = append(others, c)
 	}
 	return best, others
+}
+
+// chunks is what chunks cost. Of each it is known how long it is, but not how long in its pack.
+func (s siteView) chunks(name string) choice {
+	c := choice{bytes: s.chunkBytes, about: s.chunkBytes > 0}
+	about, all := "", ""
+	if c.about {
+		about = "about "
+		if !s.indexed {
+			all = ", or fewer: all count until its index is here"
+		}
+	}
+	c.why = fmt.Sprintf("%s: %s%d bytes of chunks that no device of the site has%s", name, about, c.bytes, all)
+	return c
 }
 
 // choice is what w costs, and whether it is possible.

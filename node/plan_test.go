@@ -122,8 +122,14 @@ func TestChoosePlan(t *testing.T) {
 
 func TestPlanWithoutPatches(t *testing.T) {
 	best, others := choosePlan(&release.Artifact{Name: "app"}, siteView{chunkBytes: 7})
-	if best.way != nil || best.bytes != 7 || len(others) != 0 {
+	if best.way != nil || best.bytes != 7 || !best.about || !strings.Contains(best.why, "about 7 bytes") || !strings.Contains(best.why, "until its index is here") || len(others) != 0 {
 		t.Errorf("%+v, %+v", best, others)
+	}
+	if best, _ = choosePlan(&release.Artifact{Name: "app"}, siteView{chunkBytes: 7, indexed: true}); !best.about || strings.Contains(best.why, "index") {
+		t.Errorf("with an index: %+v", best)
+	}
+	if best, _ = choosePlan(&release.Artifact{Name: "app"}, siteView{}); best.about || strings.Contains(best.why, "about") {
+		t.Errorf("nothing to bring: %+v", best)
 	}
 }
 

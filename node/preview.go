@@ -38,6 +38,7 @@ func (n *Node) Plan() (report.Plan, error) {
 		}
 		out.Artifacts = append(out.Artifacts, p)
 		out.Bytes += best.bytes
+		out.Estimate = out.Estimate || best.about
 	}
 	return out, nil
 }
@@ -65,6 +66,7 @@ func (n *Node) preview(t *target, u *update, i int) (siteView, error) {
 	}
 	var err error
 	v.chunkBytes, err = u.chunkBytes(u.arts[i])
+	v.indexed = len(u.arts[i].snapshot()) > 0
 	v.ways = u.ways[art.Sum]
 	v.usable = func(w release.Way) bool { return !u.wayFailed(w) }
 	v.rebuilding = func(w release.Way) string { return u.applying(art, w) }
@@ -117,7 +119,7 @@ func (n *Node) canApply(w release.Way) bool {
 
 // way is c in the words of the report.
 func (n *Node) way(t *target, c choice) report.PlanWay {
-	w := report.PlanWay{Kind: "chunks", Bytes: c.bytes, Possible: !c.not, Why: c.why}
+	w := report.PlanWay{Kind: "chunks", Bytes: c.bytes, Estimate: c.about, Possible: !c.not, Why: c.why}
 	switch {
 	case c.none:
 		w.Kind = "nothing"

@@ -42,7 +42,7 @@ func TestPlanAhead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w := p.Artifacts[0].Ways; len(w) != 2 || w[0].Kind != "chunks" || p.Bytes < 1<<20 || w[1].Kind != "patch" || w[1].Possible || !strings.Contains(w[1].Why, "no device of the site") {
+	if w := p.Artifacts[0].Ways; len(w) != 2 || w[0].Kind != "chunks" || p.Bytes < 1<<20 || !p.Estimate || !w[0].Estimate || w[1].Estimate || w[1].Kind != "patch" || w[1].Possible || !strings.Contains(w[1].Why, "no device of the site") {
 		t.Errorf("without a base: %+v", p)
 	}
 	s.peers = append(s.peers, b.node.Addrs()...)
@@ -55,7 +55,7 @@ func TestPlanAhead(t *testing.T) {
 		p, err = b.node.Plan()
 		return err == nil && p.Bytes == patch
 	})
-	if w := p.Artifacts[0].Ways; w[0].Kind != "patch" || !w[0].Possible || w[0].Base != "1.0.0" || len(w[0].Holders) != 1 || w[0].Holders[0] != "dev1" || w[0].Profile != "plain" {
+	if w := p.Artifacts[0].Ways; p.Estimate || w[0].Kind != "patch" || !w[0].Possible || w[0].Base != "1.0.0" || len(w[0].Holders) != 1 || w[0].Holders[0] != "dev1" || w[0].Profile != "plain" {
 		t.Errorf("with a base: %+v", p)
 	}
 	c := s.start(s.enroll(nil))

@@ -267,7 +267,7 @@ func (u *update) view(a *assembly, stalls int) (siteView, error) {
 		return siteView{}, err
 	}
 	trusted := stalls == 0 || stalls == 1 && u.somebodyWorks()
-	v := siteView{chunkBytes: left, ways: u.ways[a.art.Sum], unaware: u.n.unaware(u.target()), based: u.n.based, held: u.held, wayBytes: u.wayBytes,
+	v := siteView{chunkBytes: left, indexed: len(a.snapshot()) > 0, ways: u.ways[a.art.Sum], unaware: u.n.unaware(u.target()), based: u.n.based, held: u.held, wayBytes: u.wayBytes,
 		usable:     func(w release.Way) bool { return trusted && !u.wayFailed(w) },
 		rebuilding: func(w release.Way) string { return u.applying(a.art, w) }}
 	if stalls == 0 {

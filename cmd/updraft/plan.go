@@ -18,7 +18,9 @@ func newPlan(u *ui) *cobra.Command {
 		Long: `Show what the site would bring over the uplink for the newest release that the agent
 knows of (updraft check looks for it): for each artifact the way that is the cheapest
 with what the devices of the site hold now, and the others. Nothing is decided by it;
-the device that holds the uplink plans anew when it begins.`,
+the device that holds the uplink plans anew when it begins. What patches cost is exact;
+chunks are counted as if each were packed as the release is on average, and all of them
+as long as no index here tells which ones the site lacks.`,
 		Example: "  updraft plan --data /var/lib/updraft\n  updraft plan --json",
 		Args:    usageArgs(cobra.NoArgs),
 	}
@@ -40,7 +42,11 @@ func printPlan(w io.Writer, p report.Plan) {
 	if p.InService {
 		state = ", which is in service here"
 	}
-	fmt.Fprintf(w, "For %s%s the site would bring %s over the uplink.\n", p.Version, state, size(p.Bytes))
+	about := ""
+	if p.Estimate {
+		about = "about "
+	}
+	fmt.Fprintf(w, "For %s%s the site would bring %s%s over the uplink.\n", p.Version, state, about, size(p.Bytes))
 	for _, a := range p.Artifacts {
 		for i, way := range a.Ways {
 			mark := "  not: "

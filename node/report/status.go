@@ -66,6 +66,7 @@ type Plan struct {
 	Version   string         `json:"version"`
 	InService bool           `json:"in_service"` // on this device
 	Bytes     int64          `json:"bytes"`      // over the uplink
+	Estimate  bool           `json:"estimate"`   // some of Bytes are of chunks: see PlanWay
 	Artifacts []PlanArtifact `json:"artifacts"`
 }
 
@@ -87,6 +88,7 @@ type PlanWay struct {
 	Work     int64    `json:"work,omitempty"`    // of a patch or chain: for the decoder, in bytes of a plain one
 	Holders  []string `json:"holders,omitempty"` // of a patch or chain: the devices that could apply it
 	Bytes    int64    `json:"bytes"`             // over the uplink
+	Estimate bool     `json:"estimate"`          // Bytes are of chunks, as if each were packed like the release on average
 	Possible bool     `json:"possible"`
 	Why      string   `json:"why"` // in the words of Status.Why
 }
