@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 )
 
 // ErrCollision reports names of a tree that are one name where it is written: they differ
@@ -15,12 +16,7 @@ var ErrCollision = errors.New("tree: names that are one on this file system")
 // own name: then what lies there is another's. names lists a directory; made reports
 // whether an entry should be there.
 func (l *Listing) namesApart(names func(dir string) ([]string, error), made func(e *Entry) bool) error {
-	children := map[string][]int{}
-	for i := range l.Entries {
-		dir := path.Dir(l.Entries[i].Path)
-		children[dir] = append(children[dir], i)
-	}
-	for dir, list := range children {
+	for dir, list := range l.children() {
 		ns, err := names(dir)
 		if err != nil {
 			return err
@@ -33,6 +29,39 @@ func (l *Listing) namesApart(names func(dir string) ([]string, error), made func
 			if e := &l.Entries[i]; !there[path.Base(e.Path)] && made(e) {
 				return fmt.Errorf("%w: %q is there under another name", ErrCollision, e.Path)
 			}
+		}
+	}
+	return nil
+}
+
+// children returns the entries of each directory.
+func (l *Listing) children() map[string][]int {
+	out := map[string][]int{}
+	for i := range l.Entries {
+		dir := path.Dir(l.Entries[i].Path)
+		out[dir] = append(out[dir], i)
+	}
+	return out
+}
+
+// clear removes what dir, of which nothing has been made yet, has in the place of entries but
+// under other names: an earlier run has left it. Where it was another entry's, that is made anew.
+func (w *Writer) clear(dir string, entries []int) error {
+	ns, err := w.readNames(dir)
+	if err != nil || len(ns) == 0 {
+		return err
+	}
+	slices.Sort(ns)
+	for _, i := range entries {
+		p := w.list.Entries[i].Path
+		if _, there := slices.BinarySearch(ns, path.Base(p)); there {
+			continue
+		}
+		if _, err := w.root.Lstat(p); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := w.root.RemoveAll(p); err != nil {
+			return err
 		}
 	}
 	return nil

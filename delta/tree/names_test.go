@@ -2,14 +2,10 @@ package tree
 
 import (
 	"errors"
-	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
-	"strings"
+	"slices"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // collisions are trees whose names are one where case, or how letters are composed, does
@@ -26,7 +22,6 @@ var collisions = map[string][]Entry{
 
 // TestNamesThatAreOne plays a file system that keeps the first of two such names.
 func TestNamesThatAreOne(t *testing.T) {
-	fold := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "e\u0301", "\u00e9")) }
 	for name, entries := range collisions {
 		l := &Listing{Entries: entries}
 		if err := l.Validate(); err != nil {
@@ -68,40 +63,44 @@ func TestNamesToldApart(t *testing.T) {
 	}
 }
 
-// TestFoldingFileSystem is for root, where a file system can be made that does not count
-// case.
+// TestFoldingFileSystem writes trees where names are folded.
 func TestFoldingFileSystem(t *testing.T) {
-	image, at := filepath.Join(t.TempDir(), "image"), t.TempDir()
-	if err := os.WriteFile(image, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(image, 16<<20); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range [][]string{{"mkfs.ext4", "-q", "-O", "casefold", "-E", "encoding=utf8", image}, {"mount", "-o", "loop", image, at}} {
-		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("%v: %v %s", c, err, out)
-		}
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	for name, entries := range collisions {
-		dir := filepath.Join(at, strings.ReplaceAll(name, " ", "-"))
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command("chattr", "+F", dir).CombinedOutput(); err != nil {
-			t.Skipf("%v %s", err, out)
-		}
+	at := mountFolding(t)
+	write := func(t *testing.T, dir string, entries []Entry) error {
+		t.Helper()
 		w, err := NewWriter(dir, &Listing{Entries: entries})
-		if err == nil { // links come last
-			err = errors.Join(w.Finish(), w.Close())
+		if err != nil {
+			return err
 		}
-		if !errors.Is(err, ErrCollision) {
+		return errors.Join(w.Finish(), w.Close()) // links come last
+	}
+	for name, entries := range collisions {
+		if err := write(t, filepath.Join(at, name), entries); !errors.Is(err, ErrCollision) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// What an earlier run has left under such a name is no entry's.
+	for name, c := range map[string][2][]Entry{
+		"file":            {{{Path: "Readme", Kind: File, Mode: 0o644, Size: 3}}, {{Path: "readme", Kind: File, Mode: 0o644, Size: 3}}},
+		"file, directory": {{{Path: "D", Kind: File, Mode: 0o644}}, {{Path: "d", Kind: Dir, Mode: 0o755}, {Path: "d/x", Kind: File, Mode: 0o644}}},
+		"directory": {{{Path: "D", Kind: Dir, Mode: 0o555}, {Path: "D/x", Kind: File, Mode: 0o644}},
+			{{Path: "d", Kind: Dir, Mode: 0o755}, {Path: "d/X", Kind: File, Mode: 0o644}}},
+		"link":       {{{Path: "L", Kind: Symlink, Target: "x"}}, {{Path: "l", Kind: Symlink, Target: "x"}}},
+		"link, file": {{{Path: "L", Kind: Symlink, Target: "x"}}, {{Path: "l", Kind: File, Mode: 0o600}}},
+		"hard link": {{{Path: "A", Kind: File, Mode: 0o600}, {Path: "B", Kind: Hardlink, Target: "A"}},
+			{{Path: "a", Kind: File, Mode: 0o600}, {Path: "b", Kind: Hardlink, Target: "a"}}},
+	} {
+		dir := filepath.Join(at, "left "+name)
+		if err := write(t, dir, c[0]); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for range 2 {
+			if err := write(t, dir, c[1]); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if err := write(t, dir, append(slices.Clone(c[0]), c[1]...)); !errors.Is(err, ErrCollision) {
+			t.Errorf("%s, both: %v", name, err)
 		}
 	}
 }

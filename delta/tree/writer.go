@@ -38,8 +38,9 @@ var (
 // NewWriter makes the directories and files of l below dir, which is created when
 // it is missing, and reserves their space. What dir holds already, as after an
 // interrupted run, is kept where it is a file of the listed size, and replaced
-// where it is in the way; nothing else in dir is touched. Links and metadata come
-// with Finish. Two entries that are one where dir lies are an ErrCollision.
+// where it is in the way, be it under a name that differs by case where that does not
+// count; nothing else in dir is touched. Links and metadata come with Finish. Two
+// entries that are one where dir lies are an ErrCollision.
 func NewWriter(dir string, l *Listing) (*Writer, error) { return newWriter(dir, l, nil) }
 
 // newWriter is NewWriter, and links what is the same in from unless that is nil.
@@ -57,20 +58,37 @@ func newWriter(dir string, l *Listing, from *os.Root) (*Writer, error) {
 	}
 	w := &Writer{layout: s, root: root, links: links{on: make(map[int]bool)}, written: new(atomic.Int64)}
 	w.cache = newCache(w.openFile)
-	for i := range l.Entries {
-		if l.Entries[i].Kind == File && from != nil && w.link(from, i) {
-			continue
-		}
-		if err := w.prepare(&l.Entries[i]); err != nil {
-			root.Close()
-			return nil, fmt.Errorf("tree: prepare %s: %w", l.Entries[i].Path, err)
-		}
+	err = w.prepareAll(from)
+	if err == nil {
+		err = w.preparedApart()
 	}
-	if err := w.preparedApart(); err != nil {
+	if err != nil {
 		root.Close()
 		return nil, fmt.Errorf("tree: prepare: %w", err)
 	}
 	return w, nil
+}
+
+// prepareAll makes what must be there before contents can be written, or links it in from.
+func (w *Writer) prepareAll(from *os.Root) error {
+	children := w.list.children()
+	if err := w.clear(".", children["."]); err != nil {
+		return err
+	}
+	for i := range w.list.Entries {
+		e := &w.list.Entries[i]
+		if e.Kind == File && from != nil && w.link(from, i) {
+			continue
+		}
+		err := w.prepare(e)
+		if err == nil && e.Kind == Dir {
+			err = w.clear(e.Path, children[e.Path])
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Path, err)
+		}
+	}
+	return nil
 }
 
 func (w *Writer) openFile(file int) (*os.File, error) {
