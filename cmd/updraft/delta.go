@@ -256,12 +256,19 @@ func ignoreMissing(err error) error {
 
 func newDeltaInfo(u *ui) *cobra.Command {
 	var segments bool
+	var old string
+	var top int
 	c := &cobra.Command{
-		Use:     "info PATCH",
-		Short:   "Show what a patch needs and gives, and where its bytes go",
-		Example: "  updraft delta info app.patch --segments",
+		Use:   "info PATCH",
+		Short: "Show what a patch needs and gives, and where its bytes go",
+		Long: `Show what a patch needs and gives, and where its bytes go. With --files OLD, which is what the
+patch applies to, also by file of a directory tree or of a tar archive: how many bytes of the patch are for long
+runs of the old ones as they are (copies), for where the rest comes from and how it differs (residual), for
+what is new (literals), and for how compressed frames are packed (parses). Compressed data that goes on from one
+file to another may be told with the next.`,
+		Example: "  updraft delta info app.patch --segments\n  updraft delta info rootfs.patch --files rootfs-1/ --top 0",
 		Args:    usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := openPatch(args[0])
 			if err != nil {
 				return err
@@ -271,9 +278,26 @@ func newDeltaInfo(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return u.result(infoJSON(p, i, segments), func(w io.Writer) { printInfo(w, p, i, segments) })
+			v := infoJSON(p, i, segments)
+			var files []fileCost
+			more := 0
+			if old != "" {
+				if files, err = fileCosts(cmd.Context(), p, i, old); err != nil {
+					return err
+				}
+				if top > 0 && len(files) > top {
+					files, more = files[:top], len(files)-top
+				}
+				v["files"], v["more_files"] = files, more
+			}
+			return u.result(v, func(w io.Writer) {
+				printInfo(w, p, i, segments)
+				printFileCosts(w, files, more)
+			})
 		},
 	}
+	c.Flags().StringVar(&old, "files", "", "with a line for each file, which takes `OLD`, what the patch applies to")
+	c.Flags().IntVar(&top, "top", 20, "with --files: for so many files that take the most (0: all)")
 	c.Flags().BoolVar(&segments, "segments", false, "with a line for each segment")
 	return c
 }
@@ -284,7 +308,7 @@ func infoJSON(p *patchFile, i patch.Info, segments bool) map[string]any {
 		"base_bytes": i.BaseSize, "base_sha256": hex.EncodeToString(i.BaseSum[:]),
 		"new_bytes": i.NewSize, "new_sha256": hex.EncodeToString(i.NewSum[:]),
 		"profile": i.Profile, "decoder_memory": i.Memory, "decoder_file": i.File, "decoder_work": i.Work, "segments": len(i.Segments),
-		"recipe_bytes": i.RecipeBytes, "packed_streams": i.Packed,
+		"recipe_bytes": i.RecipeBytes, "index_bytes": i.IndexBytes, "packed_streams": i.Packed,
 	}
 	if segments {
 		list := []map[string]any{}

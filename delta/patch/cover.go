@@ -361,11 +361,13 @@ func (d *denseCoder) block(b []byte, p *part, k, e int, left int64) {
 		}
 		return
 	}
+	start := len(d.out)
 	for i := range d.units {
 		u := &d.units[i]
 		d.guess(b, p, u)
 		d.unit(b, p, u)
 	}
+	d.account.block(start, len(d.out), d.c.at)
 }
 
 // unit codes u.

@@ -20,6 +20,9 @@ type DecodeOptions struct {
 	Scratch string // directory for temporary files; empty: the system's
 	Memory  int64  // bound on the decoder's heap in bytes; 0: none but the format's
 	File    int64  // bound on the temporary file in bytes; 0: none
+	// Account is told what runs of the output take of the patch, in their order: what
+	// segments have, all together. It may be nil.
+	Account func(Cost)
 }
 
 // Info describes a patch.
@@ -32,6 +35,7 @@ type Info struct {
 	Work              int64 // bytes that a decoder has to make from differences; dense ones count 16 times
 	HeaderBytes       int64 // header, table, recipe and index
 	RecipeBytes       int64 // of these, of the recipe; 0: nothing is seen through compression
+	IndexBytes        int64 // and of the index of dense segments
 	Packed            int   // compressed streams that a decoder has to make
 	Segments          []SegmentInfo
 }
@@ -49,7 +53,7 @@ type SegmentInfo struct {
 func (h *header) info(head int64, r *recipe) Info {
 	in := Info{BaseSize: h.baseSize, NewSize: h.newSize, BaseSum: h.baseSum, NewSum: h.newSum, Profile: Plain.String(), Memory: 1 << 20, HeaderBytes: head}
 	in.HeaderBytes += h.recipe + h.index
-	in.RecipeBytes = h.recipe
+	in.RecipeBytes, in.IndexBytes = h.recipe, h.index
 	if r != nil {
 		n := r.needs()
 		in.Memory += n.Memory
@@ -167,6 +171,7 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	d := &decoder{base: base, baseSize: h.baseView, z: h.z}
 	out := &sink{w: w, whole: sha256.New(), left: h.newSize}
 	d.w = out
+	d.account = newAccount(o.Account, h.header, out)
 	if h.recipe == nil {
 		err = d.decode(ctx, p, h)
 	} else {
@@ -184,6 +189,7 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	if err != nil {
 		return h.info, blame(ctx, h.header, base, err)
 	}
+	d.account.settle(true)
 	return h.info, nil
 }
 
@@ -234,6 +240,7 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 			return fmt.Errorf("patch: read segment %d: %w", i, errors.Join(err, ctx.Err()))
 		}
 		off += s.payload
+		d.account.begin(int(s.payload), s.region > 0)
 		var err error
 		switch s.kind {
 		case kindCopy:
@@ -295,6 +302,8 @@ type decoder struct {
 	dense *denseCoder // nil until the first dense segment
 
 	payload, out, lit []byte
+
+	account *account
 }
 
 // grow returns b with length n.
@@ -326,6 +335,9 @@ func blame(ctx context.Context, h *header, base Source, cause error) error {
 }
 
 func (d *decoder) emit(b []byte) error {
+	if d.account != nil {
+		return d.account.emit(d.w, b)
+	}
 	_, err := d.w.Write(b)
 	return err
 }
@@ -345,6 +357,7 @@ func (d *decoder) readIndex(p Source, off int64, h *header) error {
 func (d *decoder) decodeDense(s segment, at, rows int64) error {
 	if d.dense == nil {
 		d.dense = newDenseCoder(d.base)
+		d.dense.account = d.account
 	}
 	d.dense.rows = rows
 	out, err := d.dense.segment(newDecoder(d.payload), d.moves, at, s.size, nil, grow(d.out, int(s.size)))
@@ -365,6 +378,7 @@ func (d *decoder) copy(ctx context.Context, s segment) error {
 		return f.err
 	}
 	d.out = grow(d.out, copyPiece)
+	d.account.upTo(Copies, int(min(copyPiece, s.size)), len(d.payload))
 	for end := from + s.size; from < end; {
 		if err := ctx.Err(); err != nil {
 			return err

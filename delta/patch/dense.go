@@ -43,6 +43,7 @@ type denseCoder struct {
 	window []byte
 
 	table    []uint32 // match model: by hash of 6 bytes, more of it and place in window, then out
+	account  *account
 	mat, mln int
 	seen     uint32 // what has been looked at of the table, so that it is
 	// Misses so far, the last one lowest: of bytes, words, blocks.
@@ -91,12 +92,15 @@ func (d *denseCoder) segment(c *coder, m *moves, at, size int64, fresh, out []by
 			break
 		}
 		d.literals(lo - at)
+		d.account.upTo(Literals, len(d.out), c.at)
 		d.mp.here = r
 		if err := d.cover(lo, int64(r.o)+lo-int64(r.n), hi-lo); err != nil {
 			return nil, err
 		}
+		d.account.upTo(Residual, len(d.out), c.at)
 	}
 	d.literals(size)
+	d.account.upTo(Literals, len(d.out), c.at)
 	return d.out, nil
 }
 

@@ -34,6 +34,9 @@ func (l *lightCoder) differ(out, fresh []byte, at int64) {
 			s = l.block(s, out[:n], fresh[:n], int(at&3))
 		default:
 			s = l.block(s, out[:n], nil, int(at&3))
+			if l.account != nil {
+				l.account.block(int(at), int(at)+n, -len(l.buf))
+			}
 		}
 		if l.enc {
 			fresh = fresh[n:]

@@ -53,6 +53,8 @@ type lightCoder struct {
 	byWord  [1 << 12]wordChange
 	byClass [1 << 8][2]uint32
 	bh, wh  uint32 // blocks and words that differed, the last one lowest
+
+	account *account // decoding; nil: nobody wants to know
 }
 
 // wordChange is how a word of the base differed the last time.
@@ -61,7 +63,7 @@ type wordChange struct{ key, by uint32 }
 // reset makes l ready to encode, or to decode what is in in.
 func (l *lightCoder) reset(enc bool, in []byte) {
 	l.numeralCoder.reset(enc, in)
-	l.more, l.bh, l.wh = probHalf, 0, 0
+	l.more, l.bh, l.wh, l.account = probHalf, 0, 0, nil
 	clear(l.byWord[:])
 	clear(l.byClass[:])
 	for _, t := range [][]prob{l.blocks[:], l.words[:], l.exact[:], l.hits[:], l.leading[:], l.match[:]} {

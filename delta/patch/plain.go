@@ -155,6 +155,7 @@ func (d *decoder) verified(s segment) error {
 	if checksum(d.out) != s.sum {
 		return fmt.Errorf("%w: output does not have its checksum", ErrCorrupt)
 	}
+	d.account.rest()
 	return d.emit(d.out)
 }
 
@@ -162,6 +163,7 @@ func (d *decoder) verified(s segment) error {
 func (d *decoder) assemble(l *lightCoder, s segment, at int64) error {
 	d.out = grow(d.out, int(s.size))
 	out, lit, last := d.out, d.lit, int64(0)
+	d.account.plain(l, at, len(lit))
 	for {
 		gap, step, n, more := l.cover(0, 0, 0, 0)
 		if more == 0 {
@@ -171,6 +173,7 @@ func (d *decoder) assemble(l *lightCoder, s segment, at int64) error {
 		if gap > int64(len(lit)) || n < 1 || n > int64(len(out))-gap || from < 0 || from > d.baseSize-n {
 			return fmt.Errorf("%w: cover of %d bytes at %d of the base", ErrCorrupt, n, from)
 		}
+		d.account.literals(int(gap))
 		copy(out, lit[:gap])
 		lit, out = lit[gap:], out[gap:]
 		at += gap
@@ -181,7 +184,10 @@ func (d *decoder) assemble(l *lightCoder, s segment, at int64) error {
 			l.differ(out[k:min(k+lightRun, n)], nil, at+k)
 		}
 		out, at, last = out[n:], at+n, from+n
+		d.account.run(n, len(l.buf))
 	}
+	d.account.literals(len(lit))
+	d.account.run(0, len(l.buf))
 	if len(lit) != len(out) {
 		return fmt.Errorf("%w: literals do not add up", ErrCorrupt)
 	}

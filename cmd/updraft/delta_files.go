@@ -1,0 +1,166 @@
+package main
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sort"
+	"sync"
+
+	"updraft/delta/patch"
+	"updraft/delta/tree"
+)
+
+// fileCost is what a file, or what is of none, takes of a patch.
+type fileCost struct {
+	Name     string `json:"name"`
+	Size     int64  `json:"size"`  // bytes of the output
+	Bytes    int64  `json:"bytes"` // of the patch
+	Copies   int64  `json:"copies"`
+	Residual int64  `json:"residual"`
+	Literals int64  `json:"literals"`
+	Parses   int64  `json:"parses"`
+
+	at int64 // of the output
+}
+
+// fileCosts applies p to what is at old, and returns what each file takes, the most first.
+// What is for all of them is among them, as files of no size.
+func fileCosts(ctx context.Context, p *patchFile, i patch.Info, oldPath string) (_ []fileCost, err error) {
+	old, err := openStream(oldPath, p.bare)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, old.Close()) }()
+	if p.tree != old.tree {
+		return nil, usagef("--files %s: the patch is one of %s", oldPath, map[bool]string{true: "directory trees", false: "files"}[p.tree])
+	}
+	var costs []patch.Cost
+	r, w := io.Pipe()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := patch.Decode(ctx, p, old, w, patch.DecodeOptions{Account: func(c patch.Cost) { costs = append(costs, c) }})
+		_ = w.CloseWithError(err) // never fails
+	})
+	files, err := outputFiles(r, p, i.NewSize)
+	_ = r.CloseWithError(err) // never fails
+	if wg.Wait(); err != nil {
+		return nil, err
+	}
+	for _, c := range costs {
+		spread(files, c)
+	}
+	header := i.HeaderBytes - i.RecipeBytes - i.IndexBytes
+	if p.tree {
+		header += treeHeaderSize
+	}
+	files = append(files, fileCost{Name: "(header)", Bytes: header}, fileCost{Name: "(recipe)", Bytes: i.RecipeBytes}, fileCost{Name: "(index)", Bytes: i.IndexBytes})
+	slices.SortStableFunc(files, func(a, b fileCost) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	return files, nil
+}
+
+// outputFiles reads the output of p to its end and returns its files by their places.
+func outputFiles(r io.Reader, p *patchFile, size int64) ([]fileCost, error) {
+	in := &countedReader{r: r}
+	var files []fileCost
+	switch {
+	case p.tree:
+		head := make([]byte, p.listing)
+		if _, err := io.ReadFull(in, head); err != nil {
+			return nil, err
+		}
+		l, err := tree.Parse(head)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, fileCost{Name: "(listing)", Size: p.listing})
+		at := p.listing
+		for i := range l.Entries {
+			if e := &l.Entries[i]; e.Size > 0 {
+				files = append(files, fileCost{Name: e.Path, Size: e.Size, at: at})
+				at += e.Size
+			}
+		}
+	default:
+		files = tarFiles(in)
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return nil, err
+	}
+	if end := in.n; end != size {
+		return nil, fmt.Errorf("%w: output of %d bytes", patch.ErrCorrupt, end)
+	}
+	if k := len(files) - 1; k < 0 {
+		files = append(files, fileCost{Name: "(all)", Size: size})
+	} else if end := files[k].at + files[k].Size; end < size {
+		files = append(files, fileCost{Name: "(end)", Size: size - end, at: end})
+	}
+	return files, nil
+}
+
+// tarFiles returns the files of an archive with what is in front of each, as far as r is one.
+func tarFiles(r *countedReader) (files []fileCost) {
+	t := tar.NewReader(r)
+	for at := r.n; ; at = r.n {
+		h, err := t.Next()
+		if err == nil {
+			_, err = io.Copy(io.Discard, t)
+		}
+		if err != nil {
+			return files // the end, or none: it is said of what is left
+		}
+		files = append(files, fileCost{Name: h.Name, Size: r.n - at, at: at})
+	}
+}
+
+// countedReader counts what is read.
+type countedReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countedReader) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// spread adds c to the files it is for, by their parts of it.
+func spread(files []fileCost, c patch.Cost) {
+	if len(files) == 0 {
+		return
+	}
+	k := max(0, sort.Search(len(files), func(k int) bool { return files[k].at > c.Off })-1)
+	for given := int64(0); given < c.Bytes; k++ {
+		f := &files[k]
+		n := c.Bytes - given
+		if end := f.at + f.Size; k < len(files)-1 && end < c.Off+c.Size {
+			n = int64(float64(c.Bytes)*float64(end-c.Off)/float64(c.Size)) - given
+		}
+		given += n
+		f.Bytes += n
+		*map[patch.Part]*int64{patch.Copies: &f.Copies, patch.Residual: &f.Residual, patch.Literals: &f.Literals, patch.Parses: &f.Parses}[c.Part] += n
+	}
+}
+
+func printFileCosts(w io.Writer, files []fileCost, more int) {
+	if len(files) == 0 {
+		return
+	}
+	rows := [][]string{{"FILE", "SIZE", "BYTES", "COPIES", "RESIDUAL", "LITERALS", "PARSES"}}
+	for _, f := range files {
+		row := []string{f.Name}
+		for _, n := range []int64{f.Size, f.Bytes, f.Copies, f.Residual, f.Literals, f.Parses} {
+			row = append(row, fmt.Sprint(n))
+		}
+		rows = append(rows, row)
+	}
+	table(w, rows)
+	if more > 0 {
+		fmt.Fprintf(w, "%d more take less each; --top 0 shows all.\n", more)
+	}
+}

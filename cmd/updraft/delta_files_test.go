@@ -1,0 +1,87 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"updraft/delta/patch"
+)
+
+// TestFileCosts: what is new in one file of a tree, or of an archive, is told of that file,
+// and all files together take the patch.
+func TestFileCosts(t *testing.T) {
+	noise := rand.NewChaCha8([32]byte{4})
+	dir := t.TempDir()
+	var tars [2]bytes.Buffer
+	content := map[string][]byte{}
+	for _, n := range []string{"a", "b", "c"} {
+		content[n] = make([]byte, 50_000)
+		noise.Read(content[n])
+	}
+	for i, side := range []string{"old", "new"} {
+		if i == 1 {
+			noise.Read(content["b"][10_000:40_000])
+		}
+		if err := os.Mkdir(filepath.Join(dir, side), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		w := tar.NewWriter(&tars[i])
+		for _, n := range []string{"a", "b", "c"} {
+			if err := os.WriteFile(filepath.Join(dir, side, n), content[n], 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.WriteHeader(&tar.Header{Name: n, Size: int64(len(content[n])), Mode: 0o644}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(content[n]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, side+".tar"), tars[i].Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, end := range []string{"", ".tar"} {
+		old, out := filepath.Join(dir, "old"+end), filepath.Join(dir, "patch"+end)
+		u := &ui{out: new(bytes.Buffer), err: new(bytes.Buffer)}
+		if err := deltaCreate(t.Context(), u, old, filepath.Join(dir, "new"+end), out, false, patch.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		p, err := openPatch(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close() //nolint:errcheck // read only
+		info, err := patch.Inspect(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := fileCosts(t.Context(), p, info, old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sum, size int64
+		for _, f := range files {
+			sum, size = sum+f.Bytes, size+f.Size
+			if f.Name == "a" && f.Bytes > 200 || f.Name == "c" && f.Bytes > 200 {
+				t.Errorf("%s: %+v", out, f)
+			}
+		}
+		if b := files[0]; b.Name != "b" || b.Bytes < 29_900 || b.Bytes > 31_500 || b.Copies+b.Residual+b.Literals+b.Parses != b.Bytes {
+			t.Errorf("%s: %+v", out, b)
+		}
+		if st, err := os.Stat(out); err != nil || st.Size() != sum || size != info.NewSize {
+			t.Errorf("%s: files take %d bytes of %v and have %d of %d, %v", out, sum, st, size, info.NewSize, err)
+		}
+		if _, err := fileCosts(t.Context(), p, info, filepath.Join(dir, "new"+end)); err == nil {
+			t.Errorf("%s: another base will do", out)
+		}
+	}
+}
