@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
 
@@ -96,11 +95,7 @@ func SignRoot(root []byte, key ed25519.PrivateKey) ([]byte, error) {
 		return nil, err
 	}
 	m.Signatures = slices.DeleteFunc(m.Signatures, func(s metadata.Signature) bool { return s.KeyID == id })
-	signer, err := signature.LoadED25519Signer(key)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := m.Sign(signer); err != nil {
+	if err := addSignature(m, key); err != nil {
 		return nil, err
 	}
 	return m.ToBytes(false)

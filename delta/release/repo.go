@@ -378,15 +378,20 @@ func (r *Repo) keyIDs(role string) []string {
 func sign[T metadata.Roles](m *metadata.Metadata[T], keys ...ed25519.PrivateKey) ([]byte, error) {
 	m.ClearSignatures()
 	for _, key := range keys {
-		signer, err := signature.LoadED25519Signer(key)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := m.Sign(signer); err != nil {
+		if err := addSignature(m, key); err != nil {
 			return nil, err
 		}
 	}
 	return m.ToBytes(false)
+}
+
+func addSignature[T metadata.Roles](m *metadata.Metadata[T], key ed25519.PrivateKey) error {
+	signer, err := signature.LoadED25519Signer(key)
+	if err != nil {
+		return err
+	}
+	_, err = m.Sign(signer)
+	return err
 }
 
 func (r *Repo) until(d time.Duration) time.Time { return r.now().UTC().Truncate(time.Second).Add(d) }
