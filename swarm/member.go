@@ -137,6 +137,14 @@ func (s *Swarm) dropLocked(m *member, why string) {
 
 // severLocked takes a member that is going out of an open object.
 func (s *Swarm) severLocked(h *share) {
+	s.withdrawLocked(h)
+	h.obj.shares = slices.DeleteFunc(h.obj.shares, func(o *share) bool { return o == h })
+	h.obj = nil
+}
+
+// withdrawLocked takes what a member has of an open object, is to fetch or was asked for
+// out of account.
+func (s *Swarm) withdrawLocked(h *share) {
 	obj := h.obj
 	for i := h.bits.next(0); i >= 0; i = h.bits.next(i + 1) {
 		obj.unlearn(i)
@@ -152,8 +160,6 @@ func (s *Swarm) severLocked(h *share) {
 			s.unaskLocked(obj, i, a, false)
 		}
 	}
-	obj.shares = slices.DeleteFunc(obj.shares, func(o *share) bool { return o == h })
-	h.obj = nil
 }
 
 // readControl applies the member's messages until the stream ends.
@@ -305,21 +311,8 @@ func (s *Swarm) retractLocked(m *member, id [32]byte) {
 	if h == nil {
 		return
 	}
-	if obj := h.obj; obj != nil {
-		for i := h.bits.next(0); i >= 0; i = h.bits.next(i + 1) {
-			obj.unlearn(i)
-		}
-		for i, d := range obj.pending {
-			if d.to == h {
-				s.undelegateLocked(obj, i, d)
-				s.injectLocked(obj, int(i))
-			}
-		}
-		for i, a := range obj.asked {
-			if a.from == h || a.also == h {
-				s.unaskLocked(obj, i, a, false)
-			}
-		}
+	if h.obj != nil {
+		s.withdrawLocked(h)
 		h.owed, h.owedN, h.relay, h.wants, h.wanted = nil, 0, nil, nil, nil
 		h.forget()
 	} else {
