@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"runtime"
+	runtimemetrics "runtime/metrics"
 	"strings"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -58,7 +61,24 @@ func writeMetrics(w io.Writer, s Status) {
 	for code, n := range byCode {
 		gauge(fmt.Sprintf("updraft_problems_by_code{code=%s}", code), float64(n))
 	}
+	// Of the process, as other programs in Go name them: what grows while a device is idle is a leak.
+	gauge("go_goroutines", float64(runtime.NumGoroutine()))
+	gauge("go_gc_heap_live_bytes", heapLive())
+	if fds, err := os.ReadDir("/proc/self/fd"); err == nil {
+		gauge("process_open_fds", float64(len(fds)-1)) // without the one that read them
+	}
 	set.WritePrometheus(w)
+}
+
+// heapLive is what the last garbage collection found in use: unlike the size of the heap, it does not depend on how
+// long ago that was.
+func heapLive() float64 {
+	s := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	runtimemetrics.Read(s)
+	if s[0].Value.Kind() != runtimemetrics.KindUint64 {
+		return 0
+	}
+	return float64(s[0].Value.Uint64())
 }
 
 var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
