@@ -229,28 +229,32 @@ func (s *Site) agent(n *node, extra ...string) (err error) {
 // Boot starts agents that look for releases only when told to, and waits until
 // they have found each other, or for 15 seconds.
 func (s *Site) Boot(ctx context.Context, names ...string) error {
-	nodes, err := s.find(names)
-	if err != nil {
+	if err := s.Start(names, "--poll", "0"); err != nil {
 		return err
-	}
-	for _, n := range nodes {
-		if err := s.agent(n, "--poll", "0"); err != nil {
-			return err
-		}
 	}
 	return s.meet(ctx)
 }
 
 // Join starts one agent as Boot does, with further flags, and waits like it.
 func (s *Site) Join(ctx context.Context, name string, flags ...string) error {
-	nodes, err := s.find([]string{name})
-	if err != nil {
-		return err
-	}
-	if err := s.agent(nodes[0], append([]string{"--poll", "0"}, flags...)...); err != nil {
+	if err := s.Start([]string{name}, append([]string{"--poll", "0"}, flags...)...); err != nil {
 		return err
 	}
 	return s.meet(ctx)
+}
+
+// Start starts agents with flags, one right after the other, and waits for nothing.
+func (s *Site) Start(names []string, flags ...string) error {
+	nodes, err := s.find(names)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := s.agent(n, flags...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Signal sends a signal to a node's agent, if it is running.
