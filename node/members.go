@@ -57,7 +57,12 @@ func (n *Node) nameOf(id peer.ID) string {
 }
 
 // announce tells the members what this device is and has.
-func (n *Node) announce() {
+func (n *Node) announce() { n.tell(true) }
+
+// tell tells the members what this device is and has; unless anew, only when that is not what they were told last.
+func (n *Node) tell(anew bool) {
+	n.tellMu.Lock()
+	defer n.tellMu.Unlock()
 	n.mu.Lock()
 	t, u := n.target, n.upd
 	n.mu.Unlock()
@@ -86,6 +91,10 @@ func (n *Node) announce() {
 		n.log.Error("profile not announced", "err", err)
 		return
 	}
+	if !anew && bytes.Equal(b, n.said) {
+		return
+	}
+	n.said = b
 	link, _ := n.cfg.linkClass() // checked by New
 	rank := lease.Rank{Gateway: n.gw, Link: link, Reach: reachRank(up), Up: int64(time.Since(n.start) / time.Second)}
 	if err := n.sw.Announce(swarm.Profile{Rank: rank, Node: b}); err != nil {

@@ -334,6 +334,8 @@ func (n *Node) poll(ctx context.Context) error {
 	}
 	wait := time.Second
 	asked := make(map[peer.ID]claim)
+	again := time.NewTicker(claimPause)
+	defer again.Stop()
 	for {
 		changed := n.sw.Changed()
 		n.expel()
@@ -342,6 +344,7 @@ func (n *Node) poll(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-again.C: // of what came to nothing nobody tells once more
 		case <-changed:
 			select { // members change together: take them in one go
 			case <-time.After(50 * time.Millisecond):

@@ -56,6 +56,9 @@ type Node struct {
 	profMu   sync.Mutex // guards profiles
 	profiles map[peer.ID]readProfile
 
+	tellMu sync.Mutex // guards said; held while members are told, so that the last word is the newest
+	said   []byte     // the profile they have
+
 	mu       sync.Mutex // guards all below
 	target   *target
 	fresh    bool          // target is what the origin said after this start
@@ -251,11 +254,15 @@ func (n *Node) recover() error {
 	return n.lib.load(n.dir.Path, func(err error) { n.problem(problemDisk, "installed release", err) })
 }
 
-// beat renews what others know of this device, which is how long it has been up, and
-// looks whose certificate has ended.
+// beat renews what others know of this device, and looks whose certificate has ended. Others hear of what has changed by
+// itself, such as its room; only while an update is under way do they hear from it in any case: said by everybody to
+// everybody, that would be most of what an idle site sends.
 func (n *Node) beat(ctx context.Context) error {
 	for sleep(ctx, jitter(time.Minute)) {
-		n.announce()
+		n.mu.Lock()
+		busy := n.upd != nil
+		n.mu.Unlock()
+		n.tell(busy)
 		n.expelEnded(ctx)
 	}
 	return nil
