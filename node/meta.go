@@ -28,6 +28,7 @@ const (
 	windowLook   = 5 * time.Second  // how often an open window is looked at
 	reachAgain   = 10 * time.Minute // so long after it has failed an origin counts as not tried
 	argPerson    = "person"         // argument of a check that a person asks for
+	argNow       = "now"            // and of one that has to be made now
 	wordFor      = 24 * time.Hour   // for so long a device takes what others say for what the origin says
 	askTries     = 2                // holders of the uplink that fail to look before a device does so itself
 )
@@ -36,9 +37,12 @@ const (
 var errNoUplink = errors.New("node: no device of the site can reach the origin")
 
 // checker looks for new releases: one look at a time on this device, and one on the
-// site as long as who holds the uplink does what it is asked. Once a day a device asks
-// the origin itself: a member that says for ever that there is nothing new keeps
-// nothing from the others for longer.
+// site as long as who is asked to does it. That is who holds the uplink; when the time
+// has come for a look that nobody asked for, it is one of those who reach the origin,
+// the same for all, who answers from its own last look if that is not long ago: what
+// an idle site costs does not grow with its devices. Once a day a device asks the
+// origin itself: a member that says for ever that there is nothing new keeps nothing
+// from the others for longer.
 type checker struct {
 	n *Node
 
@@ -73,6 +77,14 @@ func (c *checker) find(ctx context.Context, person bool) error {
 	if c.overdue() {
 		if err := c.look(ctx); err == nil || !errors.Is(err, origin.ErrUnreachable) {
 			return err
+		}
+	}
+	if !person && !n.cfg.Once {
+		if c.recent() {
+			return nil
+		}
+		if by, ok := c.lookout(); ok && c.ask(ctx, by, person) == nil {
+			return nil
 		}
 	}
 	var err error
@@ -132,6 +144,28 @@ func (c *checker) overdue() bool {
 	return c.n.origin != nil && time.Since(last) > wordFor
 }
 
+// recent reports whether this device has looked at the origin so lately that the site need not look again.
+func (c *checker) recent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.last.IsZero() && time.Since(c.last) < c.n.cfg.Poll*3/4
+}
+
+// lookout returns the member that looks for all: of the devices that reach the origin the one with the lowest ID. It
+// returns false if that is this device, or none is known.
+func (c *checker) lookout() (peer.ID, bool) {
+	var by peer.ID
+	if c.n.reach() == uplinkOK {
+		by = c.n.id
+	}
+	for _, m := range c.n.members() {
+		if m.profile.Uplink == uplinkOK && (by == "" || m.ID < by) {
+			by = m.ID
+		}
+	}
+	return by, by != "" && by != c.n.id
+}
+
 // askOthers asks the members that say they can reach the origin.
 func (c *checker) askOthers(ctx context.Context, person bool) bool {
 	for _, m := range c.n.members() {
@@ -147,8 +181,11 @@ func (c *checker) ask(ctx context.Context, by peer.ID, person bool) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var arg []byte
-	if person {
+	switch {
+	case person:
 		arg = []byte(argPerson)
+	case c.n.cfg.Once:
+		arg = []byte(argNow)
 	}
 	if _, err := c.n.sw.Invoke(ctx, by, callCheck, arg); err != nil {
 		return fmt.Errorf("node: %s could not look for a release: %w", c.n.nameOf(by), err)
@@ -309,6 +346,9 @@ func (n *Node) call(ctx context.Context, from peer.ID, method string, arg []byte
 		return n.answerStatus(from)
 	default:
 		return nil, fmt.Errorf("node: unknown call %q", method)
+	}
+	if len(arg) == 0 && n.checker.recent() {
+		return nil, nil
 	}
 	if string(arg) != argPerson && n.untilLook() > 0 {
 		return nil, errWindow

@@ -257,6 +257,46 @@ func TestSiteDownloadsOnce(t *testing.T) {
 	}
 }
 
+// TestOneLooksForAll: what the looks of an idle site cost does not grow with its devices.
+func TestOneLooksForAll(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	v1 := noise(1, 1<<20)
+	s.publish("1.0.0", s.write("v1/app.bin", v1))
+	var as []*agent
+	// cost returns what comes from the origin while each device looks some times.
+	cost := func() int64 {
+		before := s.link.Out.Load()
+		var wg sync.WaitGroup
+		for _, a := range as {
+			wg.Go(func() {
+				last := a.node.Status().LastCheck
+				for range 5 {
+					st := a.await("looking again", func(st report.Status) bool { return st.LastCheck.After(last) })
+					last = st.LastCheck
+				}
+			})
+		}
+		wg.Wait()
+		return s.link.Out.Load() - before
+	}
+	join := func() {
+		a := s.start(s.enroll(func(c *node.Config) { c.Poll = 2 * time.Second }))
+		a.awaitPeers(len(as))
+		a.awaitVersion("1.0.0")
+		as = append(as, a)
+	}
+	join()
+	one := cost()
+	for range 4 {
+		join()
+	}
+	// Who looks for all may be asked shortly before its own turn.
+	if all := cost(); one == 0 || all > 2*one {
+		t.Errorf("%d bytes for %d devices, %d for one", all, len(as), one)
+	}
+}
+
 func TestOneBaseServesTheSite(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 10<<20)
