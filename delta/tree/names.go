@@ -16,10 +16,12 @@ var ErrCollision = errors.New("tree: names that are one on this file system")
 // own name: then what lies there is another's. names lists a directory; made reports
 // whether an entry should be there.
 func (l *Listing) namesApart(names func(dir string) ([]string, error), made func(e *Entry) bool) error {
+	var failed error
 	for dir, list := range l.children() {
 		ns, err := names(dir)
-		if err != nil {
-			return err
+		if err != nil { // also where another entry took the place of a directory: its own one tells
+			failed = err
+			continue
 		}
 		there := make(map[string]bool, len(ns))
 		for _, n := range ns {
@@ -31,7 +33,7 @@ func (l *Listing) namesApart(names func(dir string) ([]string, error), made func
 			}
 		}
 	}
-	return nil
+	return failed
 }
 
 // children returns the entries of each directory.
