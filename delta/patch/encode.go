@@ -279,6 +279,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 
 func readAll(ctx context.Context, s Source) ([]byte, error) {
 	b := make([]byte, s.Size())
+	huge(b)
 	piece := make([]byte, min(1<<20, len(b)))
 	for off := 0; off < len(b); off += len(piece) {
 		if err := ctx.Err(); err != nil {

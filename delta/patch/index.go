@@ -72,6 +72,7 @@ func newIndex(old []byte, same []span, memory int64) *index {
 	x.bits = uint(max(10, bits.Len(uint(seeds/8))-1))
 	x.more = 32 - uint(bits.Len(uint(len(old)/x.unit)))
 	x.first = make([]uint32, 1<<x.bits+1)
+	huge(x.first)
 	x.each(same, s, func(h uint64, _ int) { x.first[h>>x.more]++ })
 	total := uint32(0)
 	for i := range x.first {
@@ -79,6 +80,7 @@ func newIndex(old []byte, same []span, memory int64) *index {
 		x.first[i] = total
 	}
 	x.places = make([]uint32, total)
+	huge(x.places)
 	x.each(same, s, func(h uint64, o int) {
 		f := &x.first[h>>x.more]
 		*f--
