@@ -83,6 +83,9 @@ func (g *gather) WriteAt(p []byte, off int64) (int, error) {
 // pieceLocked returns the piece at off, to be written to.
 func (g *gather) pieceLocked(off int64) (*piece, error) {
 	for {
+		if g.closed { // maybe while it waited
+			return nil, os.ErrClosed
+		}
 		i := slices.IndexFunc(g.pieces, func(q *piece) bool { return q.off == off })
 		if i < 0 {
 			if len(g.pieces) < gatherPieces {
@@ -194,10 +197,10 @@ func (g *gather) rest() {
 	defer g.mu.Unlock()
 	g.timer = nil
 	now := time.Now()
-	err := g.flushLocked(func(q *piece) bool { return now.Sub(q.last) >= gatherWait }) // the next to write is told
+	_ = g.flushLocked(func(q *piece) bool { return now.Sub(q.last) >= gatherWait }) // it is tried again, and sync tells
 	switch {
 	case g.closed:
-	case len(g.pieces) > 0 && err == nil:
+	case len(g.pieces) > 0 && g.timer == nil: // else a write has set one meanwhile
 		g.timer = time.AfterFunc(gatherWait, g.rest)
 	case len(g.pieces) == 0:
 		g.spare = nil
@@ -254,7 +257,7 @@ func (g *gather) sync() error {
 	return g.f.Sync()
 }
 
-// Close writes everything and closes the file.
+// Close writes everything and closes the file. What cannot be written does not keep the rest from it.
 func (g *gather) Close() error {
 	g.mu.Lock()
 	g.closed = true
@@ -262,8 +265,18 @@ func (g *gather) Close() error {
 		g.timer.Stop()
 		g.timer = nil
 	}
-	err := g.flushLocked(func(*piece) bool { return true })
-	g.pieces, g.spare = nil, nil
+	var err error
+	for len(g.pieces) > 0 {
+		q := g.pieces[0]
+		for q.writing {
+			g.change.Wait()
+		}
+		if !q.clean {
+			err = errors.Join(err, g.writeLocked(q))
+		}
+		g.pieces = slices.DeleteFunc(g.pieces, func(p *piece) bool { return p == q })
+	}
+	g.spare = nil
 	g.mu.Unlock()
 	return errors.Join(err, g.f.Close())
 }

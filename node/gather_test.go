@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -163,5 +164,58 @@ func TestGatherFails(t *testing.T) {
 	}
 	if g.sync() == nil || g.Close() == nil {
 		t.Error("no error at the end")
+	}
+}
+
+// TestGatherCloses: what cannot be written keeps nothing else from it, and nothing is taken for written later.
+func TestGatherCloses(t *testing.T) {
+	g, path, _ := gatherOf(t, 2*gatherPiece)
+	want := random(6, 1000)
+	for _, off := range []int64{1 << 62, gatherPiece} { // the first is more than a file may have
+		if _, err := g.WriteAt(want, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if g.Close() == nil {
+		t.Error("no error")
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got[gatherPiece:gatherPiece+1000], want) {
+		t.Errorf("the file differs: %v", err)
+	}
+	if _, err := g.WriteAt(want, 0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a write after the end: %v", err)
+	}
+}
+
+// TestGatherRestsAgain: what could not be written is tried again without being asked.
+func TestGatherRestsAgain(t *testing.T) {
+	g, path, _ := gatherOf(t, gatherPiece)
+	ill, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ill.Close() })
+	g.mu.Lock()
+	well := g.f
+	g.f = ill
+	g.mu.Unlock()
+	if _, err := g.WriteAt(random(7, 10), 0); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(gatherWait + gatherWait/2)
+	g.mu.Lock()
+	g.f = well
+	left := len(g.pieces)
+	g.mu.Unlock()
+	if left != 1 {
+		t.Fatalf("%d pieces are left", left)
+	}
+	for end := time.Now().Add(time.Minute); left > 0; time.Sleep(10 * time.Millisecond) {
+		g.mu.Lock()
+		left = len(g.pieces)
+		g.mu.Unlock()
+		if time.Now().After(end) {
+			t.Fatal("still in memory")
+		}
 	}
 }
