@@ -374,7 +374,7 @@ func (n *Node) poll(ctx context.Context) error {
 	}
 	wait := time.Second
 	asked := make(map[peer.ID]claim)
-	again := time.NewTicker(claimPause)
+	again := time.NewTicker(claimPause / 4)
 	defer again.Stop()
 	for {
 		changed := n.sw.Changed()
