@@ -148,7 +148,9 @@ func (d *denseCoder) prime(rs []run, at, size int64) error {
 }
 
 // hash6 hashes the 6 bytes in front of i, which is at least 8: to a place in the table,
-// and to what is noted there beside i.
+// and to what is noted there beside i. Strings of 5 bytes that are the same and get the same
+// place are noted the same: their products differ, if at all, by a small multiple of the
+// constant, which is not near a multiple of 2^64. With another constant that may not hold.
 func hash6(b []byte, i int) (at, check uint32) {
 	h := binary.LittleEndian.Uint64(b[i-8:]) >> 16 * 0x9E3779B97F4A7C15
 	return uint32(h >> (64 - tableBits)), uint32(h>>(32-tableBits)) & checkMask
