@@ -9,7 +9,10 @@ import (
 	"io"
 	"slices"
 	"sort"
+	"strconv"
+	"strings"
 	"sync"
+	"unicode"
 
 	"updraft/delta/patch"
 	"updraft/delta/tree"
@@ -86,7 +89,7 @@ func outputFiles(r io.Reader, p *patchFile, size int64) ([]fileCost, error) {
 			}
 		}
 	default:
-		files = tarFiles(in)
+		files = tarFiles(in, size)
 	}
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return nil, err
@@ -102,13 +105,21 @@ func outputFiles(r io.Reader, p *patchFile, size int64) ([]fileCost, error) {
 	return files, nil
 }
 
-// tarFiles returns the files of an archive with what is in front of each, as far as r is one.
-func tarFiles(r *countedReader) (files []fileCost) {
-	t := tar.NewReader(r)
+// maxHoles is how many times as long as the archive its files may be together: holes of sparse
+// ones take no room in it, and may be of any length.
+const maxHoles = 64
+
+// tarFiles returns the files of an archive of size bytes with what is in front of each, as far as r is one.
+func tarFiles(r *countedReader, size int64) (files []fileCost) {
+	t, left := tar.NewReader(r), maxHoles*min(size, 1<<50)
 	for at := r.n; ; at = r.n {
 		h, err := t.Next()
 		if err == nil {
-			_, err = io.Copy(io.Discard, t)
+			var n int64
+			n, err = io.Copy(io.Discard, io.LimitReader(t, left+1))
+			if left -= n; left < 0 {
+				err = tar.ErrHeader
+			}
 		}
 		if err != nil {
 			return files // the end, or none: it is said of what is left
@@ -153,7 +164,11 @@ func printFileCosts(w io.Writer, files []fileCost, more int) {
 	}
 	rows := [][]string{{"FILE", "SIZE", "BYTES", "COPIES", "RESIDUAL", "LITERALS", "PARSES"}}
 	for _, f := range files {
-		row := []string{f.Name}
+		name := f.Name // which is whose the patch is
+		if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			name = strconv.Quote(name)
+		}
+		row := []string{name}
 		for _, n := range []int64{f.Size, f.Bytes, f.Copies, f.Residual, f.Literals, f.Parses} {
 			row = append(row, fmt.Sprint(n))
 		}

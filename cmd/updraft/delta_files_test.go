@@ -3,9 +3,12 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"updraft/delta/patch"
@@ -83,5 +86,40 @@ func TestFileCosts(t *testing.T) {
 		if _, err := fileCosts(t.Context(), p, info, filepath.Join(dir, "new"+end)); err == nil {
 			t.Errorf("%s: another base will do", out)
 		}
+	}
+}
+
+// TestHolesOfArchives: a file that says it is nearly endless, all of it a hole, is not read to its end.
+func TestHolesOfArchives(t *testing.T) {
+	h := make([]byte, 512) // in the old sparse format of GNU: the size it has in the archive is 0
+	copy(h, "hole\x1b[2J")
+	for at, n := range map[int]int{100: 8, 108: 8, 116: 8, 124: 12, 136: 12} {
+		copy(h[at:], fmt.Sprintf("%0*o\x00", n-1, 0))
+	}
+	h[156] = 'S'
+	copy(h[257:], "ustar  \x00")
+	h[483] = 0x80 // in base 256
+	binary.BigEndian.PutUint64(h[483+4:], 1<<62)
+	copy(h[148:156], "        ")
+	sum := 0
+	for _, b := range h {
+		sum += int(b)
+	}
+	copy(h[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	b := append(h, make([]byte, 1024)...)
+	if hd, err := tar.NewReader(bytes.NewReader(b)).Next(); err != nil || hd.Size != 1<<62 {
+		t.Fatalf("the archive is not what it should be: %+v, %v", hd, err)
+	}
+	if files := tarFiles(&countedReader{r: bytes.NewReader(b)}, int64(len(b))); len(files) != 0 {
+		t.Errorf("files %+v", files)
+	}
+}
+
+// TestFileNamesOnTerminals: a name from a patch does nothing to a terminal, nor to the table.
+func TestFileNamesOnTerminals(t *testing.T) {
+	var out bytes.Buffer
+	printFileCosts(&out, []fileCost{{Name: "a\x1b[2J\nb\tc\u202e"}, {Name: "größe"}}, 0)
+	if s := out.String(); strings.ContainsAny(s, "\x1b\t\u202e") || strings.Count(s, "\n") != 3 || !strings.Contains(s, "größe") {
+		t.Errorf("%q", s)
 	}
 }
