@@ -5,7 +5,8 @@
 //
 //	check     one device of the site asks the origin for the signed metadata, all at
 //	          once if a round trip takes long; the others fetch it from that device;
-//	          each verifies it for itself (trust)
+//	          each verifies it for itself (trust). Of idle devices that reach the
+//	          origin the one with the lowest ID looks for all (Config.Poll)
 //	target    the manifest of this device's channel and type names artifacts,
 //	          their chunk index and the patches that lead to them; beside it lie
 //	          patches of earlier releases, of which chains can be made
@@ -32,10 +33,10 @@
 // is installed or under way, and the staging directory. After a crash everything
 // else is found again by hashing, so nothing that had been verified is fetched
 // twice but for the last of a file, of which at most 1 MiB is gathered in memory so
-// that it is written in long pieces; and what a rebuild wrote before it was given up is compared, not written
-// again. An installed release is the seed: there is no second copy. Files of a tree
-// that are the same in the release in service and the next have two names, and are
-// not written again (Config.Links).
+// that it is written in long pieces; and what a rebuild wrote before it was given up
+// is compared, not written again. An installed release is the seed: there is no second
+// copy. Files of a tree that are the same in the release in service and the next have
+// two names, and are not written again (Config.Links).
 //
 // Trust runs through all of it: what is signed is verified here whoever brought it; a
 // peer is admitted with a certificate of this fleet and site that is valid and not
