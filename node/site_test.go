@@ -284,6 +284,9 @@ func TestOneLooksForAll(t *testing.T) {
 		a := s.start(s.enroll(func(c *node.Config) { c.Poll = 2 * time.Second }))
 		a.awaitPeers(len(as))
 		a.awaitVersion("1.0.0")
+		if err := check(a); err != nil { // by itself, once: that is what a first look costs
+			t.Fatal(err)
+		}
 		as = append(as, a)
 	}
 	join()
@@ -291,9 +294,11 @@ func TestOneLooksForAll(t *testing.T) {
 	for range 4 {
 		join()
 	}
-	// Who looks for all may be asked shortly before its own turn.
-	if all := cost(); one == 0 || all > 2*one {
-		t.Errorf("%d bytes for %d devices, %d for one", all, len(as), one)
+	// Who looks for all may be asked shortly before its own turn, and be busy when it is asked.
+	all := cost()
+	t.Logf("%d bytes for %d devices, %d for one", all, len(as), one)
+	if one == 0 || all > 3*one {
+		t.Error("each looks for itself")
 	}
 }
 
