@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,7 +13,14 @@ import (
 const (
 	gatherPiece  = 256 << 10   // written at once, at multiples of itself
 	gatherPieces = 4           // in memory
+	gatherAll    = 16          // in memory, of all files
 	gatherWait   = time.Second // after which what no longer grows is written
+)
+
+// gathering is how many pieces there are in memory, and pieceBuffers are those that are not used, of gatherPiece bytes.
+var (
+	gathering    atomic.Int32
+	pieceBuffers sync.Pool
 )
 
 // gather collects the chunks of a file, which come in about their order and from many sides, into pieces, and writes each
@@ -22,12 +30,12 @@ const (
 // the site has it. Safe for concurrent use.
 type gather struct {
 	f     *os.File
+	size  int64       // of the file
 	count func(n int) // bytes that were written
 
-	mu     sync.Mutex // guards all below, but not while a piece is being written
-	change sync.Cond  // a piece is no longer being written
-	pieces []*piece   // the one written to last at the end
-	spare  [][]byte
+	mu     sync.Mutex  // guards all below, but not while a piece is being written
+	change sync.Cond   // a piece is no longer being written
+	pieces []*piece    // the one written to last at the end
 	timer  *time.Timer // runs while there are pieces
 	closed bool
 }
@@ -35,15 +43,16 @@ type gather struct {
 // piece is a part of the file at a multiple of gatherPiece.
 type piece struct {
 	off     int64
-	b       []byte
+	b       []byte // as far as the file reaches, or is written to
 	spans   []span // of b, in order, apart from each other; when clean: all of it
 	clean   bool   // the file has it
 	writing bool   // and b does not change
 	last    time.Time
 }
 
-func newGather(f *os.File, count func(n int)) *gather {
-	g := &gather{f: f, count: count}
+// newGather returns the gather of a file that has size bytes.
+func newGather(f *os.File, size int64, count func(n int)) *gather {
+	g := &gather{f: f, size: size, count: count}
 	g.change.L = &g.mu
 	return g
 }
@@ -63,15 +72,22 @@ func (g *gather) WriteAt(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		at := off + int64(done)
+		part := p[done:min(int64(len(p)), int64(done)+gatherPiece-at%gatherPiece)]
 		q, err := g.pieceLocked(at - at%gatherPiece)
-		if err != nil {
+		switch {
+		case err != nil:
 			return done, err
+		case q == nil || at-q.off+int64(len(part)) > int64(len(q.b)): // no room for it
+			n, err := g.f.WriteAt(part, at)
+			g.count(n)
+			if done += n; err != nil {
+				return done, err
+			}
+			continue
 		}
-		from := at - q.off
-		n := copy(q.b[from:], p[done:])
-		done += n
-		q.add(span{from, int64(n)})
-		if q.spans[0].n == gatherPiece {
+		done += copy(q.b[at-q.off:], part)
+		q.add(span{at - q.off, int64(len(part))})
+		if q.spans[0].n == int64(len(q.b)) {
 			if err := g.writeLocked(q); err != nil {
 				return done, err
 			}
@@ -80,7 +96,7 @@ func (g *gather) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// pieceLocked returns the piece at off, to be written to.
+// pieceLocked returns the piece at off, to be written to; nil if there is no room for it in memory.
 func (g *gather) pieceLocked(off int64) (*piece, error) {
 	for {
 		if g.closed { // maybe while it waited
@@ -88,8 +104,13 @@ func (g *gather) pieceLocked(off int64) (*piece, error) {
 		}
 		i := slices.IndexFunc(g.pieces, func(q *piece) bool { return q.off == off })
 		if i < 0 {
-			if len(g.pieces) < gatherPieces {
-				break
+			if len(g.pieces) < gatherPieces && gathering.Add(1) <= gatherAll {
+				return g.addLocked(off), nil
+			} else if len(g.pieces) < gatherPieces {
+				gathering.Add(-1)
+			}
+			if len(g.pieces) == 0 {
+				return nil, nil
 			}
 			i = slices.IndexFunc(g.pieces, func(q *piece) bool { return !q.writing })
 		}
@@ -107,9 +128,15 @@ func (g *gather) pieceLocked(off int64) (*piece, error) {
 			return nil, err
 		}
 	}
+}
+
+// addLocked adds the piece at off.
+func (g *gather) addLocked(off int64) *piece {
 	q := &piece{off: off, last: time.Now()}
-	if n := len(g.spare); n > 0 {
-		q.b, g.spare = g.spare[n-1], g.spare[:n-1]
+	if n := min(gatherPiece, g.size-off); n < gatherPiece {
+		q.b = make([]byte, max(n, 0))
+	} else if b, ok := pieceBuffers.Get().(*[gatherPiece]byte); ok {
+		q.b = b[:]
 	} else {
 		q.b = make([]byte, gatherPiece)
 	}
@@ -117,7 +144,20 @@ func (g *gather) pieceLocked(off int64) (*piece, error) {
 	if g.timer == nil && !g.closed {
 		g.timer = time.AfterFunc(gatherWait, g.rest)
 	}
-	return q, nil
+	return q
+}
+
+// removeLocked takes a piece out of memory.
+func (g *gather) removeLocked(q *piece) {
+	i := slices.Index(g.pieces, q)
+	if i < 0 {
+		return // somebody else has meanwhile
+	}
+	g.pieces = append(g.pieces[:i], g.pieces[i+1:]...)
+	gathering.Add(-1)
+	if len(q.b) == gatherPiece {
+		pieceBuffers.Put((*[gatherPiece]byte)(q.b))
+	}
 }
 
 // add notes that s has been written into the piece.
@@ -161,10 +201,7 @@ func (g *gather) dropLocked(q *piece) error {
 			return err
 		}
 	}
-	if i := slices.Index(g.pieces, q); i >= 0 { // else somebody else has dropped it meanwhile
-		g.pieces = append(g.pieces[:i], g.pieces[i+1:]...)
-		g.spare = append(g.spare, q.b)
-	}
+	g.removeLocked(q)
 	return nil
 }
 
@@ -198,12 +235,8 @@ func (g *gather) rest() {
 	g.timer = nil
 	now := time.Now()
 	_ = g.flushLocked(func(q *piece) bool { return now.Sub(q.last) >= gatherWait }) // it is tried again, and sync tells
-	switch {
-	case g.closed:
-	case len(g.pieces) > 0 && g.timer == nil: // else a write has set one meanwhile
+	if !g.closed && len(g.pieces) > 0 && g.timer == nil {                           // else a write has set one meanwhile
 		g.timer = time.AfterFunc(gatherWait, g.rest)
-	case len(g.pieces) == 0:
-		g.spare = nil
 	}
 }
 
@@ -274,9 +307,8 @@ func (g *gather) Close() error {
 		if !q.clean {
 			err = errors.Join(err, g.writeLocked(q))
 		}
-		g.pieces = slices.DeleteFunc(g.pieces, func(p *piece) bool { return p == q })
+		g.removeLocked(q)
 	}
-	g.spare = nil
 	g.mu.Unlock()
 	return errors.Join(err, g.f.Close())
 }

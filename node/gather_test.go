@@ -23,7 +23,7 @@ func gatherOf(t *testing.T, size int64) (*gather, string, *atomic.Int64) {
 		t.Fatal(err)
 	}
 	var wrote atomic.Int64
-	g := newGather(f, func(n int) { wrote.Add(int64(n)) })
+	g := newGather(f, size, func(n int) { wrote.Add(int64(n)) })
 	t.Cleanup(func() { _ = g.Close() })
 	return g, path, &wrote
 }
@@ -127,7 +127,7 @@ func TestGatherRests(t *testing.T) {
 	}
 	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		g.mu.Lock()
-		left := len(g.pieces) + len(g.spare)
+		left := len(g.pieces)
 		g.mu.Unlock()
 		if left == 0 {
 			break
@@ -141,6 +141,45 @@ func TestGatherRests(t *testing.T) {
 	}
 }
 
+// TestGatherManyFiles: what is gathered of many files together is bounded, and all of it is written.
+func TestGatherManyFiles(t *testing.T) {
+	const files, size = 3 * gatherAll, 2*gatherPiece + 1000
+	var gs []*gather
+	var paths []string
+	var bufs [][]byte
+	for i := range files {
+		g, path, _ := gatherOf(t, size)
+		gs, paths, bufs = append(gs, g), append(paths, path), append(bufs, random(uint64(i), size))
+	}
+	before := gathering.Load()
+	for off := 0; off < size; off += 50_000 {
+		for i, g := range gs {
+			b := bufs[i][off:min(size, off+50_000)]
+			if n, err := g.WriteAt(b, int64(off)); n != len(b) || err != nil {
+				t.Fatalf("file %d: %d, %v", i, n, err)
+			}
+			got := make([]byte, off+len(b))
+			if _, err := g.ReadAt(got, 0); err != nil || !bytes.Equal(got, bufs[i][:len(got)]) {
+				t.Fatalf("file %d differs up to %d: %v", i, len(got), err)
+			}
+		}
+		if n := gathering.Load(); n > gatherAll {
+			t.Fatalf("%d pieces in memory", n)
+		}
+	}
+	for i, g := range gs {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		if got, err := os.ReadFile(paths[i]); err != nil || !bytes.Equal(got, bufs[i]) {
+			t.Errorf("file %d differs: %v", i, err)
+		}
+	}
+	if n := gathering.Load(); n > before {
+		t.Errorf("%d pieces stay", n)
+	}
+}
+
 // TestGatherFails: an error of the disk is told, and nothing is forgotten.
 func TestGatherFails(t *testing.T) {
 	_, path, _ := gatherOf(t, 2*gatherPiece)
@@ -148,7 +187,7 @@ func TestGatherFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := newGather(f, func(int) {}) // which cannot be written to
+	g := newGather(f, 2*gatherPiece, func(int) {}) // which cannot be written to
 	want := random(5, gatherPiece)
 	if _, err := g.WriteAt(want[:gatherPiece/2], 0); err != nil {
 		t.Fatal(err)
@@ -170,6 +209,7 @@ func TestGatherFails(t *testing.T) {
 // TestGatherCloses: what cannot be written keeps nothing else from it, and nothing is taken for written later.
 func TestGatherCloses(t *testing.T) {
 	g, path, _ := gatherOf(t, 2*gatherPiece)
+	g.size = 1<<62 + gatherPiece
 	want := random(6, 1000)
 	for _, off := range []int64{1 << 62, gatherPiece} { // the first is more than a file may have
 		if _, err := g.WriteAt(want, off); err != nil {

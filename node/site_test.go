@@ -259,6 +259,9 @@ func TestSiteDownloadsOnce(t *testing.T) {
 
 // TestOneLooksForAll: what the looks of an idle site cost does not grow with its devices.
 func TestOneLooksForAll(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for looks")
+	}
 	t.Parallel()
 	s := newSite(t, 0)
 	v1 := noise(1, 1<<20)

@@ -51,7 +51,7 @@ func createFile(path string, size int64, mode os.FileMode) (*fileStream, error) 
 	// Reading ahead of what has come would fill memory with zeros, to be written over.
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM)
 	s := &fileStream{mode: mode, written: new(counter)}
-	s.gather = newGather(f, func(n int) { s.written.Add(int64(n)) })
+	s.gather = newGather(f, size, func(n int) { s.written.Add(int64(n)) })
 	return s, nil
 }
 
