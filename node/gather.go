@@ -50,6 +50,11 @@ type piece struct {
 	last    time.Time
 }
 
+// meets reports whether p at off of the file lies in the piece, in part at least.
+func (q *piece) meets(p []byte, off int64) bool {
+	return q.off < off+int64(len(p)) && off < q.off+gatherPiece
+}
+
 // newGather returns the gather of a file that has size bytes.
 func newGather(f *os.File, size int64, count func(n int)) *gather {
 	g := &gather{f: f, size: size, count: count}
@@ -60,7 +65,7 @@ func newGather(f *os.File, size int64, count func(n int)) *gather {
 // WriteAt implements io.WriterAt. An error may be that of an earlier write, of which nothing is lost.
 func (g *gather) WriteAt(p []byte, off int64) (int, error) {
 	if len(p) >= gatherPiece {
-		if err := g.flush(func(q *piece) bool { return q.off < off+int64(len(p)) && off < q.off+gatherPiece }); err != nil {
+		if err := g.flush(func(q *piece) bool { return q.meets(p, off) }); err != nil {
 			return 0, err
 		}
 		n, err := g.f.WriteAt(p, off)
@@ -243,7 +248,7 @@ func (g *gather) rest() {
 // ReadAt implements io.ReaderAt.
 func (g *gather) ReadAt(p []byte, off int64) (int, error) {
 	g.mu.Lock()
-	near := slices.ContainsFunc(g.pieces, func(q *piece) bool { return q.off < off+int64(len(p)) && off < q.off+gatherPiece })
+	near := slices.ContainsFunc(g.pieces, func(q *piece) bool { return q.meets(p, off) })
 	if !near {
 		g.mu.Unlock()
 		return g.f.ReadAt(p, off)
