@@ -27,11 +27,7 @@ func (n *Node) Plan() (report.Plan, error) {
 	out := report.Plan{Version: t.m.Version, InService: n.inService(t.m), Artifacts: []report.PlanArtifact{}}
 	for i := range t.m.Artifacts {
 		art := &t.m.Artifacts[i]
-		view, err := n.preview(t, u, i)
-		if err != nil {
-			return report.Plan{}, err
-		}
-		best, others := choosePlan(art, view)
+		best, others := choosePlan(art, n.preview(t, u, i))
 		p := report.PlanArtifact{Name: art.Name, Size: art.Size, Bytes: best.bytes}
 		for _, c := range append([]choice{best}, others...) {
 			p.Ways = append(p.Ways, n.way(t, c))
@@ -44,7 +40,7 @@ func (n *Node) Plan() (report.Plan, error) {
 }
 
 // preview is what a plan for artifact i has to know; u is the update under way, or nil.
-func (n *Node) preview(t *target, u *update, i int) (siteView, error) {
+func (n *Node) preview(t *target, u *update, i int) siteView {
 	art := &t.m.Artifacts[i]
 	v := siteView{
 		unaware:    n.unaware(t),
@@ -62,16 +58,14 @@ func (n *Node) preview(t *target, u *update, i int) (siteView, error) {
 	if u == nil {
 		v.ways = release.Ways(art, t.m.Steps)
 		v.chunkBytes = packedSize(t.m, art.Size)
-		return v, nil
+		return v
 	}
-	var err error
-	v.chunkBytes, err = u.chunkBytes(u.arts[i])
-	v.indexed = len(u.arts[i].snapshot()) > 0
+	v.chunkBytes, v.indexed = u.chunkBytes(u.arts[i])
 	v.ways = u.ways[art.Sum]
 	v.usable = func(w release.Way) bool { return !u.wayFailed(w) }
 	v.rebuilding = func(w release.Way) string { return u.applying(art, w) }
 	v.wayBytes = u.wayBytes
-	return v, err
+	return v
 }
 
 // holders returns the names of the devices that could go w to come to t.

@@ -262,12 +262,9 @@ func (u *update) plan(ctx context.Context) ([]choice, error) {
 // view tells what a plan for a has to know. After waits in vain less is believed:
 // first nothing of who is not seen to work, then nothing at all.
 func (u *update) view(a *assembly, stalls int) (siteView, error) {
-	left, err := u.chunkBytes(a)
-	if err != nil {
-		return siteView{}, err
-	}
+	left, indexed := u.chunkBytes(a)
 	trusted := stalls == 0 || stalls == 1 && u.somebodyWorks()
-	v := siteView{chunkBytes: left, indexed: len(a.snapshot()) > 0, ways: u.ways[a.art.Sum], unaware: u.n.unaware(u.target()), based: u.n.based, held: u.held, wayBytes: u.wayBytes,
+	v := siteView{chunkBytes: left, indexed: indexed, ways: u.ways[a.art.Sum], unaware: u.n.unaware(u.target()), based: u.n.based, held: u.held, wayBytes: u.wayBytes,
 		usable:     func(w release.Way) bool { return trusted && !u.wayFailed(w) },
 		rebuilding: func(w release.Way) string { return u.applying(a.art, w) }}
 	if stalls == 0 {
@@ -309,15 +306,15 @@ func (u *update) wayBytes(w release.Way) (n int64) {
 	return n
 }
 
-// chunkBytes returns about what bringing a by chunks costs now: once its index is known
-// only what is missing is counted.
-func (u *update) chunkBytes(a *assembly) (int64, error) {
+// chunkBytes returns about what bringing a by chunks costs now, and whether its index is known: only then what is not
+// missing does not count.
+func (u *update) chunkBytes(a *assembly) (n int64, indexed bool) {
 	if a.complete() {
-		return 0, nil
+		return 0, true
 	}
 	pages := a.snapshot()
 	if len(pages) == 0 {
-		return packedSize(u.m, a.art.Size), nil
+		return packedSize(u.m, a.art.Size), false
 	}
 	var missing, seen int64
 	for _, p := range pages {
@@ -329,7 +326,7 @@ func (u *update) chunkBytes(a *assembly) (int64, error) {
 		}
 	}
 	missing += a.art.Size - seen
-	return packedSize(u.m, missing), nil
+	return packedSize(u.m, missing), true
 }
 
 // packedSize returns about how many bytes of m's packs n bytes of its artifacts take: in
