@@ -140,11 +140,8 @@ func (c *countedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// spread adds c to the files it is for, by their parts of it.
+// spread adds c to the files it is for, of which there is one at least, by their parts of it.
 func spread(files []fileCost, c patch.Cost) {
-	if len(files) == 0 {
-		return
-	}
 	k := max(0, sort.Search(len(files), func(k int) bool { return files[k].at > c.Off })-1)
 	for given := int64(0); given < c.Bytes; k++ {
 		f := &files[k]
@@ -154,7 +151,16 @@ func spread(files []fileCost, c patch.Cost) {
 		}
 		given += n
 		f.Bytes += n
-		*map[patch.Part]*int64{patch.Copies: &f.Copies, patch.Residual: &f.Residual, patch.Literals: &f.Literals, patch.Parses: &f.Parses}[c.Part] += n
+		switch c.Part {
+		case patch.Copies:
+			f.Copies += n
+		case patch.Residual:
+			f.Residual += n
+		case patch.Literals:
+			f.Literals += n
+		case patch.Parses:
+			f.Parses += n
+		}
 	}
 }
 
