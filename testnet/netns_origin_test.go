@@ -30,6 +30,7 @@ http {
 // TestNetnsNginx rolls a patch and a large file out from nginx instead of the
 // program's own server.
 func TestNetnsNginx(t *testing.T) {
+	t.Parallel()
 	in := prepare(t)
 	bin, err := exec.LookPath("nginx")
 	if err != nil {
@@ -65,6 +66,7 @@ func TestNetnsNginx(t *testing.T) {
 // TestNetnsNoMulticast takes multicast away from one device: it says so, and gets
 // the release nevertheless.
 func TestNetnsNoMulticast(t *testing.T) {
+	t.Parallel()
 	in := prepare(t)
 	s := site(t, in, testnet.Config{Devices: 3})
 	r := publish(t, s, "1.0.0", in.old)

@@ -121,7 +121,10 @@ func TestNetnsRollouts(t *testing.T) {
 		{name: "all killed", devices: 8, gateway: true, fresh: in.large,
 			options: testnet.RolloutOptions{KillAt: 0.5, Kill: testnet.KillAll}, ratio: frames, spare: 2 << 20},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(t, in) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t, in)
+		})
 	}
 }
 
@@ -295,6 +298,7 @@ func TestNetnsWrongBytes(t *testing.T) {
 		{"patch", "patches/*", in.fresh}, {"metadata", "metadata/timestamp.json", in.fresh}, {"pack", "packs/*", in.large},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			s := site(t, in, testnet.Config{Devices: 3})
 			publish(t, s, "1.0.0", in.old)
 			if err := s.Settle(t.Context(), s.Nodes()...); err != nil {
@@ -309,6 +313,7 @@ func TestNetnsWrongBytes(t *testing.T) {
 		})
 	}
 	t.Run("installed base", func(t *testing.T) {
+		t.Parallel()
 		s := site(t, in, testnet.Config{Devices: 3})
 		publish(t, s, "1.0.0", in.old)
 		if err := s.Settle(t.Context(), s.Nodes()...); err != nil {
