@@ -49,7 +49,7 @@ func TestNetnsRevoked(t *testing.T) {
 	}
 	var thief string
 	var arrived, closed time.Time
-	var got int64 // what the thief had from the others when it was alone
+	var got int64                                  // what the thief had from the others when it was alone
 	ctx, enough := context.WithCancel(t.Context()) // when all but the thief have the release
 	defer enough()
 	out, err := s.Rollout(ctx, r, testnet.RolloutOptions{Timeout: 2 * time.Minute, Progress: func(p testnet.Snapshot) {
