@@ -4,9 +4,10 @@
 // The way of a release through a node:
 //
 //	check     one device of the site asks the origin for the signed metadata, all at
-//	          once if a round trip takes long; the others fetch it from that device;
-//	          each verifies it for itself (trust). Of idle devices that reach the
-//	          origin the one with the lowest ID looks for all (Config.Poll)
+//	          once if a round trip takes long; the others fetch it from that device
+//	          unless it tells them that they have it; each verifies it for itself
+//	          (trust). Of idle devices that reach the origin the one with the lowest
+//	          ID looks for all (Config.Poll)
 //	target    the manifest of this device's channel and type names artifacts,
 //	          their chunk index and the patches that lead to them; beside it lie
 //	          patches of earlier releases, of which chains can be made

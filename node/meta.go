@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,7 +26,7 @@ const (
 	failPause    = 2 * time.Second         // a look that failed this recently speaks for a new one
 	checkTimeout = 2 * time.Minute
 	askTimeout   = 90 * time.Second // of a look that another device makes for us
-	callCheck    = "check"
+	callCheck    = "check"          // answered, after a look, with the digest of the timestamp held; with nothing by earlier programs
 	windowLook   = 5 * time.Second  // how often an open window is looked at
 	reachAgain   = 10 * time.Minute // so long after it has failed an origin counts as not tried
 	argPerson    = "person"         // argument of a check that a person asks for
@@ -187,10 +189,11 @@ func (c *checker) ask(ctx context.Context, by peer.ID, person bool) error {
 	case c.n.cfg.Once:
 		arg = []byte(argNow)
 	}
-	if _, err := c.n.sw.Invoke(ctx, by, callCheck, arg); err != nil {
+	held, err := c.n.sw.Invoke(ctx, by, callCheck, arg)
+	if err != nil {
 		return fmt.Errorf("node: %s could not look for a release: %w", c.n.nameOf(by), err)
 	}
-	return c.n.syncFrom(ctx, by)
+	return c.n.syncFrom(ctx, by, held)
 }
 
 // look asks the origin. Looks that arrive while one is under way share it, and
@@ -269,12 +272,27 @@ func (n *Node) othersReach() bool {
 	return slices.ContainsFunc(n.members(), func(m member) bool { return m.profile.Uplink != uplinkBad })
 }
 
+// timestampSum is the digest of the timestamp that this device holds; nil without one.
+func (n *Node) timestampSum() []byte {
+	b, err := n.trust.File(release.TimestampName)
+	if err != nil {
+		return nil
+	}
+	sum := sha256.Sum256(b)
+	return sum[:]
+}
+
 // syncFrom refreshes the metadata from a member, which is trusted no more than
-// the origin: everything is verified here.
-func (n *Node) syncFrom(ctx context.Context, by peer.ID) error {
+// the origin: everything is verified here. A timestamp with the digest held is taken
+// from this device's own store if it is there: most looks find nothing new, and then
+// nothing is fetched. A member that says so wrongly could as well send an old one.
+func (n *Node) syncFrom(ctx context.Context, by peer.ID, held []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	err := n.sync(ctx, func(ctx context.Context, name string, limit int64) ([]byte, error) {
+		if name == release.TimestampName && len(held) > 0 && bytes.Equal(held, n.timestampSum()) {
+			return n.trust.File(name)
+		}
 		b, err := n.sw.Request(ctx, by, name, int(min(limit, metaLimit)))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %w", release.ErrNotFound, err)
@@ -340,6 +358,10 @@ func (n *Node) files(name string) ([]byte, error) {
 func (n *Node) call(ctx context.Context, from peer.ID, method string, arg []byte) ([]byte, error) {
 	switch method {
 	case callCheck:
+		if err := n.answerCheck(ctx, from, arg); err != nil {
+			return nil, err
+		}
+		return n.timestampSum(), nil
 	case callCertificate:
 		return n.answerCertificate(arg), nil
 	case callStatus:
@@ -347,23 +369,27 @@ func (n *Node) call(ctx context.Context, from peer.ID, method string, arg []byte
 	default:
 		return nil, fmt.Errorf("node: unknown call %q", method)
 	}
+}
+
+// answerCheck looks for a release on behalf of a member.
+func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error {
 	if len(arg) == 0 && n.checker.recent() {
-		return nil, nil
+		return nil
 	}
 	if string(arg) != argPerson && n.untilLook() > 0 {
-		return nil, errWindow
+		return errWindow
 	}
 	n.log.Debug("look for a release on behalf of a member", "member", n.nameOf(from))
 	by, ok := n.sw.Holder()
 	if ok && by == n.id {
-		return nil, n.checker.look(ctx)
+		return n.checker.look(ctx)
 	}
 	t, err := n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer t.Release()
-	return nil, n.checker.look(ctx)
+	return n.checker.look(ctx)
 }
 
 // poll looks for a release now and then, and follows members that know more.
@@ -450,7 +476,7 @@ func (n *Node) followMembers(ctx context.Context, asked map[peer.ID]claim) map[p
 		if m.profile.Meta > n.trust.Version() && (c.meta != m.profile.Meta || time.Since(c.at) > claimPause) {
 			c = claim{m.profile.Meta, time.Now()}
 			brief, done := context.WithTimeout(ctx, followTimeout)
-			_ = n.syncFrom(brief, m.ID) // noted as a problem there
+			_ = n.syncFrom(brief, m.ID, nil) // noted as a problem there
 			done()
 		}
 		if c.meta != 0 {

@@ -62,7 +62,7 @@ func TestGatewayRole(t *testing.T) {
 
 // join makes a device of the fleet that is under somebody else's control a member of
 // the agent's site; it lets everybody in.
-func join(t *testing.T, e *identity.Enrollment, a *agent) *swarm.Swarm {
+func join(t *testing.T, e *identity.Enrollment, a *agent, change ...func(*swarm.Config)) *swarm.Swarm {
 	t.Helper()
 	key, _, err := e.PrivateKey()
 	if err != nil {
@@ -72,7 +72,11 @@ func join(t *testing.T, e *identity.Enrollment, a *agent) *swarm.Swarm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sw, err := swarm.New(swarm.Config{Host: h, Credential: e.Cert, Admit: func(peer.ID, []byte) (swarm.Identity, error) { return swarm.Identity{}, nil }})
+	cfg := swarm.Config{Host: h, Credential: e.Cert, Admit: func(peer.ID, []byte) (swarm.Identity, error) { return swarm.Identity{}, nil }}
+	for _, f := range change {
+		f(&cfg)
+	}
+	sw, err := swarm.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func parseBundle(b []byte) (map[string][]byte, error) {
 	for _, f := range list {
 		_, _, meta := splitMeta(f.Name)
 		_, manifest := splitManifest(f.Name)
-		if !meta && !manifest && f.Name != timestampName {
+		if !meta && !manifest && f.Name != TimestampName {
 			return nil, fmt.Errorf("%w: %.80q in a bundle", ErrCorrupt, f.Name)
 		}
 		files[f.Name] = f.Data
@@ -98,7 +98,7 @@ func NewBundled(load func(ctx context.Context) ([]byte, error), rest Fetcher) *B
 
 // Fetch is a Fetcher.
 func (b *Bundled) Fetch(ctx context.Context, name string, limit int64) ([]byte, error) {
-	if name == timestampName {
+	if name == TimestampName {
 		data, err := b.rest(ctx, name, limit)
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -124,7 +124,7 @@ func (b *Bundled) find(ctx context.Context, name string, limit int64) []byte {
 		}
 	}
 	data, ok := b.files[name]
-	if !ok || int64(len(data)) > limit || !bytes.Equal(b.files[timestampName], b.timestamp) {
+	if !ok || int64(len(data)) > limit || !bytes.Equal(b.files[TimestampName], b.timestamp) {
 		return nil
 	}
 	b.used = true
@@ -142,7 +142,7 @@ func (b *Bundled) Used() bool {
 // others. It comes after the timestamp: until then, and if it cannot be written, the
 // bundle of before is of another timestamp, which devices see.
 func (r *Repo) writeBundles() {
-	common := []string{timestampName}
+	common := []string{TimestampName}
 	for v := max(2, r.root.Signed.Version-kept+1); v <= r.root.Signed.Version; v++ {
 		common = append(common, metaName(metadata.ROOT, v))
 	}

@@ -185,7 +185,7 @@ func (r *Repo) signTimestamp(now time.Time) ([]byte, error) {
 }
 
 func (r *Repo) write(files []file, timestamp []byte) error {
-	for _, f := range append(files, file{timestampName, timestamp}) {
+	for _, f := range append(files, file{TimestampName, timestamp}) {
 		if r.step != nil {
 			if err := r.step(f.name); err != nil {
 				return err

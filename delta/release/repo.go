@@ -91,7 +91,7 @@ func newRepo(dir, keys string, o RepoOptions) *Repo {
 // directories must exist; dir must not hold metadata and keys no key of a role.
 func CreateRepo(dir, keys string, o RepoOptions) (*Repo, error) {
 	r := newRepo(dir, keys, o)
-	if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(timestampName))); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(TimestampName))); !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("release: %s holds metadata already (%w)", dir, errors.Join(err, fs.ErrExist))
 	}
 	r.root = metadata.Root(r.until(r.expiry.Root))
@@ -139,7 +139,7 @@ func (r *Repo) load() error {
 	if r.root, err = parseRoot(b); err != nil {
 		return err
 	}
-	if b, err = r.read(timestampName, maxTimestamp); err != nil {
+	if b, err = r.read(TimestampName, maxTimestamp); err != nil {
 		return err
 	}
 	if r.timestamp, err = parse[metadata.TimestampType](b); err != nil {

@@ -162,7 +162,7 @@ func (t *Trust) File(name string) ([]byte, error) {
 	t.mu.RLock()
 	h := t.held
 	t.mu.RUnlock()
-	if name == timestampName {
+	if name == TimestampName {
 		if b := h.raw[metadata.TIMESTAMP]; b != nil {
 			return b, nil
 		}
@@ -219,7 +219,7 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	if err := t.held.restore(t.dir); err != nil {
 		return fmt.Errorf("release: repairing the store: %w", err)
 	}
-	b, err := get(ctx, fetch, timestampName, maxTimestamp)
+	b, err := get(ctx, fetch, TimestampName, maxTimestamp)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 const (
 	metadataDir   = "metadata"
 	targetsDir    = "targets"
-	timestampName = metadataDir + "/timestamp.json"
+	TimestampName = metadataDir + "/timestamp.json" // changes with everything published; all else is found through it
 )
 
 // Limits of the metadata, in bytes, and how many roots one refresh may climb.

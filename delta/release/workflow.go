@@ -83,7 +83,7 @@ func (w *workflow) run(ctx context.Context, fetch Fetcher, more func(u *updater.
 
 func (w *workflow) download(ctx context.Context, fetch Fetcher, name string, limit int64) ([]byte, error) {
 	w.last = name
-	if name == timestampName {
+	if name == TimestampName {
 		return w.timestamp, nil
 	}
 	role, _, ok := splitMeta(name)
@@ -263,7 +263,7 @@ func (w *workflow) named(err error) error {
 // one error for both.
 func (w *workflow) badVersion() error {
 	role, asked, ok := splitMeta(w.last)
-	if w.last == timestampName {
+	if w.last == TimestampName {
 		return ErrRollback
 	}
 	if ok && role == metadata.SNAPSHOT {
