@@ -42,9 +42,9 @@ var errNoUplink = errors.New("node: no device of the site can reach the origin")
 // site as long as who is asked to does it. That is who holds the uplink; when the time
 // has come for a look that nobody asked for, it is one of those who reach the origin,
 // the same for all, who answers from its own last look if that is not long ago: what
-// an idle site costs does not grow with its devices. Once a day a device asks the
-// origin itself: a member that says for ever that there is nothing new keeps nothing
-// from the others for longer.
+// an idle site costs does not grow with its devices. It does so without the lease.
+// Once a day a device asks the origin itself: a member that says for ever that there is
+// nothing new keeps nothing from the others for longer.
 type checker struct {
 	n *Node
 
@@ -85,7 +85,12 @@ func (c *checker) find(ctx context.Context, person bool) error {
 		if c.recent() {
 			return nil
 		}
-		if by, ok := c.lookout(); ok && c.ask(ctx, by, person) == nil {
+		switch by := c.lookout(); {
+		case by == n.id:
+			if done, err := c.lookForAll(ctx); done {
+				return err
+			}
+		case by != "" && c.ask(ctx, by, person) == nil:
 			return nil
 		}
 	}
@@ -153,9 +158,20 @@ func (c *checker) recent() bool {
 	return !c.last.IsZero() && time.Since(c.last) < c.n.cfg.Poll*3/4
 }
 
-// lookout returns the member that looks for all: of the devices that reach the origin the one with the lowest ID. It
-// returns false if that is this device, or none is known.
-func (c *checker) lookout() (peer.ID, bool) {
+// lookForAll looks at the origin as the one that looks for all, which is not for two devices to do: nobody is asked
+// for the lease, which would be most of what is said on an idle site. It leaves the look to who holds the lease, if
+// somebody does, and to others if the origin is out of reach: then it is not done.
+func (c *checker) lookForAll(ctx context.Context) (done bool, err error) {
+	if by, ok := c.n.sw.Holder(); ok && by != c.n.id {
+		return false, nil
+	}
+	err = c.look(ctx)
+	return !errors.Is(err, origin.ErrUnreachable), err
+}
+
+// lookout returns the device that looks for all: of those that reach the origin the one with the lowest ID. It is
+// empty if none is known.
+func (c *checker) lookout() peer.ID {
 	var by peer.ID
 	if c.n.reach() == uplinkOK {
 		by = c.n.id
@@ -165,7 +181,7 @@ func (c *checker) lookout() (peer.ID, bool) {
 			by = m.ID
 		}
 	}
-	return by, by != "" && by != c.n.id
+	return by
 }
 
 // askOthers asks the members that say they can reach the origin.
@@ -381,7 +397,7 @@ func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error 
 	}
 	n.log.Debug("look for a release on behalf of a member", "member", n.nameOf(from))
 	by, ok := n.sw.Holder()
-	if ok && by == n.id {
+	if ok && by == n.id || !ok && len(arg) == 0 && n.checker.lookout() == n.id {
 		return n.checker.look(ctx)
 	}
 	t, err := n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})

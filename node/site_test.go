@@ -14,12 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"updraft/delta"
 	"updraft/delta/patch"
 	"updraft/delta/release"
 	"updraft/node"
 	"updraft/node/fleet"
 	"updraft/node/report"
+	"updraft/swarm"
 	"updraft/swarm/limit"
 	"updraft/swarm/origin"
 )
@@ -283,7 +286,7 @@ func TestOneLooksForAll(t *testing.T) {
 		wg.Wait()
 		return s.link.Out.Load() - before
 	}
-	join := func() {
+	enter := func() {
 		a := s.start(s.enroll(func(c *node.Config) { c.Poll = 2 * time.Second }))
 		a.awaitPeers(len(as))
 		a.awaitVersion("1.0.0")
@@ -292,16 +295,45 @@ func TestOneLooksForAll(t *testing.T) {
 		}
 		as = append(as, a)
 	}
-	join()
+	enter()
 	one := cost()
 	for range 4 {
-		join()
+		enter()
 	}
 	// Who looks for all may be asked shortly before its own turn, and be busy when it is asked.
 	all := cost()
 	t.Logf("%d bytes for %d devices, %d for one", all, len(as), one)
 	if one == 0 || all > 3*one {
 		t.Error("each looks for itself")
+	}
+
+	// Nobody is asked for the lease meanwhile.
+	sw := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "other", Site: "lab"}), as[0])
+	for _, a := range as[1:] {
+		to, err := peer.AddrInfoFromString(a.node.Addrs()[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		sw.Connect(*to)
+	}
+	for _, a := range as {
+		a.awaitPeers(len(as))
+	}
+	epoch := func() uint64 {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		lease, err := sw.Acquire(ctx, swarm.AcquireOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lease.Release()
+		return lease.Epoch()
+	}
+	before := epoch()
+	cost()
+	if after := epoch(); after != before+1 {
+		t.Errorf("the lease was claimed %d times", after-before-1)
 	}
 }
 
