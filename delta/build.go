@@ -45,7 +45,13 @@ type BuildOptions struct {
 	// Full also makes a patch from the empty stream, which every device has, and
 	// keeps it by the same rule: one compressed stream where chunks, each by
 	// itself, cost a tenth to a fifth more.
-	Full     bool
+	Full bool
+	// Maker names the program, in a way that no program has in common with another that
+	// may make other bytes. With it Out is this Build's alone, but for what a Build before
+	// it, of whatever release, left there when it failed or was interrupted: chunks and
+	// whole patches of that are used again, if they are whole, from the same bytes, by
+	// the same options and maker; the rest is removed. Empty: nothing is used again.
+	Maker    string
 	Jobs     int            // goroutines that compress; 0: one for each CPU; at most 8; each takes about 36 MiB
 	Scratch  string         // directory for bases and patches under work; empty: the system's
 	Patch    patch.Options  // Jobs, Scratch, Progress and the listing offsets are set by Build
@@ -83,6 +89,7 @@ type ArtifactStats struct {
 	Size      int64 // bytes of the stream
 	Chunks    int
 	NewChunks int   // stored in the new pack
+	Resumed   int   // of these, that an interrupted Build had stored
 	NewBytes  int64 // their plain size
 	Stored    int64 // their size in the pack
 	Patches   []PatchStats
@@ -95,12 +102,14 @@ type PatchStats struct {
 	Size        int64 // bytes of the patch
 	Chunks      int64 // bytes in packs that a device with the base would need without it
 	Kept        bool  // smaller than 90 % of Chunks
+	Resumed     bool  // an interrupted Build had made it
 }
 
 // Build makes a release of the inputs: it writes packs, patches, index and maps
 // below o.Out and returns the manifest, with the steps that make chains to it, to be
 // signed and published by others. An error wraps ErrInput when inputs or options are to
-// blame. Nothing is left outside o.Out; what is there after an error is of no use.
+// blame. Nothing is left outside o.Out; what is there after an error is of use to another
+// Build with the same Maker only, which gives the same bytes as one without interruption.
 func Build(ctx context.Context, in []Input, o BuildOptions) (*release.Manifest, BuildStats, error) {
 	b := &builder{o: o, sources: make([]*input, 0, len(in))}
 	defer b.close()
@@ -108,6 +117,9 @@ func Build(ctx context.Context, in []Input, o BuildOptions) (*release.Manifest, 
 		return nil, b.stats, err
 	}
 	if err := b.chunks(ctx); err != nil {
+		return nil, b.stats, err
+	}
+	if err := b.sweep(); err != nil {
 		return nil, b.stats, err
 	}
 	if err := b.tables(); err != nil {
@@ -156,6 +168,9 @@ func (b *builder) setup(in []Input) error {
 	o := &b.o
 	if len(in) == 0 || o.Out == "" {
 		return fmt.Errorf("%w: no input or no staging directory", ErrInput)
+	}
+	if o.Maker != "" && filepath.Clean(o.Out) == filepath.Clean(o.Origin) {
+		return fmt.Errorf("%w: the staging directory is the origin", ErrInput)
 	}
 	o.Deltas = min(o.Deltas, release.MaxPatches)
 	if o.Jobs <= 0 {

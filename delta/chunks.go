@@ -94,7 +94,7 @@ type job struct {
 
 // chunks reads all inputs and writes the new pack and the indexes.
 func (b *builder) chunks(ctx context.Context) error {
-	pack, err := newObject(b.o.Out, PackDir)
+	pack, err := b.openPack()
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (b *builder) chunks(ctx context.Context) error {
 				return err
 			}
 		}
-		return nil
+		return pack.cut()
 	})
 	for range b.o.Jobs {
 		g.Go(p.compress)
@@ -132,11 +132,12 @@ func (b *builder) chunks(ctx context.Context) error {
 	return err
 }
 
-// packer compresses chunks on several goroutines and stores them in order.
+// packer compresses chunks on several goroutines and stores them in order, behind those
+// that an interrupted Build has stored.
 type packer struct {
 	b     *builder
 	enc   *encoder
-	pack  *objectWriter
+	pack  *packFile
 	stop  <-chan struct{} // closed when one of the goroutines has failed
 	work  chan *job       // to compress
 	order chan *job       // to store, in order; its capacity bounds the memory
@@ -154,9 +155,16 @@ func (p *packer) read(ctx context.Context, i int) error {
 		if _, ok := p.b.known.at[c.Sum]; ok {
 			return nil
 		}
-		p.b.known.at[c.Sum] = Location{} // store sets it, before anybody looks
+		l, again, err := p.pack.again(c)
+		p.b.known.at[c.Sum] = l // of one that is not there again, store sets it before anybody looks
 		stats.NewChunks++
 		stats.NewBytes += int64(c.Len)
+		if again {
+			stats.Resumed++
+		}
+		if again || err != nil {
+			return err
+		}
 		return p.submit(&job{c: c, data: append([]byte(nil), data...), done: make(chan struct{})})
 	})
 	buf := make([]byte, readSize)
@@ -215,8 +223,8 @@ func (p *packer) compress() error {
 	return nil
 }
 
-// store writes the pack. It alone touches the locations of new chunks until the
-// tables are made.
+// store writes the pack. It alone touches the locations of the chunks it writes until
+// the tables are made.
 func (p *packer) store() error {
 	locs := map[[32]byte]Location{}
 	for j := range p.order {
@@ -225,10 +233,11 @@ func (p *packer) store() error {
 		case <-p.stop:
 			return errStopped
 		}
-		locs[j.c.Sum] = Location{Offset: p.pack.size, Len: len(j.stored), Raw: j.raw}
-		if _, err := p.pack.Write(j.stored); err != nil {
-			return fmt.Errorf("delta: %w", err)
+		l, err := p.pack.add(j.c.Sum, j.stored, j.raw)
+		if err != nil {
+			return err
 		}
+		locs[j.c.Sum] = l
 	}
 	// order is closed: read has ended and looks no more.
 	for sum, l := range locs {

@@ -14,7 +14,8 @@
 //
 // Guarantees: the same inputs, options and earlier releases give the same bytes,
 // whatever the number of jobs; memory is bounded whatever the size of the inputs;
-// a Build that fails or is cancelled leaves files in its staging directory only;
+// a Build that fails, is cancelled or killed leaves files in its staging directory only,
+// and the next one there goes on from whole chunks and whole patches of it;
 // whatever is read back from an origin is verified against the manifest's digests
 // before it is used.
 //

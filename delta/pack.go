@@ -104,6 +104,8 @@ type objectWriter struct {
 	f    *os.File
 	hash hash.Hash
 	size int64
+	// stays: discard leaves the file where it is.
+	stays bool
 }
 
 // newObject begins an object of the kind dir in the staging directory out.
@@ -129,7 +131,7 @@ func (w *objectWriter) Write(b []byte) (int, error) {
 
 // publish makes the object durable under its digest.
 func (w *objectWriter) publish() (sum [32]byte, err error) {
-	w.hash.Sum(sum[:0])
+	sum = w.sum()
 	defer w.discard()
 	if err := w.f.Chmod(0o644); err != nil {
 		return sum, fmt.Errorf("delta: %w", err)
@@ -141,21 +143,34 @@ func (w *objectWriter) publish() (sum [32]byte, err error) {
 	if err := os.Rename(w.f.Name(), path); err != nil {
 		return sum, fmt.Errorf("delta: %w", err)
 	}
-	d, err := os.Open(w.dir)
+	return sum, syncDir(w.dir)
+}
+
+// sum returns the digest of what has been written.
+func (w *objectWriter) sum() (sum [32]byte) {
+	w.hash.Sum(sum[:0])
+	return sum
+}
+
+// discard drops the object unless it was published, or stays.
+func (w *objectWriter) discard() {
+	w.f.Close()
+	if !w.stays {
+		os.Remove(w.f.Name())
+	}
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
-		return sum, fmt.Errorf("delta: %w", err)
+		return fmt.Errorf("delta: %w", err)
 	}
 	defer d.Close()
 	if err := d.Sync(); err != nil {
-		return sum, fmt.Errorf("delta: %w", err)
+		return fmt.Errorf("delta: %w", err)
 	}
-	return sum, nil
-}
-
-// discard drops the object unless it was published.
-func (w *objectWriter) discard() {
-	w.f.Close()
-	os.Remove(w.f.Name())
+	return nil
 }
 
 // writeObject writes a whole object.

@@ -25,10 +25,20 @@ const keepNum, keepDen = 9, 10
 // stream.
 const EmptyVersion = "empty"
 
-// patches makes the patches of artifact i from the newest releases that have one
-// to start from, from those named, and from nothing.
-func (b *builder) patches(ctx context.Context, i int) error {
+// pair is a patch to be made: from an artifact of an earlier release.
+type pair struct {
+	from *release.Manifest
+	base *release.Artifact
+}
+
+// pairs returns the patches to be made of artifact i: from the newest releases that have
+// one to start from, from those named, and from nothing.
+func (b *builder) pairs(i int) []pair {
 	a := &b.m.Artifacts[i]
+	if a.Size == 0 {
+		return nil
+	}
+	var list []pair
 	done := map[[32]byte]bool{a.Sum: true} // the same bytes need no patch
 	made := 0
 	for _, m := range b.o.Previous {
@@ -36,23 +46,31 @@ func (b *builder) patches(ctx context.Context, i int) error {
 		if base == nil {
 			continue
 		}
-		if made++; made > b.o.Deltas && !slices.Contains(b.o.Bases, m.Version) || len(a.Patches) >= release.MaxPatches {
+		if made++; made > b.o.Deltas && !slices.Contains(b.o.Bases, m.Version) {
 			continue
 		}
-		if done[base.Sum] || base.Size == 0 || a.Size == 0 {
+		if done[base.Sum] || base.Size == 0 {
 			continue
 		}
 		done[base.Sum] = true
-		if err := b.patch(ctx, i, m, base); err != nil {
-			return fmt.Errorf("patch of %s from %s: %w", a.Name, m.Version, err)
+		list = append(list, pair{m, base})
+	}
+	if b.o.Full {
+		list = append(list, pair{&release.Manifest{Version: EmptyVersion}, &release.Artifact{Kind: a.Kind, Sum: sha256.Sum256(nil)}})
+	}
+	return list
+}
+
+// patches makes the patches of artifact i, as many as a manifest holds.
+func (b *builder) patches(ctx context.Context, i int) error {
+	a := &b.m.Artifacts[i]
+	for _, p := range b.pairs(i) {
+		if len(a.Patches) >= release.MaxPatches {
+			return nil
 		}
-	}
-	if !b.o.Full || a.Size == 0 || len(a.Patches) >= release.MaxPatches {
-		return nil
-	}
-	nothing := &release.Artifact{Kind: a.Kind, Sum: sha256.Sum256(nil)}
-	if err := b.patch(ctx, i, &release.Manifest{Version: EmptyVersion}, nothing); err != nil {
-		return fmt.Errorf("patch of %s from nothing: %w", a.Name, err)
+		if err := b.patch(ctx, i, p); err != nil {
+			return fmt.Errorf("patch of %s from %s: %w", a.Name, p.from.Version, err)
+		}
 	}
 	return nil
 }
@@ -79,45 +97,62 @@ func findBase(m *release.Manifest, a *release.Artifact) *release.Artifact {
 	return only
 }
 
-// patch makes one patch and keeps it when it is worth it.
-func (b *builder) patch(ctx context.Context, i int, m *release.Manifest, base *release.Artifact) error {
-	cost, err := b.missingCost(i, base)
+// patch makes one patch and keeps it when it is worth it, unless an interrupted Build
+// has done that.
+func (b *builder) patch(ctx context.Context, i int, p pair) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	cost, err := b.missingCost(i, p.base)
 	if absent(err) {
 		return nil // the earlier release is no longer at the origin
 	}
 	if err != nil {
 		return err
 	}
-	old, err := b.rebuild(ctx, i, m, base)
-	if err != nil {
-		return err
-	}
-	defer old.Close()
-	w, err := newObject(b.o.Out, PatchDir)
-	if err != nil {
-		return err
-	}
-	defer w.discard()
-	if err := b.encode(ctx, i, m, base, old, w); errors.Is(err, patch.ErrTooLarge) {
-		return nil // chunks will do
-	} else if err != nil {
-		return err
-	}
-	stats := PatchStats{BaseVersion: m.Version, Size: w.size, Chunks: cost}
-	stats.Kept = w.size < cost*keepNum/keepDen
-	if stats.Kept {
-		if err := b.check(ctx, old, w); err != nil {
-			return err
-		}
-		if err := b.keep(i, m, base, w); err != nil {
+	stats, ok := b.again(i, p, cost)
+	if !ok {
+		if stats, err = b.makePatch(ctx, i, p, cost); errors.Is(err, patch.ErrTooLarge) {
+			return nil // chunks will do
+		} else if err != nil {
 			return err
 		}
 	}
 	s := &b.stats.Artifacts[i]
 	s.Patches = append(s.Patches, stats)
 	size := b.sources[i].Size()
-	b.report(Progress{Stage: StagePatch, Artifact: s.Name, Base: m.Version, Done: size, Total: size, Patch: &stats})
+	b.report(Progress{Stage: StagePatch, Artifact: s.Name, Base: p.from.Version, Done: size, Total: size, Patch: &stats})
 	return nil
+}
+
+// worth reports whether a patch is kept, of so many bytes, that makes chunks unnecessary
+// which cost so many.
+func worth(size, cost int64) bool { return size < cost*keepNum/keepDen }
+
+// makePatch makes a patch, and keeps it or not.
+func (b *builder) makePatch(ctx context.Context, i int, p pair, cost int64) (PatchStats, error) {
+	stats := PatchStats{BaseVersion: p.from.Version, Chunks: cost}
+	old, err := b.rebuild(ctx, i, p)
+	if err != nil {
+		return stats, err
+	}
+	defer old.Close()
+	w, err := newObject(b.o.Out, PatchDir)
+	if err != nil {
+		return stats, err
+	}
+	defer w.discard()
+	if err := b.encode(ctx, i, p, old, w); err != nil {
+		return stats, err
+	}
+	stats.Size, stats.Kept = w.size, worth(w.size, cost)
+	if !stats.Kept {
+		return stats, b.note(b.patchKey(i, p.base), outcome{w.sum(), w.size, false})
+	}
+	if err := b.check(ctx, old, w); err != nil {
+		return stats, err
+	}
+	return stats, b.keep(i, p, w)
 }
 
 // missingCost returns the stored bytes of the chunks that a device with the base
@@ -143,8 +178,8 @@ func (b *builder) missingCost(i int, base *release.Artifact) (int64, error) {
 
 // rebuild writes the base's stream to a file that is gone when it is closed, and
 // checks it.
-func (b *builder) rebuild(ctx context.Context, i int, m *release.Manifest, base *release.Artifact) (*fileStream, error) {
-	s, err := OpenArtifact(b.o.Origin, m, base)
+func (b *builder) rebuild(ctx context.Context, i int, p pair) (*fileStream, error) {
+	s, err := OpenArtifact(b.o.Origin, p.from, p.base)
 	if err != nil {
 		return nil, err
 	}
@@ -155,10 +190,10 @@ func (b *builder) rebuild(ctx context.Context, i int, m *release.Manifest, base 
 	}
 	os.Remove(f.Name())
 	r := &meter{ctx: ctx.Err, r: io.NewSectionReader(s, 0, s.Size()), report: func(n int64) {
-		b.report(Progress{Stage: StageBase, Artifact: b.sources[i].name, Base: m.Version, Done: n, Total: base.Size})
+		b.report(Progress{Stage: StageBase, Artifact: b.sources[i].name, Base: p.from.Version, Done: n, Total: p.base.Size})
 	}}
 	w := bufio.NewWriterSize(f, readSize)
-	err = CheckStream(io.TeeReader(r, w), base)
+	err = CheckStream(io.TeeReader(r, w), p.base)
 	if ferr := w.Flush(); err == nil {
 		err = ferr
 	}
@@ -166,7 +201,7 @@ func (b *builder) rebuild(ctx context.Context, i int, m *release.Manifest, base 
 		f.Close()
 		return nil, err
 	}
-	return &fileStream{f, base.Size}, nil
+	return &fileStream{f, p.base.Size}, nil
 }
 
 // meter reports how far a stream has been read.
@@ -192,13 +227,13 @@ func (m *meter) Read(p []byte) (int, error) {
 }
 
 // encode runs the engine.
-func (b *builder) encode(ctx context.Context, i int, m *release.Manifest, base *release.Artifact, old *fileStream, w *objectWriter) error {
+func (b *builder) encode(ctx context.Context, i int, p pair, old *fileStream, w *objectWriter) error {
 	src := b.sources[i]
 	o := b.o.Patch
 	o.Jobs, o.Scratch = b.o.Jobs, b.scratch
-	o.OldListing, o.NewListing = base.ListingSize, src.listing
+	o.OldListing, o.NewListing = p.base.ListingSize, src.listing
 	o.Progress = func(done, total int64) {
-		b.report(Progress{Stage: StagePatch, Artifact: src.name, Base: m.Version, Done: done, Total: total})
+		b.report(Progress{Stage: StagePatch, Artifact: src.name, Base: p.from.Version, Done: done, Total: total})
 	}
 	out := bufio.NewWriterSize(w, BlockSize)
 	if _, err := patch.Create(ctx, old, src, out, o); err != nil {
@@ -217,26 +252,35 @@ func (b *builder) check(ctx context.Context, old *fileStream, w *objectWriter) e
 	return err
 }
 
-// keep describes the patch in the manifest and publishes it.
-func (b *builder) keep(i int, m *release.Manifest, base *release.Artifact, w *objectWriter) error {
-	a := &b.m.Artifacts[i]
-	info, err := patch.Inspect(fileStream{w.f, w.size})
+// keep describes the patch in the manifest and publishes it. It is noted first: a note
+// of what is not there does no harm, and what is there without one would stay.
+func (b *builder) keep(i int, p pair, w *objectWriter) error {
+	d, err := b.describe(i, p, fileStream{w.f, w.size})
 	if err != nil {
 		return err
 	}
-	if info.NewSum != a.Sum || info.BaseSum != base.Sum {
-		return fmt.Errorf("%w: %s changed while it was being published", ErrInput, b.sources[i].path)
-	}
-	p := release.Patch{Base: base.Sum, BaseVersion: m.Version, Size: w.size, BlockSize: BlockSize,
-		Profile: info.Profile, Memory: info.Memory, Work: info.Work}
-	if p.Blocks, err = blockSums(w.f, w.size); err != nil {
+	if err := b.note(b.patchKey(i, p.base), outcome{w.sum(), w.size, true}); err != nil {
 		return err
 	}
-	if p.Sum, err = w.publish(); err != nil {
+	if d.Sum, err = w.publish(); err != nil {
 		return err
 	}
-	a.Patches = append(a.Patches, p)
+	b.m.Artifacts[i].Patches = append(b.m.Artifacts[i].Patches, d)
 	return nil
+}
+
+// describe returns what the manifest says of a patch, but its digest.
+func (b *builder) describe(i int, p pair, f fileStream) (release.Patch, error) {
+	info, err := patch.Inspect(f)
+	if err != nil {
+		return release.Patch{}, err
+	}
+	if info.NewSum != b.m.Artifacts[i].Sum || info.BaseSum != p.base.Sum {
+		return release.Patch{}, fmt.Errorf("%w: %s changed while it was being published", ErrInput, b.sources[i].path)
+	}
+	blocks, err := blockSums(f, f.size)
+	return release.Patch{Base: p.base.Sum, BaseVersion: p.from.Version, Size: f.size, BlockSize: BlockSize,
+		Profile: info.Profile, Memory: info.Memory, Work: info.Work, Blocks: blocks}, err
 }
 
 // blockSums returns the digest of each block of r, or nil when it is one block.
