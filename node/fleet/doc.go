@@ -16,13 +16,14 @@
 //	releases/<channel>/<sequence>-<version>.manifest
 //	devices/<name>.json           certificates given out
 //	tokens/<id>.json              tokens that devices may join with, and those that did
-//	staging/                      a publish at work
+//	staging/                      a publish at work, or what one left that did not end; mode 0700
 //	lock                          held while publishing
 //
 // A publish builds into staging, moves the finished objects into the origin, where
 // nothing refers to them yet, and signs: the release appears with the rename of
-// timestamp.json or not at all. What an interrupted publish left is removed by the
-// next one. Only one process publishes at a time.
+// timestamp.json or not at all. What one that was interrupted, or failed, moved there is
+// back in staging after the next has begun, at the latest; that may use what it left, and
+// removes it when it succeeds. Only one process publishes at a time.
 package fleet
 
 import "errors"

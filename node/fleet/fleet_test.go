@@ -278,6 +278,68 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// TestWorkStays: what was built of a release that did not come about is there for the next
+// build, and nobody else's; also when a part of it was moved into the origin. It is gone
+// when a release comes about.
+func TestWorkStays(t *testing.T) {
+	f := open(t)
+	publish(t, f, "1.0")
+	before := files(t, f.Origin())
+	staging := filepath.Join(filepath.Dir(f.Origin()), "staging")
+	objects := filepath.Join(staging, "publish", "objects")
+	ctx, cancel := context.WithCancel(context.Background())
+	var built map[string]string
+	_, err := f.Publish(ctx, fleet.PublishOptions{Channel: "stable", Version: "2"}, func(ctx context.Context, j fleet.Job) (*release.Manifest, error) {
+		m, err := build(ctx, j)
+		built = files(t, j.Staging)
+		cancel()
+		return m, err
+	})
+	if !errors.Is(err, context.Canceled) || len(built) != 4 {
+		t.Fatal(err, built)
+	}
+	check := func(when string) {
+		t.Helper()
+		if after := files(t, f.Origin()); fmt.Sprint(after) != fmt.Sprint(before) {
+			t.Errorf("%s: the origin changed", when)
+		}
+		if left := files(t, staging); len(left) != len(built) || fmt.Sprint(files(t, objects)) != fmt.Sprint(built) {
+			t.Errorf("%s: in staging is %v", when, left)
+		}
+		if info, err := os.Stat(staging); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", when, info.Mode(), err)
+		}
+	}
+	check("cancelled")
+	// As if the power had failed after two of them were moved.
+	var list []string
+	for name := range built {
+		if list = append(list, name); len(list) <= 2 {
+			if err := os.Rename(filepath.Join(objects, name), filepath.Join(f.Origin(), name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(staging, "publish", "moved"), []byte(strings.Join(list, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	_, err = f.Publish(context.Background(), fleet.PublishOptions{Channel: "other", Version: "7"}, func(_ context.Context, j fleet.Job) (*release.Manifest, error) {
+		if got := files(t, j.Staging); fmt.Sprint(got) != fmt.Sprint(built) {
+			t.Errorf("the build finds %v", got)
+		}
+		return nil, errors.Join(broken, os.WriteFile(filepath.Join(j.Scratch, "base"), nil, 0o600))
+	})
+	if !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	check("failed")
+	publish(t, f, "3")
+	if _, err := os.Stat(staging); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("staging left:", err)
+	}
+}
+
 // publishForever is the child of TestKill.
 func publishForever(dir string) int {
 	for i := 0; ; i++ {

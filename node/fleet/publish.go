@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -35,7 +34,7 @@ type PublishOptions struct {
 // Job is what a build gets to know.
 type Job struct {
 	PublishOptions
-	Staging  string // an empty directory: write packs/, patches/, index/ and maps/ below it
+	Staging  string // write packs/, patches/, index/ and maps/ below it; see Build
 	Scratch  string // for temporary files; removed afterwards
 	Origin   string // what is published already
 	Sequence uint64
@@ -45,10 +44,13 @@ type Job struct {
 
 // Build makes a release: it writes the objects into the job's staging directory, on
 // the same file system as the origin, and returns the manifest, which may also name
-// objects that the origin holds.
+// objects that the origin holds. What a build wrote of which no release came is there
+// again for the next one, of whatever release: it may use that, when it has found it to be
+// whole, and removes what it does not want to keep.
 type Build func(ctx context.Context, j Job) (*release.Manifest, error)
 
-// Publish builds a release and makes it visible, or leaves the origin as it was.
+// Publish builds a release and makes it visible, or leaves the origin as it was and what
+// was built in staging, where it stays until a publish succeeds.
 func (f *Fleet) Publish(ctx context.Context, o PublishOptions, build Build) (m *release.Manifest, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -85,7 +87,7 @@ func (f *Fleet) publish(ctx context.Context, o PublishOptions, build Build) (*re
 	if err := f.reconcile(repo); err != nil {
 		return nil, err
 	}
-	if err := f.clean(); err != nil {
+	if err := f.withdraw(); err != nil {
 		return nil, err
 	}
 	history, err := f.History(o.Channel)
@@ -106,15 +108,18 @@ func (f *Fleet) publish(ctx context.Context, o PublishOptions, build Build) (*re
 	work := f.path("staging", "publish")
 	job.Staging, job.Scratch = filepath.Join(work, "objects"), filepath.Join(work, "scratch")
 	for _, dir := range []string{job.Staging, job.Scratch} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
+	if err := os.Chmod(f.path("staging"), 0o700); err != nil { // nobody else's before it is published
+		return nil, err
+	}
 	m, err := f.buildAndSign(ctx, repo, job, build)
 	if err != nil {
-		return nil, errors.Join(err, f.clean())
+		return nil, errors.Join(err, f.withdraw())
 	}
-	return m, f.clean()
+	return m, os.RemoveAll(f.path("staging"))
 }
 
 func (f *Fleet) buildAndSign(ctx context.Context, repo *release.Repo, job Job, build Build) (*release.Manifest, error) {
@@ -240,20 +245,28 @@ func moveFile(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// clean removes what a publish left: its staging, the objects it moved into the
-// origin when no release names them, and files that it was writing.
-func (f *Fleet) clean() error {
-	list, err := os.Open(f.path("staging", "publish", movedFile))
-	if err == nil {
-		err = errors.Join(f.cleanMoved(bufio.NewScanner(list)), list.Close())
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+// withdraw makes the origin what it was before a publish that did not come to its end: the
+// objects that it moved there, and no release names, go back into staging. What it wrote
+// besides is removed.
+func (f *Fleet) withdraw() error {
 	if err := f.cleanUnfinished(); err != nil {
 		return err
 	}
-	return os.RemoveAll(f.path("staging"))
+	list, err := os.ReadFile(f.path("staging", "publish", movedFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return os.RemoveAll(f.path("staging", "publish", "scratch"))
+	case err != nil:
+		return err
+	}
+	back, err := f.moveBack(strings.Fields(string(list)))
+	if err != nil {
+		return err
+	}
+	if !back { // the release is out
+		return os.RemoveAll(f.path("staging"))
+	}
+	return errors.Join(os.Remove(f.path("staging", "publish", movedFile)), os.RemoveAll(f.path("staging", "publish", "scratch")))
 }
 
 // writtenDirs are where files are written aside and renamed.
@@ -280,27 +293,43 @@ func (f *Fleet) cleanUnfinished() error {
 	return nil
 }
 
-func (f *Fleet) cleanMoved(names *bufio.Scanner) error {
+// moveBack brings the objects named back into staging, durably, unless a release names
+// them, and reports whether there are any of which that is so. Some may be there still.
+func (f *Fleet) moveBack(names []string) (back bool, err error) {
 	used := map[string]bool{}
 	all, err := f.all()
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, m := range all {
 		for name := range objects(m) {
 			used[name] = true
 		}
 	}
-	for names.Scan() {
-		dir, sum := path.Split(names.Text())
-		if raw, err := hex.DecodeString(sum); err != nil || len(raw) != 32 || !slices.Contains(objectDirs, strings.TrimSuffix(dir, "/")) || used[names.Text()] {
+	dirs := map[string]bool{}
+	for _, name := range names {
+		dir, sum := path.Split(name)
+		if raw, err := hex.DecodeString(sum); err != nil || len(raw) != 32 || !slices.Contains(objectDirs, strings.TrimSuffix(dir, "/")) || used[name] {
 			continue
 		}
-		if err := os.Remove(f.path("origin", filepath.FromSlash(names.Text()))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		back = true
+		from, to := f.path("origin", filepath.FromSlash(name)), f.path("staging", "publish", "objects", filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return back, err
+		}
+		if err := os.Rename(from, to); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return back, err
+		}
+		dirs[filepath.Dir(from)], dirs[filepath.Dir(to)] = true, true
+	}
+	for dir := range dirs {
+		if err := syncDir(dir); err != nil {
+			return back, err
 		}
 	}
-	return names.Err()
+	return back, nil
 }
 
 // writeFile replaces a file durably.
