@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"io/fs"
@@ -37,7 +40,11 @@ func newPublish(u *ui) *cobra.Command {
 chunks, make patches against the channel's earlier releases, pack, sign, and put all
 of it into DIR/origin. For sites that are further behind, the patches of earlier releases
 are used again, several in a row. Devices find each PATH under its own last name. The release
-appears at once or not at all: an interrupted publish leaves the origin as it was.`,
+appears at once or not at all: an interrupted publish leaves the origin as it was.
+
+After an interruption or a failure the same command goes on: chunks and whole patches that were
+finished are used again where contents, options and program are the same, and the release is the
+one that would have come without. They lie in DIR/staging until a publish succeeds.`,
 		Example: `  updraft publish --fleet fleet --version 1.0.0 ./app
   updraft publish --fleet fleet --version 1.4.0 --deltas 1 --base 1.0.2 ./app
   updraft publish --fleet fleet --channel kiosk/canary --version 2.1.0-rc1 --type rpi4 --type rpi5 rootfs.img ./assets`,
@@ -82,6 +89,8 @@ type published struct {
 	FullBytes int64               `json:"full_bytes"`     // what a site without a base downloads
 	PackBytes int64               `json:"pack_bytes"`     // of the new pack
 	Metadata  int64               `json:"metadata_bytes"` // signed files that are new, with the manifest
+	Chunks    int                 `json:"resumed_chunks"` // in the new pack, of an interrupted run
+	Patches   int                 `json:"resumed_patches"`
 	Artifacts []publishedArtifact `json:"artifacts"`
 	Seconds   float64             `json:"seconds"`
 }
@@ -137,12 +146,15 @@ func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error
 		m, st, err := delta.Build(ctx, in, delta.BuildOptions{
 			Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version, Types: j.Types, Sequence: j.Sequence,
 			Created: j.Created, Previous: j.Previous, Deltas: o.deltas, Bases: o.bases, Jobs: o.jobs, Scratch: j.Scratch, Progress: show.step,
-			Patch: o.patch,
+			Patch: o.patch, Maker: maker(),
 		})
 		stats = st
 		return m, err
 	})
 	show.end()
+	if err != nil && ctx.Err() != nil {
+		return hinted{err, "run the same command again: it goes on from what is finished"}
+	}
 	if err != nil {
 		return err
 	}
@@ -180,12 +192,16 @@ func summary(origin string, m *release.Manifest, stats delta.BuildStats) (*publi
 		if i < len(stats.Artifacts) {
 			st := stats.Artifacts[i]
 			pa.NewBytes = st.NewBytes
+			p.Chunks += st.Resumed
 			for _, q := range st.Patches {
 				pp := publishedPatch{Base: q.BaseVersion, Bytes: q.Chunks}
 				if q.Kept {
 					pp.Bytes, pp.Patch = q.Size, true
 				}
 				pa.Patches = append(pa.Patches, pp)
+				if q.Resumed {
+					p.Patches++
+				}
 			}
 			for _, c := range st.Chains {
 				pa.Patches = append(pa.Patches, publishedPatch{Base: c.BaseVersion, Bytes: c.Size, Patch: true, Chain: c.Patches})
@@ -218,6 +234,33 @@ func (p *published) print(w io.Writer) {
 	}
 	table(w, rows)
 	fmt.Fprintf(w, "\nNew in the origin: a pack of %s, metadata of %s.\n", size(p.PackBytes), size(p.Metadata))
+	if p.Chunks+p.Patches > 0 {
+		fmt.Fprintf(w, "Of an interrupted run, %s and %s are used again.\n", count(p.Chunks, "chunk", "chunks"), count(p.Patches, "patch", "patches"))
+	}
+}
+
+// count prints a number of things.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// maker names this program by the bytes it consists of: what another one has made, of
+// a patch of the same, may differ. A program that cannot read itself has a name that
+// nobody had before.
+func maker() string {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return rand.Text()
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return rand.Text()
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 func percent(part, whole int64) string {
@@ -278,6 +321,9 @@ func (b *buildProgress) step(p delta.Progress) {
 	text := fmt.Sprintf("patch of %s saves %s", size(p.Patch.Size), size(p.Patch.Chunks-p.Patch.Size))
 	if !p.Patch.Kept {
 		text = "patch dropped: the new chunks are no more"
+	}
+	if p.Patch.Resumed {
+		text += ", made by an interrupted run"
 	}
 	b.now.end(text)
 	b.u.note("%s from %s: %s", p.Artifact, p.Patch.BaseVersion, text)
