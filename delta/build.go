@@ -111,7 +111,7 @@ type PatchStats struct {
 // blame. Nothing is left outside o.Out; what is there after an error is of use to another
 // Build with the same Maker only, which gives the same bytes as one without interruption.
 func Build(ctx context.Context, in []Input, o BuildOptions) (*release.Manifest, BuildStats, error) {
-	b := &builder{o: o, sources: make([]*input, 0, len(in))}
+	b := &builder{o: o, sources: make([]*input, 0, len(in)), own: map[[32]byte]bool{}}
 	defer b.close()
 	if err := b.setup(in); err != nil {
 		return nil, b.stats, err
@@ -147,8 +147,9 @@ type builder struct {
 	stats   BuildStats
 	sources []*input // by artifact
 	known   *known
-	earlier []release.Step // see earlierSteps; nil: not looked for yet
-	scratch string         // own directory, removed at the end
+	earlier []release.Step    // see earlierSteps; nil: not looked for yet
+	scratch string            // own directory, removed at the end
+	own     map[[32]byte]bool // keys of the patches that it has noted itself
 
 	progress sync.Mutex // held during o.Progress
 }

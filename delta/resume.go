@@ -37,6 +37,9 @@ const (
 	partFile   = ".part"
 )
 
+// stageDirs are the directories of the staging directory.
+var stageDirs = []string{PackDir, PatchDir, IndexDir, MapDir, madeDir}
+
 // recordLen is the length in bytes of a chunk's record, and rawBit marks what is stored
 // as it is.
 const (
@@ -62,8 +65,8 @@ func (b *builder) openPack() (*packFile, error) {
 		return &packFile{objectWriter: w, isCut: true}, err
 	}
 	dir := filepath.Join(b.o.Out, PackDir)
-	for _, d := range []string{dir, filepath.Join(b.o.Out, madeDir)} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
+	for _, d := range stageDirs {
+		if err := filesOnly(filepath.Join(b.o.Out, d)); err != nil {
 			return nil, fmt.Errorf("delta: %w", err)
 		}
 	}
@@ -87,6 +90,32 @@ func (b *builder) openPack() (*packFile, error) {
 	return w, nil
 }
 
+// filesOnly makes a directory of the staging directory, and removes what is there but is no
+// regular file: no Build left that.
+func filesOnly(dir string) error {
+	if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // unfinish gives the one pack that an interrupted Build finished in dir the name of one
 // at work.
 func unfinish(dir string) error {
@@ -98,12 +127,10 @@ func unfinish(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if e.Type().IsRegular() {
-			return os.Rename(filepath.Join(dir, e.Name()), part)
-		}
+	if len(entries) == 0 {
+		return nil
 	}
-	return nil
+	return os.Rename(filepath.Join(dir, entries[0].Name()), part)
 }
 
 // begin reads the head of the table; that of another maker counts as empty.
@@ -230,6 +257,7 @@ func (b *builder) note(key [32]byte, o outcome) error {
 	if b.o.Maker == "" {
 		return nil
 	}
+	b.own[key] = true
 	name := b.madePath(key)
 	if err := renameio.WriteFile(name, o.text(key), 0o600, renameio.WithTempDir(filepath.Dir(name))); err != nil {
 		return fmt.Errorf("delta: %w", err)
@@ -256,11 +284,13 @@ func (b *builder) noted(key [32]byte) (outcome, bool) {
 	return o, bytes.Equal(got, o.text(key))
 }
 
-// again describes the patch of artifact i that an interrupted Build has made. It is
-// false if there is none, or it is not what it was.
+// again describes the patch of artifact i that has been made: by an interrupted Build, or
+// by this one for another artifact with the same bytes. It is false if there is none, or it
+// is not what it was.
 func (b *builder) again(i int, p pair, cost int64) (PatchStats, bool) {
-	o, ok := b.noted(b.patchKey(i, p.base))
-	stats := PatchStats{BaseVersion: p.from.Version, Size: o.size, Chunks: cost, Kept: worth(o.size, cost), Resumed: true}
+	key := b.patchKey(i, p.base)
+	o, ok := b.noted(key)
+	stats := PatchStats{BaseVersion: p.from.Version, Size: o.size, Chunks: cost, Kept: worth(o.size, cost), Resumed: !b.own[key]}
 	if !ok || stats.Kept != o.kept {
 		return stats, false
 	}
@@ -303,9 +333,9 @@ func (b *builder) sweep() error {
 			}
 		}
 	}
-	for _, dir := range []string{PackDir, PatchDir, IndexDir, MapDir, madeDir} {
+	for _, dir := range stageDirs {
 		entries, err := os.ReadDir(filepath.Join(b.o.Out, dir))
-		if err != nil && !absent(err) {
+		if err != nil {
 			return fmt.Errorf("delta: %w", err)
 		}
 		for _, e := range entries {

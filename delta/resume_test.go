@@ -251,6 +251,15 @@ func TestResumeFindsDamage(t *testing.T) {
 		}
 	}
 	half := func(n int64) int64 { return n / 2 }
+	link := func(name string) {
+		elsewhere := filepath.Join(t.TempDir(), "moved")
+		must(t, os.Rename(name, elsewhere))
+		must(t, os.Symlink(elsewhere, name))
+	}
+	folder := func(name string) {
+		must(t, os.Remove(name))
+		must(t, os.MkdirAll(filepath.Join(name, "x"), 0o755))
+	}
 	for name, c := range map[string]struct {
 		file    string
 		damage  func(name string)
@@ -270,6 +279,12 @@ func TestResumeFindsDamage(t *testing.T) {
 		"table cut":              {"made/chunks", func(n string) { must(t, os.Truncate(n, 32+68+30)) }, 1, some},
 		"table of another maker": {"made/chunks", flip(func(int64) int64 { return 0 }), 1, none},
 		"table gone":             {"made/chunks", func(n string) { must(t, os.Remove(n)) }, 1, none},
+		"patch is a link":        {"patches/*", link, 0, all},
+		"note is a directory":    {"made/?????*[0-9a-f][0-9a-f]", folder, 0, all},
+		"pack is a link":         {"packs/*", link, 1, none},
+		"pack is a directory":    {"packs/*", folder, 1, none},
+		"table is a directory":   {"made/chunks", folder, 1, none},
+		"table is a link":        {"made/chunks", link, 1, none},
 	} {
 		w := interrupted.copied(t)
 		c.damage(w.object(t, c.file))
@@ -283,6 +298,24 @@ func TestResumeFindsDamage(t *testing.T) {
 		}
 		w.result(t, m).same(t, want)
 	}
+}
+
+// TestSameTwice: a patch that serves two artifacts is made once, which is no interruption.
+func TestSameTwice(t *testing.T) {
+	w := newWork(t)
+	w.in[1].Path = filepath.Join(t.TempDir(), "noise")
+	writeFile(t, w.in[1].Path, must1(os.ReadFile(w.in[0].Path)))
+	first, _ := publish(t, w.o.Origin, w.in, delta.BuildOptions{Version: "3.1", Sequence: 4, Previous: w.o.Previous})
+	w.write(4)
+	writeFile(t, w.in[1].Path, must1(os.ReadFile(w.in[0].Path)))
+	w.o.Previous, w.o.Sequence = append([]*release.Manifest{first}, w.o.Previous...), 5
+	want := w.uninterrupted(t)
+	m, stats, err := w.build(t, nil)
+	must(t, err)
+	if c, p := resumed(stats); c+p != 0 || len(stats.Artifacts[1].Patches) == 0 {
+		t.Errorf("%d chunks and %d patches of no interrupted Build, %d patches of the second", c, p, len(stats.Artifacts[1].Patches))
+	}
+	w.result(t, m).same(t, want)
 }
 
 func all(n, all int) bool  { return n == all }

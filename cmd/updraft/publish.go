@@ -44,7 +44,8 @@ appears at once or not at all: an interrupted publish leaves the origin as it wa
 
 After an interruption or a failure the same command goes on: chunks and whole patches that were
 finished are used again where contents, options and program are the same, and the release is the
-one that would have come without. They lie in DIR/staging until a publish succeeds.`,
+one that would have come without. They lie in DIR/staging until a publish succeeds, or fails
+because the disk is full.`,
 		Example: `  updraft publish --fleet fleet --version 1.0.0 ./app
   updraft publish --fleet fleet --version 1.4.0 --deltas 1 --base 1.0.2 ./app
   updraft publish --fleet fleet --channel kiosk/canary --version 2.1.0-rc1 --type rpi4 --type rpi5 rootfs.img ./assets`,

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"updraft/delta/release"
 	"updraft/node/fleet"
 	"updraft/node/identity"
@@ -334,10 +336,31 @@ func TestWorkStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("failed")
-	publish(t, f, "3")
-	if _, err := os.Stat(staging); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("staging left:", err)
+	gone := func(when string) {
+		t.Helper()
+		if _, err := os.Stat(staging); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: staging left: %v", when, err)
+		}
 	}
+	for when, b := range map[string]fleet.Build{
+		"the disk is full": func(context.Context, fleet.Job) (*release.Manifest, error) {
+			return nil, &fs.PathError{Op: "write", Path: "pack", Err: unix.ENOSPC}
+		},
+		"objects are missing": func(ctx context.Context, j fleet.Job) (*release.Manifest, error) {
+			m, err := build(ctx, j)
+			return m, errors.Join(err, os.RemoveAll(j.Staging))
+		},
+	} {
+		if err := os.MkdirAll(objects, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Publish(context.Background(), fleet.PublishOptions{Channel: "stable", Version: "2"}, b); err == nil {
+			t.Fatal(when)
+		}
+		gone(when)
+	}
+	publish(t, f, "3")
+	gone("published")
 }
 
 // publishForever is the child of TestKill.

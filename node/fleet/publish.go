@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"updraft/delta/release"
 )
@@ -50,7 +51,8 @@ type Job struct {
 type Build func(ctx context.Context, j Job) (*release.Manifest, error)
 
 // Publish builds a release and makes it visible, or leaves the origin as it was and what
-// was built in staging, where it stays until a publish succeeds.
+// was built in staging, where it stays until a publish succeeds, or fails because the disk
+// is full.
 func (f *Fleet) Publish(ctx context.Context, o PublishOptions, build Build) (m *release.Manifest, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -117,7 +119,14 @@ func (f *Fleet) publish(ctx context.Context, o PublishOptions, build Build) (*re
 	}
 	m, err := f.buildAndSign(ctx, repo, job, build)
 	if err != nil {
-		return nil, errors.Join(err, f.withdraw())
+		if werr := f.withdraw(); werr != nil {
+			return nil, errors.Join(err, werr)
+		}
+		// A full disk needs the room, to sign metadata anew too; a build that is not what it says would be found again.
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, ErrStaged) {
+			err = errors.Join(err, os.RemoveAll(f.path("staging")))
+		}
+		return nil, err
 	}
 	return m, os.RemoveAll(f.path("staging"))
 }
