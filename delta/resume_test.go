@@ -240,6 +240,9 @@ func must1[T any](v T, err error) T {
 
 // TestResumeFindsDamage: what is not whole any more is made again, and only that.
 func TestResumeFindsDamage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds many times; what runs at once does so in TestResume too")
+	}
 	interrupted := newWork(t)
 	want := interrupted.uninterrupted(t)
 	interrupted.interrupt(t, 1)
@@ -325,6 +328,9 @@ func none(n, _ int) bool   { return n == 0 }
 // TestResumeIsOfTheSame: other contents, options and makers take nothing that they would
 // not make themselves, and leave nothing of it.
 func TestResumeIsOfTheSame(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds many times; what runs at once does so in TestResume too")
+	}
 	interrupted := newWork(t)
 	interrupted.interrupt(t, 4)
 	for name, c := range map[string]struct {
