@@ -239,8 +239,9 @@ func (g *gather) rest() {
 	defer g.mu.Unlock()
 	g.timer = nil
 	now := time.Now()
-	_ = g.flushLocked(func(q *piece) bool { return now.Sub(q.last) >= gatherWait }) // it is tried again, and sync tells
-	if !g.closed && len(g.pieces) > 0 && g.timer == nil {                           // else a write has set one meanwhile
+	// A write that fails is tried again, and sync tells of it.
+	_ = g.flushLocked(func(q *piece) bool { return now.Sub(q.last) >= gatherWait })
+	if !g.closed && len(g.pieces) > 0 && g.timer == nil { // else a write has set one meanwhile
 		g.timer = time.AfterFunc(gatherWait, g.rest)
 	}
 }
