@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"updraft/delta/chunk"
+	"updraft/delta/release"
 )
 
 // The directories of an origin that this package fills and reads. What they hold
@@ -162,12 +163,7 @@ func (w *objectWriter) discard() {
 
 // syncDir makes the names in a directory durable.
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("delta: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := release.SyncDir(dir); err != nil {
 		return fmt.Errorf("delta: %w", err)
 	}
 	return nil

@@ -215,7 +215,7 @@ func (r *Repo) settle(role string, ids []string) error {
 		} else {
 			err = os.Remove(path + ".new")
 		}
-		if err := errors.Join(err, syncDir(r.keys)); err != nil {
+		if err := errors.Join(err, SyncDir(r.keys)); err != nil {
 			return err
 		}
 	}

@@ -149,7 +149,7 @@ func writeKeyFile(path string, text []byte) error {
 	if _, err = f.Write(text); err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close(), syncDir(filepath.Dir(path))); err != nil {
+	if err = errors.Join(err, f.Close(), SyncDir(filepath.Dir(path))); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil

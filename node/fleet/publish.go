@@ -231,11 +231,11 @@ func (f *Fleet) move(staging string, m *release.Manifest) error {
 		}
 	}
 	for _, dir := range objectDirs {
-		if err := syncDir(f.path("origin", dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := release.SyncDir(f.path("origin", dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return syncDir(f.Origin())
+	return release.SyncDir(f.Origin())
 }
 
 // moveFile syncs a file and renames it, readable for a web server. The directory
@@ -334,7 +334,7 @@ func (f *Fleet) moveBack(names []string) (back bool, err error) {
 		dirs[filepath.Dir(from)], dirs[filepath.Dir(to)] = true, true
 	}
 	for dir := range dirs {
-		if err := syncDir(dir); err != nil {
+		if err := release.SyncDir(dir); err != nil {
 			return back, err
 		}
 	}
@@ -346,13 +346,5 @@ func writeFile(name string, data []byte) error {
 	if err := renameio.WriteFile(name, data, 0o644, renameio.WithStaticPermissions(0o644), renameio.WithTempDir(filepath.Dir(name))); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(name))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return release.SyncDir(filepath.Dir(name))
 }

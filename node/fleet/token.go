@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"updraft/delta/release"
 	"updraft/node/identity"
 )
 
@@ -119,7 +120,7 @@ func (f *Fleet) RevokeToken(ids ...string) error {
 				return err
 			}
 		}
-		return syncDir(f.path("tokens"))
+		return release.SyncDir(f.path("tokens"))
 	})
 }
 
