@@ -1,0 +1,263 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"updraft/swarm"
+	"updraft/swarm/origin"
+)
+
+// Looks for a release: how often, and how devices ask each other for one.
+const (
+	checkPause = time.Second      // a look that ended this recently answers for a new one
+	failPause  = 2 * time.Second  // a look that failed this recently speaks for a new one
+	askTimeout = 90 * time.Second // of a look that another device makes for us
+	callCheck  = "check"          // answered, after a look, with the digest of the timestamp held; with nothing by earlier programs
+	argPerson  = "person"         // argument of a check that a person asks for
+	argNow     = "now"            // and of one that has to be made now
+	wordFor    = 24 * time.Hour   // for so long a device takes what others say for what the origin says
+	askTries   = 2                // holders of the uplink that fail to look before a device does so itself
+)
+
+// errNoUplink reports that no device of the site reached the origin.
+var errNoUplink = errors.New("node: no device of the site can reach the origin")
+
+// checker looks for new releases: one look at a time on this device, and one on the
+// site as long as who is asked to does it. That is who holds the uplink; when the time
+// has come for a look that nobody asked for, it is one of those who reach the origin,
+// the same for all, who answers from its own last look if that is not long ago: what
+// an idle site costs does not grow with its devices. It does so without the lease.
+// Once a day a device asks the origin itself: a member that says for ever that there is
+// nothing new keeps nothing from the others for longer.
+type checker struct {
+	n *Node
+
+	mu    sync.Mutex // guards all below
+	busy  *look
+	last  time.Time // end of the last successful look at the origin by this device
+	tried time.Time // end of the last failed one
+	why   error     // of its failure
+}
+
+type look struct {
+	done chan struct{}
+	err  error
+}
+
+// check makes sure that this device knows what the origin says now. It asks the
+// device that holds the uplink, or becomes it. A person has asked for it: it uses the
+// uplink whatever the window.
+func (c *checker) check(ctx context.Context, person bool) error {
+	err := c.find(ctx, person)
+	if c.n.origin == nil { // else looking at it has said so
+		c.n.problem(problemOrigin, "the origin", err)
+	}
+	return err
+}
+
+func (c *checker) find(ctx context.Context, person bool) error {
+	n := c.n
+	if !person && n.reach() == uplinkBad && c.askOthers(ctx, person) {
+		return nil
+	}
+	if c.overdue() {
+		if err := c.look(ctx); err == nil || !errors.Is(err, origin.ErrUnreachable) {
+			return err
+		}
+	}
+	if !person && !n.cfg.Once {
+		if c.recent() {
+			return nil
+		}
+		switch by := c.lookout(); {
+		case by == n.id:
+			if done, err := c.lookForAll(ctx); done {
+				return err
+			}
+		case by != "" && c.ask(ctx, by, person) == nil:
+			return nil
+		}
+	}
+	var err error
+	for tries, failed := 0, 0; tries < 20; tries++ {
+		by, ok := n.sw.Holder()
+		switch {
+		case ok && by == n.id, failed >= askTries && n.origin != nil:
+			return c.look(ctx)
+		case ok:
+			if err = c.ask(ctx, by, person); err == nil {
+				return nil
+			}
+			failed++
+		}
+		var t *swarm.Tenure
+		t, err = n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})
+		var held *swarm.HeldError
+		switch {
+		case errors.As(err, &held):
+			if err = c.ask(ctx, held.By, person); err == nil {
+				return nil
+			}
+			failed++
+		case errors.Is(err, swarm.ErrLeaseInUse): // by this device's update, which waits for it
+		case err != nil:
+			return err
+		default:
+			err = c.look(ctx)
+			t.Release()
+			if err == nil || !errors.Is(err, origin.ErrUnreachable) {
+				return err
+			}
+			if c.askOthers(ctx, person) {
+				return nil
+			}
+			return fmt.Errorf("%w: %w", errNoUplink, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return err
+}
+
+// overdue reports whether this device has not tried the origin itself for a day.
+func (c *checker) overdue() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.n.start
+	for _, t := range []time.Time{c.last, c.tried} {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return c.n.origin != nil && time.Since(last) > wordFor
+}
+
+// recent reports whether this device has looked at the origin so lately that the site need not look again.
+func (c *checker) recent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.last.IsZero() && time.Since(c.last) < c.n.cfg.Poll*3/4
+}
+
+// lookForAll looks at the origin as the one that looks for all, which is not for two devices to do: nobody is asked
+// for the lease, which would be most of what is said on an idle site. It leaves the look to who holds the lease, if
+// somebody does, and to others if the origin is out of reach: then it is not done.
+func (c *checker) lookForAll(ctx context.Context) (done bool, err error) {
+	if by, ok := c.n.sw.Holder(); ok && by != c.n.id {
+		return false, nil
+	}
+	err = c.look(ctx)
+	return !errors.Is(err, origin.ErrUnreachable), err
+}
+
+// lookout returns the device that looks for all: of those that reach the origin the one with the lowest ID. It is
+// empty if none is known.
+func (c *checker) lookout() peer.ID {
+	var by peer.ID
+	if c.n.reach() == uplinkOK {
+		by = c.n.id
+	}
+	for _, m := range c.n.members() {
+		if m.profile.Uplink == uplinkOK && (by == "" || m.ID < by) {
+			by = m.ID
+		}
+	}
+	return by
+}
+
+// askOthers asks the members that say they can reach the origin.
+func (c *checker) askOthers(ctx context.Context, person bool) bool {
+	for _, m := range c.n.members() {
+		if m.profile.Uplink == uplinkOK && c.ask(ctx, m.ID, person) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// ask has another device look and takes over what it learned.
+func (c *checker) ask(ctx context.Context, by peer.ID, person bool) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var arg []byte
+	switch {
+	case person:
+		arg = []byte(argPerson)
+	case c.n.cfg.Once:
+		arg = []byte(argNow)
+	}
+	held, err := c.n.sw.Invoke(ctx, by, callCheck, arg)
+	if err != nil {
+		return fmt.Errorf("node: %s could not look for a release: %w", c.n.nameOf(by), err)
+	}
+	return c.n.syncFrom(ctx, by, held)
+}
+
+// look asks the origin. Looks that arrive while one is under way share it, and
+// one that has just ended answers for all.
+func (c *checker) look(ctx context.Context) error {
+	c.mu.Lock()
+	if time.Since(c.last) < checkPause {
+		c.mu.Unlock()
+		return nil
+	}
+	if time.Since(c.tried) < failPause {
+		err := c.why
+		c.mu.Unlock()
+		return err
+	}
+	if l := c.busy; l != nil {
+		c.mu.Unlock()
+		select {
+		case <-l.done:
+			return l.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	l := &look{done: make(chan struct{})}
+	c.busy = l
+	c.mu.Unlock()
+
+	l.err = c.n.syncOrigin(ctx)
+	c.mu.Lock()
+	c.busy = nil
+	if l.err == nil {
+		c.last = time.Now()
+	} else {
+		c.tried, c.why = time.Now(), l.err
+	}
+	c.mu.Unlock()
+	close(l.done)
+	return l.err
+}
+
+// answerCheck looks for a release on behalf of a member.
+func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error {
+	if len(arg) == 0 && n.checker.recent() {
+		return nil
+	}
+	if string(arg) != argPerson && n.untilLook() > 0 {
+		return errWindow
+	}
+	n.log.Debug("look for a release on behalf of a member", "member", n.nameOf(from))
+	by, ok := n.sw.Holder()
+	if ok && by == n.id || !ok && len(arg) == 0 && n.checker.lookout() == n.id {
+		return n.checker.look(ctx)
+	}
+	t, err := n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})
+	if err != nil {
+		return err
+	}
+	defer t.Release()
+	return n.checker.look(ctx)
+}
