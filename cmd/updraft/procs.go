@@ -16,11 +16,11 @@ import (
 // late with what the site waits for would cost all the others more.
 const (
 	procsEach = time.Second / 2 // between looks
-	procsIdle = 2 * time.Second // between looks when there is next to nothing to do
+	procsIdle = 2 * time.Second // between looks when there is next to nothing to do, or it has all
 	procsRest = 0.05            // of the time of one processor: that is next to nothing
 	procsMore = 0.7             // of the time of the one thread, in work or waiting: take all
 	procsLess = 0.4             // of the time of one, all threads together: go back to it
-	procsStay = 6               // looks in a row of which that has to be true
+	procsStay = 2               // looks in a row of which that has to be true
 	procsWait = 4               // looks at one thread's work, of which one asks as well how long it waited: that costs more
 )
 
@@ -51,13 +51,15 @@ func matchProcs(ctx context.Context) {
 			load = max(load, float64(b-busy)/float64(now.Sub(since)))
 			busy, since = b, now
 		}
-		if load < procsRest {
+		was := p.all
+		p.step(load)
+		if load < procsRest || p.all {
 			t.Reset(procsIdle)
 		} else {
 			t.Reset(procsEach)
 		}
-		switch was := p.all; {
-		case p.step(load) == was:
+		switch {
+		case p.all == was:
 		case p.all:
 			runtime.SetDefaultGOMAXPROCS()
 		default:
