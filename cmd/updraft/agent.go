@@ -59,7 +59,8 @@ Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
     timeout: 5m             of each
 
 A file DATA/hold postpones installs while it exists. The agent runs on one processor
-while that is enough; who sets GOMAXPROCS in its environment decides that instead.`
+while that is enough, and lets its heap grow by half before it collects garbage; who sets
+GOMAXPROCS or GOGC in its environment decides that instead.`
 
 type agentOptions struct {
 	config string
