@@ -120,6 +120,12 @@ func TestRebuilderLost(t *testing.T) {
 		}
 		return false
 	})
+	p := m.Artifacts[0].Patches[0].Size
+	for i, a := range as {
+		if i != lost { // on a busy machine it comes later than the rebuilding begins
+			a.await("holds the patch", func(st report.Status) bool { return st.Bytes.LANIn+st.Bytes.Uplink >= p })
+		}
+	}
 	as[lost].end()
 	for i, a := range as {
 		if i != lost {
@@ -128,7 +134,6 @@ func TestRebuilderLost(t *testing.T) {
 		}
 	}
 	// The others had the patch as well.
-	p := m.Artifacts[0].Patches[0].Size
 	if out := s.link.Out.Load() - before; out > p+p/20+64<<10 {
 		t.Errorf("uplink carried %d bytes for a patch of %d", out, p)
 	}
