@@ -14,7 +14,7 @@
 //	       a third to two thirds smaller on code, five to fifteen times slower to decode
 //
 // What base and output hold in deflate streams (gzip, zlib, zip, squashfs) and in frames
-// of zstd, lz4 and xz (squashfs too), two layers deep, is seen unpacked: a recipe in front says where
+// of zstd, lz4 and xz (squashfs and EROFS too), two layers deep, is seen unpacked: a recipe in front says where
 // they are in the base, and how those of the output are made again, bit by bit: deflate
 // streams by the decisions of zlib, gzip or Go, and corrections; frames by their parse,
 // what their compressor decided, which is patched as everything else is. Streams that

@@ -261,34 +261,50 @@ func TestParseLZ4(t *testing.T) {
 
 // TestParseSquashfs makes images with the real tool.
 func TestParseSquashfs(t *testing.T) {
-	if _, err := exec.LookPath("mksquashfs"); err != nil {
-		t.Skip(err)
+	for _, comp := range []string{"zstd", "xz", "lz4"} {
+		parseImages(t, 10, func(dir, out string) *exec.Cmd {
+			return exec.Command("mksquashfs", dir, out, "-comp", comp, "-all-root", "-mkfs-time", "0", "-all-time", "0", "-b", "32768")
+		})
 	}
+}
+
+// TestParseEROFS makes images with the real tool.
+func TestParseEROFS(t *testing.T) {
+	for _, comp := range []string{"lz4", "lz4hc"} {
+		parseImages(t, 4, func(dir, out string) *exec.Cmd {
+			return exec.Command("mkfs.erofs", "-z"+comp, "-T0", "--all-root", "-U6b1f3c1e-0a51-4a53-9c62-5d2b8a8e7f10", out, dir)
+		})
+	}
+}
+
+// parseImages makes images of two directories with a command, and looks for a patch
+// of less than a share of the image.
+func parseImages(t *testing.T, share int, command func(dir, out string) *exec.Cmd) {
+	t.Helper()
 	if underRace {
 		t.Skip("one goroutine: nothing for the race detector; runs without it")
 	}
 	a, b := pair(0)
-	for _, comp := range []string{"zstd", "xz", "lz4"} {
-		image := func(files [][]byte) []byte {
-			dir := t.TempDir()
-			for i, f := range files {
-				os.WriteFile(filepath.Join(dir, string(rune('a'+i))), f, 0o644)
-			}
-			out := filepath.Join(t.TempDir(), "image")
-			if m, err := exec.Command("mksquashfs", dir, out, "-comp", comp, "-all-root", "-mkfs-time", "0", "-all-time", "0", "-b", "32768").CombinedOutput(); err != nil {
-				t.Skipf("mksquashfs: %v: %s", err, m)
-			}
-			m, err := os.ReadFile(out)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return m
+	image := func(files [][]byte) []byte {
+		dir := t.TempDir()
+		for i, f := range files {
+			os.WriteFile(filepath.Join(dir, string(rune('a'+i))), f, 0o644)
 		}
-		old, fresh := image(a), image(b)
-		p := create(t, old, fresh, patch.Options{})
-		t.Logf("%s: %d of %d bytes", comp, len(p), len(fresh))
-		if len(p) > len(fresh)/10 {
-			t.Errorf("%s: %d of %d bytes", comp, len(p), len(fresh))
+		out := filepath.Join(t.TempDir(), "image")
+		c := command(dir, out)
+		if m, err := c.CombinedOutput(); err != nil {
+			t.Skipf("%v: %v: %s", c, err, m)
 		}
+		m, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	old, fresh := image(a), image(b)
+	p := create(t, old, fresh, patch.Options{})
+	t.Logf("%v: %d of %d bytes", command("", "").Args, len(p), len(fresh))
+	if len(p) > len(fresh)/share {
+		t.Errorf("%v: %d of %d bytes", command("", "").Args, len(p), len(fresh))
 	}
 }

@@ -121,7 +121,7 @@ func frame(h []byte) (Wrap, bool) {
 
 // firsts are the bytes that members or what is in front of them begin with.
 var firsts = func() (set [256]bool) {
-	for _, b := range []byte{0x78, 0x1f, 'P', squashMagic[0]} {
+	for _, b := range []byte{0x78, 0x1f, 'P', squashMagic[0], erofsMagic[0]} {
 		set[b] = true
 	}
 	for _, c := range codecs {
@@ -159,8 +159,8 @@ func (f *finder) scan(b []byte, off, to int64) (int64, error) {
 		case h[0] == 'P' && h[1] == 'K' && h[2] == 3 && h[3] == 4 && le.Uint16(h[8:]) == 8 && h[6]&1 == 0:
 			n := 30 + int64(le.Uint16(h[26:])) + int64(le.Uint16(h[28:]))
 			c = candidate{off: at + n, zip: true, crc: le.Uint32(h[14:]), late: h[6]&8 != 0}
-		case string(h[:4]) == squashMagic:
-			more, err := f.image(at)
+		case string(h[:4]) == squashMagic, string(h[:4]) == erofsMagic:
+			more, err := f.image(at, string(h[:4]))
 			if err != nil || more {
 				return at + 1, err
 			}
@@ -183,10 +183,14 @@ func (f *finder) scan(b []byte, off, to int64) (int64, error) {
 	return to, nil
 }
 
-// image notes the blocks of the image that begins at off; it reports whether to look again: for
-// them, or not at all.
-func (f *finder) image(off int64) (bool, error) {
-	bs, looked, err := squashBlocks(f.stopped, f.src, off)
+// image notes the blocks of the image that has this magic at off; it reports whether to look again:
+// for them, or not at all.
+func (f *finder) image(off int64, magic string) (bool, error) {
+	blocks := squashBlocks
+	if magic == erofsMagic {
+		blocks = erofsBlocks
+	}
+	bs, looked, err := blocks(f.stopped, f.src, off)
 	f.waste -= looked + 64
 	if err != nil || len(bs) == 0 {
 		return f.waste <= 0, err
