@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -52,7 +55,7 @@ Many devices join with a token: see updraft token.`,
 	f.StringVar(&d.Type, "type", "", "type of the device (default: the request's, or any)")
 	deviceFlags(c, d)
 	f.BoolVar(&o.gateway, "gateway", false, "the same as --role gateway")
-	f.BoolVar(&d.Replace, "replace", false, "give out a new certificate for a name that is enrolled already")
+	f.BoolVar(&d.Replace, "replace", false, "give out a new certificate for a name that is enrolled already, also into the file that has the old one")
 	f.StringVar(&o.request, "request", "", "file with the request of a device that made its own key")
 	f.StringVarP(&o.out, "output", "o", "", "file to write (default: NAME.updraft)")
 	required(c, "fleet")
@@ -95,18 +98,42 @@ func enroll(u *ui, o enrollOptions) error {
 	if _, err := os.Stat(filepath.Dir(o.out)); err != nil {
 		return err
 	}
-	e, err := f.Enroll(d)
+	out, err := enrollmentFile(o.out, d)
 	if err != nil {
 		return err
 	}
-	out := o.out
-	if out == "" {
-		out = e.Name + ".updraft"
+	e, err := f.Enroll(d)
+	if err != nil {
+		return err
 	}
 	if err := e.Write(out); err != nil {
 		return hinted{err, "the device counts as enrolled all the same: mend this and repeat the command with --replace"}
 	}
 	return enrolled(u, e, out)
+}
+
+// enrollmentFile returns the file to write. What is there already is replaced only where it is
+// an earlier enrollment of the device, and one insists: a key that it holds is nowhere else.
+func enrollmentFile(out string, d fleet.EnrollOptions) (string, error) {
+	name := d.Name
+	if len(d.Request) > 0 && name == "" {
+		r, err := identity.ParseRequest(d.Request)
+		if err != nil {
+			return "", err
+		}
+		name = r.Name
+	}
+	out = cmp.Or(out, name+".updraft")
+	b, err := readLimited(out, identity.MaxEnrollment)
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	if err == nil && d.Replace {
+		if e, err := identity.ParseEnrollment(b); err == nil && e.Name == name {
+			return out, nil
+		}
+	}
+	return "", hinted{fmt.Errorf("%s exists", out), "name another file, or remove it first; with --replace the file of the same device is replaced"}
 }
 
 // enrolled prints what was written to out.
