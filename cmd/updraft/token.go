@@ -192,17 +192,18 @@ func newEnrollApprove(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			answers := []string{}
+			answers, refused := []string{}, map[string]string{}
 			var failed error
 			for _, path := range requests {
 				name, err := approve(f, path, out)
 				if err != nil {
 					failed = errors.Join(failed, fmt.Errorf("%s: %w", path, err))
+					refused[path] = err.Error()
 					continue
 				}
 				answers = append(answers, name)
 			}
-			return errors.Join(u.result(map[string]any{"answers": answers}, func(w io.Writer) {
+			return errors.Join(u.result(map[string]any{"answers": answers, "refused": refused}, func(w io.Writer) {
 				for _, name := range answers {
 					fmt.Fprintf(w, "%s: bring it to the device by a safe way.\n", name)
 				}
