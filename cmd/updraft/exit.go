@@ -117,7 +117,7 @@ var kinds = []struct {
 	{node.ErrOperator, exitError, "enroll it with --role operator"},
 	{testnet.ErrUnsupported, exitError, "run it as root, or without --netns"},
 	{node.ErrInUse, exitError, "stop the other agent, or give each agent its own --data"},
-	{node.ErrListen, exitError, "another program may listen there: choose another --listen address; port 0 takes a free one"},
+	{node.ErrListen, exitError, "another program may listen there, or no interface has that address: choose another --listen address; port 0 takes a free one"},
 	{syscall.EADDRINUSE, exitError, "another program listens there: choose another address"},
 	{syscall.EADDRNOTAVAIL, exitError, "no interface of this machine has that address: choose one that ip address shows, or :PORT for all"},
 	{syscall.ENOSPC, exitError, "free space and try again"},
