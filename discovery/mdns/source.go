@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,6 +165,9 @@ func (r *run) look() (place, error) {
 	mine := r.self().Addrs
 	ifaces := choose(all, r.cfg.Interfaces, !r.cfg.Elsewhere && onlyLoopback(mine))
 	if len(ifaces) == 0 {
+		if len(r.cfg.Interfaces) > 0 {
+			return place{}, fmt.Errorf("none of the interfaces %s is up, has an address and multicast", strings.Join(r.cfg.Interfaces, ", "))
+		}
 		return place{}, errors.New("no interface that is up, has an address and multicast")
 	}
 	p := place{ifaces: ifaces, addrs: announceable(mine, all, ifaces)}
