@@ -199,8 +199,20 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: no data directory named", ErrConfig)
 	case c.Keep < 1:
 		return fmt.Errorf("%w: keep %d is below 1", ErrConfig, c.Keep)
-	case c.Poll < 0 || c.UplinkRate < 0 || c.LANRate < 0 || c.Memory < 0 || c.Hooks.Timeout < 0:
-		return fmt.Errorf("%w: a negative duration, rate or size", ErrConfig)
+	}
+	for _, n := range []struct {
+		name     string
+		negative bool
+	}{
+		{"poll", c.Poll < 0},
+		{"uplink_rate", c.UplinkRate < 0},
+		{"lan_rate", c.LANRate < 0},
+		{"memory", c.Memory < 0},
+		{"hooks.timeout", c.Hooks.Timeout < 0},
+	} {
+		if n.negative {
+			return fmt.Errorf("%w: %s is below 0", ErrConfig, n.name)
+		}
 	}
 	return nil
 }

@@ -181,17 +181,17 @@ func TestValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for part, change := range map[string]func(*Config){
-		"no enrollment file":  func(c *Config) { c.Enrollment = "" },
-		"no data directory":   func(c *Config) { c.Data = "" },
-		"keep 0":              func(c *Config) { c.Keep = 0 },
-		"keep -1":             func(c *Config) { c.Keep = -1 },
-		"a negative duration": func(c *Config) { c.Poll = -time.Second },
-		"rate or size":        func(c *Config) { c.UplinkRate = -1 },
-		"a negative":          func(c *Config) { c.LANRate = -1 },
-		"negative duration":   func(c *Config) { c.Hooks.Timeout = -1 },
-		"or size":             func(c *Config) { c.Memory = -1 },
-		`link "fast"`:         func(c *Config) { c.Link = "fast" },
-		"uplink_windows":      func(c *Config) { c.UplinkWindows = []string{"now and then"} },
+		"no enrollment file": func(c *Config) { c.Enrollment = "" },
+		"no data directory":  func(c *Config) { c.Data = "" },
+		"keep 0":             func(c *Config) { c.Keep = 0 },
+		"keep -1":            func(c *Config) { c.Keep = -1 },
+		"poll is below":      func(c *Config) { c.Poll = -time.Second },
+		"uplink_rate is":     func(c *Config) { c.UplinkRate = -1 },
+		"lan_rate is":        func(c *Config) { c.LANRate = -1 },
+		"hooks.timeout is":   func(c *Config) { c.Hooks.Timeout = -1 },
+		"memory is":          func(c *Config) { c.Memory = -1 },
+		`link "fast"`:        func(c *Config) { c.Link = "fast" },
+		"uplink_windows":     func(c *Config) { c.UplinkWindows = []string{"now and then"} },
 	} {
 		c := good
 		change(&c)
