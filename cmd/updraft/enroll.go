@@ -109,7 +109,7 @@ func enroll(u *ui, o enrollOptions) error {
 	if err := e.Write(out); err != nil {
 		return hinted{err, "the device counts as enrolled all the same: mend this and repeat the command with --replace"}
 	}
-	return enrolled(u, e, out)
+	return enrolled(u, e, out, false)
 }
 
 // enrollmentFile returns the file to write. What is there already is replaced only where it is
@@ -136,8 +136,8 @@ func enrollmentFile(out string, d fleet.EnrollOptions) (string, error) {
 	return "", hinted{fmt.Errorf("%s exists", out), "name another file, or remove it first; with --replace the file of the same device is replaced"}
 }
 
-// enrolled prints what was written to out.
-func enrolled(u *ui, e *identity.Enrollment, out string) error {
+// enrolled prints what was written to out; here says that this is the device.
+func enrolled(u *ui, e *identity.Enrollment, out string, here bool) error {
 	cert, err := e.Certificate(time.Time{})
 	if err != nil {
 		return err
@@ -152,7 +152,12 @@ func enrolled(u *ui, e *identity.Enrollment, out string) error {
 			fmt.Fprintf(w, "Next, on the device:\n  updraft enroll complete --key FILE %s -o %s.updraft\n", filepath.Base(out), e.Name)
 			return
 		}
-		fmt.Fprintf(w, "Bring it to the device by a safe way, mode 0600, then:\n  updraft agent --enrollment %s --data /var/lib/updraft\n", filepath.Base(out))
+		next := fmt.Sprintf("updraft agent --enrollment %s --data /var/lib/updraft", filepath.Base(out))
+		if here {
+			fmt.Fprintf(w, "Next:\n  %s\n", next)
+			return
+		}
+		fmt.Fprintf(w, "Bring it to the device by a safe way, mode 0600, then:\n  %s\n", next)
 	})
 }
 
@@ -230,7 +235,7 @@ func newEnrollComplete(u *ui) *cobra.Command {
 			if err := e.Write(out); err != nil {
 				return err
 			}
-			return enrolled(u, e, out)
+			return enrolled(u, e, out, true)
 		},
 	}
 	c.Flags().StringVar(&keyFile, "key", "", "the key that enroll request made (required)")
