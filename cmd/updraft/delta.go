@@ -105,6 +105,16 @@ func deltaCreate(ctx context.Context, u *ui, oldPath, newPath, out string, anyCo
 		return err
 	}
 	defer func() { err = errors.Join(err, old.Close(), fresh.Close()) }()
+	if old.tree {
+		for _, dir := range []string{oldPath, newPath} {
+			switch in, err := within(out, dir); {
+			case err != nil:
+				return err
+			case in:
+				return usagef("%s lies in %s, which would no longer be what the patch is made for", out, dir)
+			}
+		}
+	}
 	meter := u.meter(filepath.Base(out))
 	defer meter.end("")
 	defer thrift()()

@@ -107,6 +107,25 @@ func openPair(oldPath, newPath string, bare bool) (old, fresh *stream, err error
 	return old, fresh, nil
 }
 
+// within reports whether the file path is, or would be, in the directory dir.
+func within(path, dir string) (bool, error) {
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err == nil {
+		parent, err = filepath.Abs(parent)
+	}
+	if err != nil {
+		return false, err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	if err != nil {
+		return false, err
+	}
+	rel, err := filepath.Rel(dir, parent)
+	return err == nil && filepath.IsLocal(rel), err
+}
+
 // patchFile is a patch of files or of trees.
 type patchFile struct {
 	*io.SectionReader
