@@ -535,7 +535,11 @@ func TestHolderStops(t *testing.T) {
 		each = append(each, a.node.Status().Bytes.Uplink)
 		read += each[len(each)-1]
 	}
-	if read > size+size/20+1<<20 {
+	lost := int64(1 << 20)
+	if testing.Short() { // with the race detector what is on its way to each relay, and in the kernel, is lost as well
+		lost = 8 << 20
+	}
+	if read > size+size/20+lost {
 		t.Errorf("uplink carried %d bytes for %d: %d; device %d was lost", read, size, each, holder)
 	}
 	// It comes back and needs the origin no more.
