@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -195,8 +194,7 @@ func lean() func() {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
-	was := debug.SetGCPercent(leanPercent)
-	return func() { debug.SetGCPercent(was) }
+	return collectAt(leanPercent)
 }
 
 // readyPoll is how often a starting agent is asked whether it answers.

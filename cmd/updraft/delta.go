@@ -73,8 +73,11 @@ func indexFlag(c *cobra.Command, memory *int64) {
 
 // thrift keeps garbage from growing to the size of the heap while patches are made, most
 // of which lives long: old, new and an index. It returns what ends it.
-func thrift() func() {
-	was := debug.SetGCPercent(20)
+func thrift() func() { return collectAt(20) }
+
+// collectAt has the collector run when the heap has grown by percent. It returns what ends it.
+func collectAt(percent int) func() {
+	was := debug.SetGCPercent(percent)
 	return func() { debug.SetGCPercent(was) }
 }
 
