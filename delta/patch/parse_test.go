@@ -3,6 +3,7 @@ package patch_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -285,26 +286,29 @@ func parseImages(t *testing.T, share int, command func(dir, out string) *exec.Cm
 		t.Skip("one goroutine: nothing for the race detector; runs without it")
 	}
 	a, b := pair(0)
-	image := func(files [][]byte) []byte {
-		dir := t.TempDir()
-		for i, f := range files {
-			os.WriteFile(filepath.Join(dir, string(rune('a'+i))), f, 0o644)
-		}
-		out := filepath.Join(t.TempDir(), "image")
-		c := command(dir, out)
-		if m, err := c.CombinedOutput(); err != nil {
-			t.Skipf("%v: %v: %s", c, err, m)
-		}
-		m, err := os.ReadFile(out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
-	old, fresh := image(a), image(b)
+	old, fresh := imageOf(t, a, command), imageOf(t, b, command)
 	p := create(t, old, fresh, patch.Options{})
 	t.Logf("%v: %d of %d bytes", command("", "").Args, len(p), len(fresh))
 	if len(p) > len(fresh)/share {
 		t.Errorf("%v: %d of %d bytes", command("", "").Args, len(p), len(fresh))
 	}
+}
+
+// imageOf makes an image of a directory with these files by a command.
+func imageOf(t *testing.T, files [][]byte, command func(dir, out string) *exec.Cmd) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	for i, f := range files {
+		os.WriteFile(filepath.Join(dir, fmt.Sprint("file-", i)), f, 0o644)
+	}
+	out := filepath.Join(t.TempDir(), "image")
+	c := command(dir, out)
+	if m, err := c.CombinedOutput(); err != nil {
+		t.Skipf("%v: %v: %s", c, err, m)
+	}
+	m, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }

@@ -14,7 +14,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"updraft/delta/patch"
@@ -339,22 +338,10 @@ func TestUnpackSquashfs(t *testing.T) {
 		t.Skip(err)
 	}
 	a, b := pair(0)
-	image := func(files [][]byte) []byte {
-		dir := t.TempDir()
-		for i, f := range files {
-			os.WriteFile(filepath.Join(dir, fmt.Sprint("file-", i)), f, 0o644)
-		}
-		out := filepath.Join(t.TempDir(), "image")
-		if m, err := exec.Command("mksquashfs", dir, out, "-comp", "gzip", "-all-root", "-mkfs-time", "0", "-all-time", "0", "-b", "32768").CombinedOutput(); err != nil {
-			t.Skipf("mksquashfs: %v: %s", err, m)
-		}
-		m, err := os.ReadFile(out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
+	image := func(dir, out string) *exec.Cmd {
+		return exec.Command("mksquashfs", dir, out, "-comp", "gzip", "-all-root", "-mkfs-time", "0", "-all-time", "0", "-b", "32768")
 	}
-	old, fresh := image(a), image(b)
+	old, fresh := imageOf(t, a, image), imageOf(t, b, image)
 	p := create(t, old, fresh, patch.Options{})
 	t.Logf("%d of %d bytes", len(p), len(fresh))
 	if len(p) > 2500 {
