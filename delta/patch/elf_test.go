@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"updraft/delta/patch"
@@ -169,6 +170,25 @@ func TestPrograms(t *testing.T) {
 }
 
 // Headers that lie must do no more than cost bytes.
+// TestReorderedProgram: of a program in another order, whose parts do not agree where
+// references are predicted, the patch is no longer for what was tried.
+func TestReorderedProgram(t *testing.T) {
+	const part = 700 // not a whole number of functions
+	old := program(183, nil)
+	fresh := slices.Clone(old[:4096])
+	n := (len(old) - len(fresh)) / part
+	for _, i := range rand.New(rand.NewPCG(31, 31)).Perm(n) {
+		fresh = append(fresh, old[4096+i*part:][:part]...)
+	}
+	fresh = append(fresh, old[len(fresh):]...)
+	plain := len(create(t, old, fresh, patch.Options{Profile: patch.Plain}))
+	for _, p := range []patch.Profile{patch.Auto, patch.Dense} {
+		if n := len(create(t, old, fresh, patch.Options{Profile: p})); n > plain {
+			t.Errorf("%v: %d bytes; plain takes %d", p, n, plain)
+		}
+	}
+}
+
 func TestBrokenPrograms(t *testing.T) {
 	if underRace {
 		t.Skip("one goroutine: nothing for the race detector; runs without it")

@@ -221,12 +221,14 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		return nil, err
 	}
 	var programs *moves // nil: no dense segments
+	var before []cover  // in front of what programs add; nil: as cs
 	if o.Profile != Plain && max(h.baseView, h.newView) <= maxDense {
 		if programs, err = findPrograms(a, to); err != nil {
 			return nil, err
 		}
 		if len(programs.old) > 0 && len(programs.new) > 0 {
 			giveBack(len(a)) // a itself: what is matched takes its place
+			before = slices.Clone(cs)
 			if cs, err = matchPrograms(ctx, programs, from, to, cs, o.Memory); err != nil {
 				return nil, err
 			}
@@ -244,7 +246,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		return nil, err
 	}
 	if u != nil {
-		cs = near(cs)
+		cs, before = near(cs), near(before)
 	}
 	pieces, err := cut(a, newWindow(to), cs, o.SegmentSize)
 	if err != nil {
@@ -257,7 +259,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	}
 	cs = slices.Clone(cs) // there was room for many more
 	giveBack(len(a))      // and a itself
-	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, pieces: pieces}, programs, h, o)
+	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, others: before, pieces: pieces}, programs, h, o)
 	if err != nil {
 		return nil, err
 	}

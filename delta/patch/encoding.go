@@ -74,6 +74,7 @@ type encoding struct {
 	from         int64 // where that begins in the base
 	new          Source
 	cs           []cover
+	others       []cover // that plain segments may have instead; nil: none
 	pieces       []piece
 	moves        *moves // nil: no dense segments
 	parses       int64  // where in new they begin
@@ -153,14 +154,25 @@ func (e *encoding) each(ctx context.Context, jobs int, f func(i int, w *worker) 
 	return g.Wait()
 }
 
-// plainly encodes piece i as plain.
+// plainly encodes piece i as plain, with the covers that suit it: those which programs
+// have moved agree where references are predicted, which plain segments do not do.
 func (e *encoding) plainly(i int, w *worker) error {
 	p := e.pieces[i]
 	e.sums[i] = checksum(w.new)
-	first := sort.Search(len(e.cs), func(k int) bool { return e.cs[k].n+e.cs[k].l > p.lo })
-	var err error
-	e.plain[i], err = w.encodePlain(e.from, e.cs[first:], p)
-	return err
+	for k, cs := range [][]cover{e.cs, e.others} {
+		if k > 0 && cs == nil {
+			break
+		}
+		first := sort.Search(len(cs), func(k int) bool { return cs[k].n+cs[k].l > p.lo })
+		b, err := w.encodePlain(e.from, cs[first:], p)
+		if err != nil {
+			return err
+		}
+		if k == 0 || len(b) < len(e.plain[i]) {
+			e.plain[i] = b
+		}
+	}
+	return nil
 }
 
 // densely encodes piece i as dense, too.
