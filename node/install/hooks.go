@@ -96,7 +96,7 @@ const afterExit = 2 * time.Second
 
 // NewHooks checks the configuration: paths are absolute, the user exists and this
 // process may become it. A program may be missing as yet, since a release can bring
-// its own; a step whose program is missing fails.
+// its own, and the log says so; a step whose program is missing fails.
 func NewHooks(c HooksConfig) (*Hooks, error) {
 	if c.Timeout == 0 {
 		c.Timeout = 5 * time.Minute
@@ -104,6 +104,11 @@ func NewHooks(c HooksConfig) (*Hooks, error) {
 	for _, p := range []string{c.Stage, c.Commit, c.Health, c.Rollback} {
 		if p != "" && !filepath.IsAbs(p) {
 			return nil, fmt.Errorf("install: hook %q is not an absolute path", p)
+		}
+		if p != "" && c.Log != nil {
+			if _, err := exec.LookPath(p); err != nil {
+				c.Log.Warn("hook cannot be run as yet: its step fails unless a release brings it", "path", p, "err", err)
+			}
 		}
 	}
 	h := &Hooks{cfg: c}

@@ -123,6 +123,16 @@ func TestMissingHookFails(t *testing.T) {
 	inService(t, data, "1.0.0")
 }
 
+// TestMissingHookIsSaid: who has mistyped a path learns it when the agent starts.
+func TestMissingHookIsSaid(t *testing.T) {
+	var buf bytes.Buffer
+	there, missing := hook(t, "true"), filepath.Join(t.TempDir(), "none")
+	hooks(t, install.HooksConfig{Stage: there, Health: missing, Log: slog.New(slog.NewTextHandler(&buf, nil)), Data: t.TempDir()})
+	if s := buf.String(); !strings.Contains(s, missing) || strings.Contains(s, there) {
+		t.Errorf("the log says %q", s)
+	}
+}
+
 func TestNewHooksRefuses(t *testing.T) {
 	if _, err := install.NewHooks(install.HooksConfig{Commit: "relative/path"}); err == nil {
 		t.Error("a relative path")
