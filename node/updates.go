@@ -167,7 +167,6 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 func (n *Node) ended(ctx context.Context, t *target, err error) {
 	n.restState()
 	if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-		n.log.Error("update failed", "version", t.m.Version, "err", err)
 		if n.refusal(t.digest) == nil {
 			n.problem(problemUpdate, t.m.Version, err)
 		}

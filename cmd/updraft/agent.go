@@ -91,7 +91,7 @@ func newAgent(u *ui) *cobra.Command {
 				return err
 			}
 			cfg.Log = u.log()
-			return runAgent(cmd.Context(), cfg)
+			return runAgent(cmd.Context(), u, cfg)
 		},
 	}
 	f, d := c.Flags(), &o.flags
@@ -160,9 +160,9 @@ func take[T any](given bool, to *T, from T) {
 	}
 }
 
-// runAgent runs a node until ctx ends, or with Once until its work is done, and
-// tells systemd how it is.
-func runAgent(ctx context.Context, cfg node.Config) error {
+// runAgent runs a node until ctx ends, or with Once until its work is done, of which it
+// prints the outcome. It tells systemd how the node is.
+func runAgent(ctx context.Context, u *ui, cfg node.Config) error {
 	n, err := node.New(cfg)
 	if err != nil {
 		return err
@@ -180,8 +180,17 @@ func runAgent(ctx context.Context, cfg node.Config) error {
 		return nil
 	case ctx.Err() != nil && cfg.Once && err == nil:
 		return ctx.Err() // the release may not be in service
+	case err == nil && cfg.Once:
+		return done(u, n.Status())
 	}
 	return err
+}
+
+// done prints what an agent that ran once has come to.
+func done(u *ui, s report.Status) error {
+	return u.result(s, func(w io.Writer) {
+		fmt.Fprintf(w, "%s is the newest and in service; %s came over the uplink, %s over the LAN.\n", s.Current, size(s.Bytes.Uplink), size(s.Bytes.LANIn))
+	})
 }
 
 // leanPercent is how far the heap of an agent grows beyond what lives before the collector runs, unless GOGC says

@@ -59,6 +59,11 @@ func serve(ctx context.Context, u *ui, dir, listen string, rate int64, access bo
 		return usagef("--listen %q: write ADDRESS:PORT, or :PORT for all addresses", listen)
 	}
 	l, err := net.Listen("tcp", listen)
+	var wrong *net.AddrError
+	var name *net.DNSError
+	if errors.As(err, &wrong) || errors.As(err, &name) {
+		return usagef("--listen %q: %w", listen, err)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +79,7 @@ func verdicts(u *ui, list []verdict) error {
 			if !v.OK {
 				state = "WRONG"
 			}
-			fmt.Fprintf(w, "%-5s  %s %s %s  %s\n", state, v.Channel, v.Version, v.Type, size(v.Size))
+			fmt.Fprintf(w, "%-5s  %s  %s\n", state, strings.Join(slices.DeleteFunc([]string{v.Channel, v.Version, v.Type}, func(s string) bool { return s == "" }), " "), size(v.Size))
 			for _, e := range v.Errors {
 				fmt.Fprintf(w, "       %s\n", e)
 			}
