@@ -250,7 +250,7 @@ func TestUselessPatchIsDropped(t *testing.T) {
 
 func TestFullPatch(t *testing.T) {
 	origin := filepath.Join(t.TempDir(), "origin")
-	app := program(15, 600_000)
+	app := program(15, 200_000)
 	m, stats := publish(t, origin, []delta.Input{{Path: plant(t, map[string][]byte{"a/b": app, "c": app[:100_000]})}},
 		delta.BuildOptions{Version: "1", Full: true})
 	p := stats.Artifacts[0].Patches

@@ -22,7 +22,7 @@ var plain = patch.Options{Profile: patch.Plain}
 func line(t *testing.T, origin string, n, deltas int) (list []*release.Manifest, last delta.BuildStats) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "app")
-	v := program(20, 1<<18)
+	v := program(20, 1<<17)
 	for i := range n {
 		v = edit(v, 30+i)
 		m, stats := publish(t, origin, []delta.Input{{Path: writeFile(t, path, v)}},

@@ -80,7 +80,7 @@ func TestArtifactsShareChunks(t *testing.T) {
 func TestProgressAddsUp(t *testing.T) {
 	origin := filepath.Join(t.TempDir(), "origin")
 	path := filepath.Join(t.TempDir(), "app")
-	v1 := program(42, 2_500_000)
+	v1 := program(42, 1_200_000)
 	m1, _ := publish(t, origin, []delta.Input{{Path: writeFile(t, path, v1)}}, delta.BuildOptions{Version: "1"})
 	last := map[delta.Stage]delta.Progress{}
 	publish(t, origin, []delta.Input{{Path: writeFile(t, path, edit(v1, 3))}}, delta.BuildOptions{Version: "2",

@@ -34,7 +34,7 @@ func newWork(t *testing.T) work {
 	var list []*release.Manifest
 	w := work{in: []delta.Input{{Path: filepath.Join(dir, "app")}, {Path: filepath.Join(dir, "noise")}}}
 	w.write = func(i int) {
-		writeFile(t, w.in[0].Path, edit(program(50, 400_000), i+12))
+		writeFile(t, w.in[0].Path, edit(program(50, 200_000), i+12))
 		rand.NewChaCha8([32]byte{50, byte(i)}).Read(noise)
 		writeFile(t, w.in[1].Path, noise)
 	}

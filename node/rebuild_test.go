@@ -75,6 +75,9 @@ func (s stopping) ReadAt(b []byte, off int64) (int, error) {
 // TestRebuildResumes goes on after the pages that were complete, in the same
 // process and in the next.
 func TestRebuildResumes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
 	old := random(3, 1<<20)
 	now := changed(bytes.Repeat(old, 40))
 	art, _ := artifactOf(t, now, 0)
@@ -109,6 +112,9 @@ func TestRebuildResumes(t *testing.T) {
 // TestOvertakenRebuildWritesOnce: what a rebuild wrote before it was given up, be it twice,
 // is not written again when chunks come from others.
 func TestOvertakenRebuildWritesOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
 	old := random(8, 1<<20)
 	now := changed(bytes.Repeat(old, 20))
 	art, index := artifactOf(t, now, 0)
@@ -142,6 +148,9 @@ func TestOvertakenRebuildWritesOnce(t *testing.T) {
 // TestRebuildWritesOnce: a device that took chunks before its turn came to rebuild
 // writes only the others.
 func TestRebuildWritesOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
 	old := random(4, 1<<20)
 	now := changed(bytes.Repeat(old, 40))
 	art, index := artifactOf(t, now, 0)

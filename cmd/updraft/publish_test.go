@@ -29,7 +29,7 @@ func newPublisher(t *testing.T) publisher {
 	dir := t.TempDir()
 	p := publisher{t, filepath.Join(dir, "fleet"), []string{filepath.Join(dir, "app"), filepath.Join(dir, "tool"), filepath.Join(dir, "other")}}
 	p.run(exitOK, "init", p.dir)
-	programs := []*fixture.Program{fixture.New(1, 700_000), fixture.New(2, 700_000), fixture.New(3, 700_000)}
+	programs := []*fixture.Program{fixture.New(1, 200_000), fixture.New(2, 200_000), fixture.New(3, 200_000)}
 	for i, version := range []string{"1.0.0", "1.1.0", "1.2.0"} {
 		for k, prog := range programs {
 			if err := os.WriteFile(p.paths[k], prog.Bytes(), 0o755); err != nil {

@@ -204,7 +204,7 @@ func (s *session) files(f []string, rest string) {
 		if perr != nil {
 			s.failf("%v", perr)
 		}
-		p := fixture.New(seed, 400_000)
+		p := fixture.New(seed, 200_000)
 		for k := uint64(1); len(f) > 3 && fmt.Sprint(k) != f[3]; k++ {
 			p = p.Edit(seed+k-1, fmt.Sprintf("1.%d.0", k), 0.02)
 		}

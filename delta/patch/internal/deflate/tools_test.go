@@ -117,6 +117,9 @@ func run(t *testing.T, in []byte, name string, arg ...string) []byte {
 }
 
 func TestGzip(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
 	t.Parallel()
 	for name, plain := range corpus(t) {
 		for _, level := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9} {
@@ -146,6 +149,9 @@ sys.stdout.buffer.write(c.compress(b) + c.flush())
 `
 
 func TestZlib(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
 	t.Parallel()
 	type setting struct{ level, memory, window, strategy int }
 	var settings []setting

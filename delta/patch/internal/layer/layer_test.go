@@ -309,6 +309,9 @@ func (c *counting) ReadAt(b []byte, off int64) (int, error) {
 // TestViewPoints: reading a long member here and there does not inflate all of it
 // each time.
 func TestViewPoints(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
 	s := newSample(t, 8<<20)
 	src := &counting{Reader: bytes.NewReader(s.stream)}
 	v, err := layer.NewView(t.Context(), src, s.members, 1<<30, 1<<20, "")
@@ -321,7 +324,7 @@ func TestViewPoints(t *testing.T) {
 			t.Fatalf("at %d: %v", off, err)
 		}
 	}
-	if most := 4 * int64(len(s.stream)); src.n > most && !testing.Short() {
+	if most := 4 * int64(len(s.stream)); src.n > most {
 		t.Errorf("read %d bytes of %d", src.n, len(s.stream))
 	}
 }

@@ -37,6 +37,9 @@ var toolArgs = [][]string{
 }
 
 func TestTool(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
 	noise := make([]byte, 600<<10)
 	rand.NewChaCha8([32]byte{2}).Read(noise)
 	inputs := map[string][]byte{
@@ -46,7 +49,7 @@ func TestTool(t *testing.T) {
 	for name, b := range inputs {
 		for _, arg := range toolArgs {
 			slow := len(b) > 2<<20 && (len(arg) > 1 && arg[1] != "-BD" || arg[0] > "-4" && arg[0] != "-l")
-			if len(b) == 0 && arg[0] == "-l" || slow || testing.Short() && len(b) > 2<<20 {
+			if len(b) == 0 && arg[0] == "-l" || slow {
 				continue
 			}
 			t.Run(fmt.Sprint(name, arg), func(t *testing.T) {
@@ -200,6 +203,9 @@ func units(p []byte, sized bool) (all []unit) {
 
 // TestUnits checks where blocks go on in another unit.
 func TestUnits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
 	more := 0
 	for seed := range uint64(40) {
 		m := maker{r: rand.New(rand.NewPCG(seed, 2))}
