@@ -230,6 +230,66 @@ func TestFastForward(t *testing.T) {
 	d.want(f.fetch, f.now, "1")
 }
 
+// TestFastForwardOfTime: times far ahead, signed with stolen keys, lock no device out
+// once the keys are rotated; that of a channel says nothing about time.
+func TestFastForwardOfTime(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	early, late := newDevice(t, f.root), newDevice(t, f.root)
+	early.want(f.fetch, f.now, "1")
+	f.now = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
+	evil := f.manifest("stable", "evil", "rpi4")
+	f.now = start
+	if err := f.repo.SignAs("stable/rpi4", evil, 2); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []*device{early, late} {
+		d.want(f.fetch, f.now, "evil")
+		if now := d.Now(f.now); !now.Equal(f.now) {
+			t.Errorf("after what a channel's key signed it is %s", now)
+		}
+	}
+
+	good := t.TempDir()
+	if err := os.CopyFS(good, os.DirFS(f.dir)); err != nil {
+		t.Fatal(err)
+	}
+	f.now = start.Add(300 * day)
+	offline := filepath.Join(f.keys, "targets.key")
+	if err := os.Rename(offline, offline+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.repo.Refresh(); err != nil { // the thief signs ahead
+		t.Fatal(err)
+	}
+	if err := os.Rename(offline+".away", offline); err != nil {
+		t.Fatal(err)
+	}
+	early.want(f.fetch, start, "evil")
+	f.dir, f.now = good, start.Add(day)
+	repo, err := release.OpenRepo(good, f.keys, f.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.repo = repo
+	for _, role := range []string{"timestamp", "snapshot", "stable"} {
+		if err := repo.Rotate(role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.publish("stable", "3", "rpi4")
+	for _, d := range []*device{early, late} {
+		d.want(f.fetch, f.now, "3")
+		d.reopen()
+		if now := d.Now(f.now); !now.Equal(f.now) {
+			t.Errorf("after the keys were rotated it is %s", now)
+		}
+		d.want(f.fetch, time.Unix(0, 0), "3")
+		d.refuse(f.fetch, f.now.Add(57*day), release.ErrExpired, "3")
+	}
+}
+
 // TestStolenChannelKey: a manifest with a sequence far too high does not lock the
 // channel once its key is rotated.
 func TestStolenChannelKey(t *testing.T) {

@@ -21,6 +21,7 @@ type floors struct {
 	Roles    map[string]roleFloor   `json:"roles,omitempty"`    // by TUF role
 	Releases map[string]targetFloor `json:"releases,omitempty"` // by channel/type asked for
 	Signed   int64                  `json:"signed,omitempty"`   // newest signed time, unix seconds
+	By       string                 `json:"by,omitempty"`       // keys that Signed rests on, see keysOf
 	Polled   int64                  `json:"polled,omitempty"`   // when a newer root was last asked for, unix seconds
 }
 
@@ -74,6 +75,15 @@ func (f *floors) advance(t time.Time) {
 	if u := t.Unix(); !t.IsZero() && u > f.Signed {
 		f.Signed = u
 	}
+}
+
+// rekey forgets the newest signed time if it rests on other keys: a stolen one may have
+// signed a time that is far ahead.
+func (f *floors) rekey(keys string) {
+	if f.By != "" && f.By != keys {
+		f.Signed = 0
+	}
+	f.By = keys
 }
 
 // readFloors reads the file of the floors: a line with the digest of what follows,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // revokedRole signs one target, the list of revoked devices: a TUF delegation like
@@ -84,7 +83,7 @@ func (t *Trust) Revocations(ctx context.Context, fetch Fetcher) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	return b, t.keep(h, revokedRole, key, next, b, stored, time.Time{})
+	return b, t.keep(h, revokedRole, key, next, b, stored)
 }
 
 // KnownRevocations returns the list that Revocations returned last, from this

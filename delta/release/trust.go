@@ -58,6 +58,7 @@ func OpenTrust(dir string, root []byte) (*Trust, error) {
 		return nil, err
 	}
 	t := &Trust{dir: dir, held: h, floor: readFloors(dir)}
+	t.floor.rekey(keysOf(h.root, nil, metadata.TIMESTAMP))
 	t.dropStale()
 	t.lift()
 	return t, nil
@@ -228,20 +229,20 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 		t.setTime(at)
 		return t.held.fresh(at, t.floor.signed())
 	}
-	w := workflow{held: t.held, floor: t.floor, dir: t.dir, at: at, timestamp: b}
+	w := workflow{held: t.held, floor: t.floor, dir: t.dir, clock: clock, at: at, timestamp: b}
 	w.pollRoot = poll || w.needsRoot()
 	h, f, err := w.refresh(ctx, fetch)
 	if err != nil {
 		return err
 	}
 	if w.pollRoot {
-		f.Polled = at.Unix()
+		f.Polled = w.at.Unix()
 		h.fill(ctx, fetch)
 	}
 	if err := t.store(h, f); err != nil {
 		return err
 	}
-	t.setTime(latest(at, f.signed()))
+	t.setTime(latest(w.at, f.signed()))
 	return nil
 }
 
@@ -397,12 +398,13 @@ func (t *Trust) accept(ctx context.Context, fetch Fetcher, h *held, channel, typ
 		return nil, nil, fmt.Errorf("%w: another manifest for sequence %d of %s", ErrRollback, m.Sequence, key)
 	}
 	m.Steps = h.heldSteps(roleName(channel), found.sum)
-	return m, b, t.keep(h, roleName(channel), key, next, b, stored, time.Unix(m.Created, 0))
+	return m, b, t.keep(h, roleName(channel), key, next, b, stored)
 }
 
-// keep stores an accepted payload and raises the floors: of the role, of the key
-// under which it was asked for, and of time.
-func (t *Trust) keep(h *held, role, key string, next targetFloor, b []byte, stored bool, signed time.Time) error {
+// keep stores an accepted payload and raises the floors: of the role, and of the key
+// under which it was asked for. When a release was made is no floor of time: the
+// timestamp that led here was signed later, and a channel's key cannot say otherwise.
+func (t *Trust) keep(h *held, role, key string, next targetFloor, b []byte, stored bool) error {
 	if !stored {
 		if err := writeFile(filepath.Join(t.dir, filepath.FromSlash(next.Name)), b, storedMode); err != nil {
 			return fmt.Errorf("release: keeping %s: %w", next.Name, err)
@@ -411,9 +413,8 @@ func (t *Trust) keep(h *held, role, key string, next targetFloor, b []byte, stor
 	have, known := t.floor.Releases[key]
 	f := t.floor.clone()
 	f.raise(role, next.Keys, h.versions[role])
-	f.advance(signed)
 	f.Releases[key] = next
-	if h == t.held && known && have == next && f.Signed == t.floor.Signed {
+	if h == t.held && known && have == next {
 		return nil // nothing new to keep
 	}
 	if err := t.store(h, f); err != nil {

@@ -20,7 +20,8 @@ type workflow struct {
 	held      *held
 	floor     floors
 	dir       string
-	at        time.Time // to judge expiry by
+	clock     time.Time // of the device
+	at        time.Time // to judge expiry by: not before the newest signed time
 	timestamp []byte    // the newest, not yet verified
 	pollRoot  bool      // ask for newer roots
 
@@ -110,6 +111,9 @@ func (w *workflow) refresh(ctx context.Context, fetch Fetcher) (*held, floors, e
 		w.at = latest(w.at, issuedAt(ts.Signed.UnrecognizedFields))
 	}
 	set, err := w.run(ctx, fetch, nil)
+	if errors.Is(err, ErrExpired) && w.rekeyed() {
+		set, err = w.run(ctx, fetch, nil)
+	}
 	if err != nil {
 		return nil, floors{}, err
 	}
@@ -121,6 +125,7 @@ func (w *workflow) refresh(ctx context.Context, fetch Fetcher) (*held, floors, e
 		return nil, floors{}, err
 	}
 	f := w.floor.clone()
+	f.rekey(keysOf(h.root, nil, metadata.TIMESTAMP))
 	f.Root = set.Root.Signed.Version
 	for _, role := range []string{metadata.TIMESTAMP, metadata.SNAPSHOT, metadata.TARGETS} {
 		keys := keysOf(h.root, nil, role)
@@ -135,6 +140,23 @@ func (w *workflow) refresh(ctx context.Context, fetch Fetcher) (*held, floors, e
 	f.advance(issuedAt(h.root.Signed.UnrecognizedFields))
 	f.advance(issuedAt(h.timestamp.Signed.UnrecognizedFields))
 	return h, f, nil
+}
+
+// rekeyed reports whether a new root has replaced the keys that the newest signed time
+// rests on. Then expiry is judged without that time.
+func (w *workflow) rekeyed() bool {
+	h := w.held.clone()
+	for h.climb(w.fetched[metaName(metadata.ROOT, h.root.Signed.Version+1)]) == nil { // until there is none
+	}
+	was := w.floor.Signed
+	if w.floor.rekey(keysOf(h.root, nil, metadata.TIMESTAMP)); w.floor.Signed == was {
+		return false
+	}
+	w.at = w.clock
+	if ts, err := parse[metadata.TimestampType](w.timestamp); err == nil && verify(h.root, metadata.TIMESTAMP, ts) == nil {
+		w.at = latest(w.at, issuedAt(ts.Signed.UnrecognizedFields))
+	}
+	return true
 }
 
 // channelsKept refuses a snapshot with a channel older than the floor: go-tuf
