@@ -87,19 +87,22 @@ func (n *Node) blamed(_ peer.ID, ident swarm.Identity, why error, shunned time.D
 // loadRevocations takes over the list that was learnt before.
 func (n *Node) loadRevocations() error {
 	b, err := n.trust.KnownRevocations()
-	if errors.Is(err, release.ErrNotFound) {
+	if err == nil {
+		err = n.revoke(b)
+	}
+	if errors.Is(err, release.ErrNotFound) || errors.Is(err, identity.ErrMalformed) {
 		n.log.Warn("list of revoked devices lost", "err", err)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return n.revoke(b)
+	return err
 }
 
 // syncRevocations brings the list up to date; trustMu is held.
 func (n *Node) syncRevocations(ctx context.Context, fetch release.Fetcher) error {
-	b, err := n.trust.Revocations(ctx, fetch)
+	b, err := n.trust.Revocations(ctx, fetch, func(list []byte) error {
+		_, err := identity.ParseRevocations(list)
+		return err
+	})
 	if err != nil {
 		return err
 	}

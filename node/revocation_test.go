@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,37 @@ func TestRevoked(t *testing.T) {
 	thief = s.start(thief.cfg)
 	thief.awaitPeers(2)
 	a.await("without problems", func(st report.Status) bool { return len(st.Problems) == 0 })
+}
+
+// TestRevocationsThatCannotBeRead: a list that is signed and none keeps no device from
+// starting, and takes back nothing of the list before.
+func TestRevocationsThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	thief, a := s.start(s.enroll(nil)), s.start(s.enroll(nil))
+	a.awaitPeers(1)
+	if _, err := s.fleet.Revoke("stolen", "dev1"); err != nil {
+		t.Fatal(err)
+	}
+	a.look("1.0.0")
+	thief.await("alone", func(st report.Status) bool { return st.Peers == 0 })
+	repo, err := s.fleet.Repo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := repo.SetRevocations([]byte("no list")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	if err := check(a); err == nil || !strings.Contains(err.Error(), identity.ErrMalformed.Error()) {
+		t.Errorf("a look says %v", err)
+	}
+	a.end()
+	a = s.start(a.cfg) // dials dev1
+	a.await("refusing dev1", func(st report.Status) bool {
+		return slices.ContainsFunc(st.Problems, func(p report.Problem) bool { return p.Code == "refused" && p.Subject == "dev1" })
+	})
 }
 
 // TestCertificateEnds: a device says so in time, and one whose certificate has

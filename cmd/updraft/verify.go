@@ -233,7 +233,7 @@ func verifyOrigin(ctx context.Context, u *ui, dir, enrollment string) error {
 	if err := trust.Refresh(ctx, fetch, time.Now()); err != nil {
 		return err
 	}
-	if revoked, err := trust.Revocations(ctx, fetch); err != nil {
+	if revoked, err := trust.Revocations(ctx, fetch, nil); err != nil {
 		return err
 	} else if revoked != nil {
 		if _, err := identity.ParseRevocations(revoked); err != nil {

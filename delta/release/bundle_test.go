@@ -61,7 +61,7 @@ func TestBundle(t *testing.T) {
 			if len(requests) > most || !b.Used() {
 				t.Errorf("%s device, release %d: %v", name, i+2, requests)
 			}
-			list, err := d.Revocations(t.Context(), b.Fetch)
+			list, err := d.Revocations(t.Context(), b.Fetch, nil)
 			if again, _ := f.measure(); err != nil || string(list) != "nobody" || len(again) > 0 {
 				t.Errorf("revocations %q, %v, %v", list, err, again)
 			}
@@ -174,7 +174,7 @@ func TestBundleFull(t *testing.T) {
 	}
 	d, use := newDevice(t, f.root), f.bundled()
 	d.want(use.Fetch, f.now, "1")
-	if list, err := d.Revocations(t.Context(), use.Fetch); err != nil || len(list) != release.MaxBundle {
+	if list, err := d.Revocations(t.Context(), use.Fetch, nil); err != nil || len(list) != release.MaxBundle {
 		t.Errorf("revocations of %d bytes, %v", len(list), err)
 	}
 }

@@ -56,8 +56,9 @@ func (r *Repo) revocations() ([]byte, uint64, error) {
 // Revocations returns the list of revoked devices from the metadata of the last
 // Refresh; nil without any. What is not held is fetched. A list older than one
 // returned before is ErrRollback, and so is none where there was one, while the
-// role rests on the same keys.
-func (t *Trust) Revocations(ctx context.Context, fetch Fetcher) ([]byte, error) {
+// role rests on the same keys. A list that check, if it is not nil, cannot read is its
+// error, and not kept: the one before stays.
+func (t *Trust) Revocations(ctx context.Context, fetch Fetcher, check func(list []byte) error) ([]byte, error) {
 	t.busy.Lock()
 	defer t.busy.Unlock()
 	key := TargetName(revokedRole, AnyType)
@@ -80,6 +81,9 @@ func (t *Trust) Revocations(ctx context.Context, fetch Fetcher) ([]byte, error) 
 		return nil, fmt.Errorf("%w: revocations of %d bytes", ErrTooLarge, found.length)
 	}
 	b, stored, err := t.payload(ctx, fetch, found)
+	if err == nil && check != nil {
+		err = check(b)
+	}
 	if err != nil {
 		return nil, err
 	}

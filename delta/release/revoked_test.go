@@ -18,7 +18,7 @@ func (d *device) revocations(fetch release.Fetcher, clock time.Time) ([]byte, er
 	if err := d.Refresh(context.Background(), fetch, clock); err != nil {
 		return nil, err
 	}
-	return d.Revocations(context.Background(), fetch)
+	return d.Revocations(context.Background(), fetch, nil)
 }
 
 func (d *device) wantRevocations(fetch release.Fetcher, clock time.Time, want string) {
