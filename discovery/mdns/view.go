@@ -81,7 +81,7 @@ func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time
 		v.counts.foreign++
 		v.noteForeign(a, now)
 		return discovery.Event{}, false
-	case err != nil:
+	case err != nil, a.instance != c.nonce: // what another instance said, said again by anybody
 		v.counts.malformed++
 		return discovery.Event{}, false
 	}

@@ -135,6 +135,12 @@ func TestViewOthers(t *testing.T) {
 	if e := v.instances["i0"]; e == nil || e.peer == "" || v.foreign != 3 {
 		t.Error("an instance was taken over")
 	}
+	// Nor can one who says again what another device of the site said.
+	replayed := said(t, testPeer(t, 11), "i1", "/ip4/10.0.0.6/tcp/1")
+	replayed.instance = "i0"
+	if ev, ok := v.heard(replayed, "eth0", false, now); ok || v.peers[testPeer(t, 10)] == nil || v.instances["i1"] == nil {
+		t.Errorf("an instance was taken over by what was said of another: %v", ev)
+	}
 	v.expire(now.Add(testTTL))
 	if v.foreign != 0 || len(v.instances) != 0 || v.ownHeard(false) {
 		t.Errorf("left over: %d foreign, %d instances", v.foreign, len(v.instances))
