@@ -599,3 +599,25 @@ func TestRepeatingImage(t *testing.T) {
 		a.sees(v2)
 	}
 }
+
+// TestArtifactThatCannotBeOpened: what is in the way of an artifact on disk is a problem
+// to show, and the release comes when it is gone.
+func TestArtifactThatCannotBeOpened(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	cfg := s.enroll(nil)
+	inTheWay := filepath.Join(cfg.Data, "releases", ".1.0.0.partial", "app.bin")
+	if err := os.MkdirAll(inTheWay, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a := s.start(cfg)
+	a.look("1.0.0")
+	if p := a.problem("update"); !strings.Contains(p.Text, "app.bin") {
+		t.Errorf("%+v", p)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitVersion("1.0.0")
+}

@@ -72,8 +72,8 @@ var errOtherPlan = errors.New("node: the site brings it another way")
 
 // newUpdate prepares the way of the release: everything found on disk from an
 // earlier run is taken up again.
-func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (u *update, err error) {
-	u = &update{n: n, m: m, raw: raw, digest: digest, patches: make(map[[32]byte]*patchFile), wanted: make(map[[32]byte]bool),
+func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (_ *update, err error) {
+	u := &update{n: n, m: m, raw: raw, digest: digest, patches: make(map[[32]byte]*patchFile), wanted: make(map[[32]byte]bool),
 		failed: make(map[[32]byte]bool), setbacks: make(map[[32]byte]*setback), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int),
 		notes: make(map[[32]byte]string), yielded: make(map[[32]byte]bool), ways: make(map[[32]byte][]release.Way), chain: make(chan struct{}, 1)}
 	for i := range m.Artifacts {
