@@ -115,7 +115,13 @@ func MetricsHandler(token string, b Backend) http.Handler {
 		}
 		metricsHandler(b)(w, r)
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 { // nothing is asked with a body: a stranger's is not waited for
+			w.Header().Set("Connection", "close")
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // of HTTP/1 it does
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // Handler returns the control socket's HTTP handler.

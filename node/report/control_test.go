@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -369,6 +370,24 @@ func TestMetricsToken(t *testing.T) {
 	} {
 		if got := ask(c.token, c.header); got != c.want {
 			t.Errorf("token %q, header %q: %d, want %d", c.token, c.header, got, c.want)
+		}
+	}
+}
+
+// TestMetricsBody: a stranger does not hold connections by bodies that do not come.
+func TestMetricsBody(t *testing.T) {
+	s := httptest.NewServer(report.MetricsHandler("x", sample()))
+	defer s.Close()
+	for _, method := range []string{"GET", "POST"} {
+		c, err := net.Dial("tcp", s.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "%s /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", method)
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if b, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 4") {
+			t.Errorf("%s: %q, %v", method, b, err)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 3 * time.Minute
+	stuckTimeout  = 5 * time.Minute
 	// stopTimeout is how long Serve waits for answers under way when it ends.
 	stopTimeout = time.Second
 )
@@ -33,8 +34,9 @@ type Access struct {
 
 // ServerOptions configure a Server. The zero value is usable.
 type ServerOptions struct {
-	Access func(Access) // called after each request, concurrently; may be nil
-	Log    *slog.Logger // nil: silent
+	Access func(Access)  // called after each request, concurrently; may be nil
+	Stuck  time.Duration // for Serve: a connection on which nothing of an answer is taken for so long is closed; 0: 5 min
+	Log    *slog.Logger  // nil: silent
 }
 
 // Server serves a tree as plain files: GET and HEAD, ranges, strong ETags, no
@@ -76,6 +78,10 @@ func (s *Server) Counters() (requests, bytesOut int64) {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 { // nothing is asked with a body: it is not waited for
+		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // of HTTP/1 it does
+	}
 	lean := &leanWriter{w: w}
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	s.serve(lean, r, name)
@@ -186,6 +192,29 @@ func (w *leanWriter) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
+// stuckListener makes connections that do not wait for ever for who takes nothing.
+type stuckListener struct {
+	net.Listener
+	after time.Duration
+}
+
+func (l stuckListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return stuckConn{c, l.after}, err
+}
+
+type stuckConn struct {
+	net.Conn
+	after time.Duration
+}
+
+func (c stuckConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.after)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
 // Serve answers requests on l for the tree at dir until ctx ends, then waits up to
 // a second for answers under way. It closes l. It returns nil when ctx ended it.
 func Serve(ctx context.Context, l net.Listener, dir string, o ServerOptions) error {
@@ -202,8 +231,11 @@ func Serve(ctx context.Context, l net.Listener, dir string, o ServerOptions) err
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	if o.Stuck <= 0 {
+		o.Stuck = stuckTimeout
+	}
 	done := make(chan error, 1)
-	go func() { done <- h.Serve(l) }()
+	go func() { done <- h.Serve(stuckListener{l, o.Stuck}) }()
 	select {
 	case err := <-done:
 		return fmt.Errorf("origin: serve: %w", err)

@@ -2,6 +2,7 @@ package origin_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"updraft/swarm/origin"
 )
@@ -95,6 +97,45 @@ func TestServeReportsListenerFailure(t *testing.T) {
 	l.Close()
 	if err := origin.Serve(t.Context(), l, t.TempDir(), origin.ServerOptions{}); err == nil {
 		t.Error("no error")
+	}
+}
+
+// TestServeWaitsForNobody: connections do not stay for a body that does not come, nor for
+// an answer that nobody takes.
+func TestServeWaitsForNobody(t *testing.T) {
+	dir := tree(t, map[string][]byte{"metadata/small": []byte("x"), pack: make([]byte, 64<<20)})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- origin.Serve(ctx, l, dir, origin.ServerOptions{Stuck: time.Second}) }()
+	for _, method := range []string{"GET", "POST"} {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "%s /metadata/small HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", method)
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if b, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 ") {
+			t.Errorf("%s: %q, %v", method, b, err)
+		}
+	}
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /%s HTTP/1.1\r\nHost: x\r\n\r\n", pack)
+	time.Sleep(3 * time.Second)
+	if n, err := io.Copy(io.Discard, c); n >= 64<<20 {
+		t.Errorf("after a time in which nothing was taken all came, %v", err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
