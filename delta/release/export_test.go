@@ -1,6 +1,7 @@
 package release
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -33,6 +34,29 @@ func (r *Repo) SignAs(target string, manifest []byte, sequence uint64) error {
 	raw := json.RawMessage(fmt.Sprintf(`{"seq":%d}`, sequence))
 	next.Signed.Targets = map[string]*metadata.TargetFiles{target: {Length: int64(len(manifest)), Custom: &raw, Hashes: metadata.Hashes{"sha256": sum[:]}}}
 	return r.publish(change{channels: map[string]*targetsMeta{role: next}, files: []file{{manifestName(target, sum[:]), manifest}}})
+}
+
+// ForgeBefore makes a root to stand before the root given: it names the keys of that one, but
+// a key of the forger's is enough.
+func ForgeBefore(root []byte) ([]byte, error) {
+	m, err := parseRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return nil, err
+	}
+	pub, _, err := publicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	m.Signed.Version--
+	m.Signed.Roles[metadata.ROOT].Threshold = 1
+	if err := m.Signed.AddKey(pub, metadata.ROOT); err != nil {
+		return nil, err
+	}
+	return sign(m, key)
 }
 
 // SignEmptyTimestamp makes a timestamp that vouches for nothing.

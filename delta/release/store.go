@@ -122,8 +122,26 @@ func (h *held) descend(v int64, b []byte) error {
 	if err := verify(before, metadata.ROOT, next); err != nil {
 		return err
 	}
+	if !signedAlike(before, next) {
+		return fmt.Errorf("%w: nobody has signed both root %d and the next", ErrSignature, v)
+	}
 	h.roots[v] = b
 	return nil
+}
+
+// signedAlike reports whether a key of before has signed it and next. Anybody can make a
+// root that names the keys by which the next is signed, but not sign it with one of them.
+func signedAlike(before, next *rootMeta) bool {
+	ids := before.Signed.Roles[metadata.ROOT].KeyIDs
+	for _, id := range ids[:min(len(ids), maxKeys)] {
+		one := *before
+		one.Signed.Roles = maps.Clone(before.Signed.Roles)
+		one.Signed.Roles[metadata.ROOT] = &metadata.Role{KeyIDs: []string{id}, Threshold: 1}
+		if verify(&one, metadata.ROOT, before) == nil && verify(&one, metadata.ROOT, next) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // loadTop loads timestamp, snapshot, targets and the channels as far as they

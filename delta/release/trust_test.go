@@ -154,21 +154,30 @@ func TestOldRoots(t *testing.T) {
 	if req, _ := f.measure(); len(req) != 2 {
 		t.Errorf("asks for old roots again: %v", req)
 	}
-	// A forged one is not passed on.
-	forged := newFleet(t)
-	f.tamper = func(name string, b []byte) ([]byte, error) {
-		if name == "metadata/1.root.json" {
-			return forged.root, nil
+	// A forged one is not passed on, not even one that names the keys which have signed the next.
+	second, err := young.File("metadata/2.root.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	likely, err := release.ForgeBefore(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, forged := range [][]byte{newFleet(t).root, likely} {
+		f.tamper = func(name string, b []byte) ([]byte, error) {
+			if name == "metadata/1.root.json" {
+				return forged, nil
+			}
+			return b, nil
 		}
-		return b, nil
-	}
-	another := newDevice(t, root)
-	another.want(f.fetch, f.now, "1")
-	if _, err := another.File("metadata/1.root.json"); !errors.Is(err, release.ErrNotFound) {
-		t.Error(err)
-	}
-	if _, err := another.File("metadata/2.root.json"); err != nil {
-		t.Error(err)
+		another := newDevice(t, root)
+		another.want(f.fetch, f.now, "1")
+		if _, err := another.File("metadata/1.root.json"); !errors.Is(err, release.ErrNotFound) {
+			t.Error(err)
+		}
+		if _, err := another.File("metadata/2.root.json"); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
