@@ -43,6 +43,9 @@ const (
 	MaxPath    = 4096
 	MaxName    = 255
 	MaxListing = 64 << 20
+	// MaxPaths bounds the bytes of all paths together: in a listing each takes those only
+	// in which it differs from the one before.
+	MaxPaths = 128 << 20
 	// MaxContent bounds the sum of the sizes of all files.
 	MaxContent = int64(1) << 40
 )
@@ -266,6 +269,7 @@ type validator struct {
 	last  string
 	kinds map[string]Kind // of directories and files seen
 	total int64
+	paths int // bytes of those seen
 }
 
 func (v *validator) add(e *Entry) error {
@@ -283,7 +287,10 @@ func (v *validator) add(e *Entry) error {
 		}
 	}
 	v.total += e.Size
+	v.paths += len(e.Path)
 	switch {
+	case v.paths > MaxPaths:
+		return bad("makes the paths too long together")
 	case e.Kind > Hardlink, e.Mode > 0o7777, e.Size < 0, e.Size > 0 && e.Kind != File:
 		return bad("has an impossible kind, mode or size")
 	case v.total < 0 || v.total > MaxContent:

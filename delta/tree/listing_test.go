@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,6 +116,30 @@ func TestHostileListings(t *testing.T) {
 		if _, err := tree.NewWriter(filepath.Join(t.TempDir(), "x"), l); !errors.Is(err, tree.ErrListing) {
 			t.Errorf("%s: NewWriter: %v", name, err)
 		}
+	}
+}
+
+// TestLongPathsAreBounded: what takes ten bytes of a listing does not take thousands of memory
+// without an end.
+func TestLongPathsAreBounded(t *testing.T) {
+	l := &tree.Listing{}
+	for p := "a"; len(p) < 4000; p += "/" + strings.Repeat("a", 250) {
+		l.Entries = append(l.Entries, tree.Entry{Path: p, Kind: tree.Dir})
+	}
+	deep := l.Entries[len(l.Entries)-1].Path
+	for i := range 200 {
+		l.Entries = append(l.Entries, tree.Entry{Path: fmt.Sprintf("%s/%05d", deep, i), Kind: tree.File})
+	}
+	if _, err := tree.Parse(l.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	for i := 200; i*len(deep) < tree.MaxPaths; i++ {
+		l.Entries = append(l.Entries, tree.Entry{Path: fmt.Sprintf("%s/%05d", deep, i), Kind: tree.File})
+	}
+	b := l.Append(nil)
+	l.Entries = nil
+	if _, err := tree.Parse(b); !errors.Is(err, tree.ErrListing) {
+		t.Errorf("a listing of %d bytes: %v", len(b), err)
 	}
 }
 
