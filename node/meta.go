@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -177,7 +178,7 @@ func (n *Node) poll(ctx context.Context) error {
 		changed := n.sw.Changed()
 		n.expel()
 		n.expelEnded(ctx)
-		asked = n.followMembers(ctx, asked)
+		n.followMembers(ctx, asked)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -238,21 +239,19 @@ const claimPause = time.Minute
 // followTimeout bounds what a member that answers slowly takes of that.
 const followTimeout = 30 * time.Second
 
-// followMembers fetches metadata from members that say they have newer. A claim is
-// followed once a minute: who claims what it does not have costs little.
-func (n *Node) followMembers(ctx context.Context, asked map[peer.ID]claim) map[peer.ID]claim {
-	next := make(map[peer.ID]claim)
+// followMembers fetches metadata from members that say they have newer. Who has claimed
+// what it does not have is asked again after a minute only, whatever it claims: then that
+// costs little. asked is who was asked lately.
+func (n *Node) followMembers(ctx context.Context, asked map[peer.ID]claim) {
+	maps.DeleteFunc(asked, func(_ peer.ID, c claim) bool { return time.Since(c.at) > claimPause })
 	for _, m := range n.members() {
-		c := asked[m.ID]
-		if m.profile.Meta > n.trust.Version() && (c.meta != m.profile.Meta || time.Since(c.at) > claimPause) {
-			c = claim{m.profile.Meta, time.Now()}
-			brief, done := context.WithTimeout(ctx, followTimeout)
-			_ = n.syncFrom(brief, m.ID, nil) // noted as a problem there
-			done()
+		have := n.trust.Version()
+		if c, lately := asked[m.ID]; m.profile.Meta <= have || lately && c.meta > have {
+			continue
 		}
-		if c.meta != 0 {
-			next[m.ID] = c
-		}
+		asked[m.ID] = claim{m.profile.Meta, time.Now()}
+		brief, done := context.WithTimeout(ctx, followTimeout)
+		_ = n.syncFrom(brief, m.ID, nil) // noted as a problem there
+		done()
 	}
-	return next
 }

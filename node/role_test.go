@@ -3,8 +3,10 @@ package node_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,4 +103,32 @@ func join(t *testing.T, e *identity.Enrollment, a *agent, change ...func(*swarm.
 		}
 	}
 	return sw
+}
+
+// TestFalseClaims: who claims newer and newer metadata, and has none, is asked once a minute.
+func TestFalseClaims(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	a := s.start(s.enroll(nil))
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	var asked atomic.Int64
+	liar := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "liar", Site: "lab"}), a, func(c *swarm.Config) {
+		c.Files = func(string) ([]byte, error) { asked.Add(1); return nil, fs.ErrNotExist }
+	})
+	for meta := byte(100); meta < 120; meta++ {
+		if err := liar.Announce(swarm.Profile{Node: []byte{0xa2, 1, 1, 2, 0x18, meta}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(150 * time.Millisecond)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	s.publish("1.1.0", s.write("v2/app.bin", noise(2, 100<<10)))
+	b := s.start(s.enroll(nil)) // what is true is followed meanwhile
+	b.awaitPeers(1)
+	b.look("1.1.0")
+	a.awaitVersion("1.1.0")
 }

@@ -82,7 +82,7 @@ func (n *Node) survey(ctx context.Context, quiet time.Duration) []Answer {
 	defer idle.Stop()
 	for more := true; more; {
 		changed := n.sw.Changed()
-		claims = n.followMembers(ctx, claims) // who is revoked is not asked, and not believed
+		n.followMembers(ctx, claims) // who is revoked is not asked, and not believed
 		for _, m := range n.sw.Members() {
 			if asked[m.ID] {
 				continue
