@@ -141,7 +141,7 @@ func encodeAnswer(b []byte, err error) []byte {
 		return wire.AppendAnswer(nil, wire.StatusNotFound, nil)
 	case err != nil:
 		t := err.Error()
-		return wire.AppendAnswer(nil, wire.StatusError, []byte(t[:min(len(t), 1024)]))
+		return wire.AppendAnswer(nil, wire.StatusError, []byte(t[:min(len(t), wire.MaxError)]))
 	case len(b) > wire.MaxAnswer:
 		return wire.AppendAnswer(nil, wire.StatusTooLarge, nil)
 	}

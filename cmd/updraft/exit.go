@@ -190,7 +190,7 @@ func (u *ui) exit(ctx context.Context, err error) int {
 	if u.json && !u.printed {
 		_ = json.NewEncoder(u.out).Encode(map[string]any{"error": text, "code": code, "hint": hint}) // said below as well
 	}
-	fmt.Fprintf(u.err, "updraft: %s\n", text)
+	fmt.Fprintf(plainWriter{u.err}, "updraft: %s\n", text)
 	if hint != "" {
 		fmt.Fprintf(u.err, "  what to do: %s\n", hint)
 	}

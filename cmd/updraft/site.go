@@ -74,7 +74,7 @@ func site(ctx context.Context, u *ui, o siteOptions) (err error) {
 	if list == nil {
 		list = []node.Answer{}
 	}
-	return u.result(list, func(w io.Writer) { printSite(plainWriter{w}, list) })
+	return u.result(list, func(w io.Writer) { printSite(w, list) })
 }
 
 func printSite(w io.Writer, list []node.Answer) {
@@ -111,12 +111,12 @@ func problemLine(p report.Problem) string {
 	return fmt.Sprintf("%s (%s, %d times, last %s): %s", p.Code, p.Subject, p.Count, ago(p.Last), p.Text)
 }
 
-// plainWriter keeps what other devices say from steering a terminal.
+// plainWriter keeps what other devices and the origin say from steering a terminal.
 type plainWriter struct{ w io.Writer }
 
 func (p plainWriter) Write(b []byte) (int, error) {
 	plain := bytes.Map(func(r rune) rune {
-		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
 			return '?'
 		}
 		return r

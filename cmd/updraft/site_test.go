@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -28,5 +30,20 @@ func TestPrintSite(t *testing.T) {
 	printSite(plainWriter{&b}, nil)
 	if !strings.Contains(b.String(), "No device") {
 		t.Error(b.String())
+	}
+}
+
+// TestPlain: nor can what they say steer it by way of anything else that is printed.
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	var out, err bytes.Buffer
+	u := &ui{out: &out, err: &err}
+	u.note("still trying: %s", "\x1b[2J")
+	if err := u.result(nil, func(w io.Writer) { table(w, [][]string{{"STATE", "\x1b[2J"}}) }); err != nil {
+		t.Fatal(err)
+	}
+	u.exit(t.Context(), errors.New("swarm: peer answered: \x1b[2J"))
+	if s := out.String() + err.String(); strings.Contains(s, "\x1b") || strings.Count(s, "?[2J") != 3 {
+		t.Errorf("%q", s)
 	}
 }

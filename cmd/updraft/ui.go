@@ -49,7 +49,7 @@ func (u *ui) result(v any, human func(w io.Writer)) error {
 	u.finish()
 	u.printed = true
 	if !u.json {
-		human(u.out)
+		human(plainWriter{u.out})
 		return nil
 	}
 	e := json.NewEncoder(u.out)
@@ -64,7 +64,7 @@ func (u *ui) note(format string, args ...any) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	fmt.Fprintf(u.err, format+"\n", args...)
+	fmt.Fprintf(plainWriter{u.err}, format+"\n", args...)
 }
 
 // log returns a logger to err of the chosen level.

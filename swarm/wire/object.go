@@ -271,7 +271,7 @@ func AppendAnswer(b []byte, s Status, body []byte) []byte {
 	return append(b, body...)
 }
 
-// ReadAnswer reads an answer whose body has at most limit bytes.
+// ReadAnswer reads an answer whose body has at most limit bytes, or MaxError if it is an error.
 func ReadAnswer(r io.Reader, limit int) (Status, []byte, error) {
 	var h [5]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -279,6 +279,9 @@ func ReadAnswer(r io.Reader, limit int) (Status, []byte, error) {
 	}
 	if Status(h[0]) > StatusTooLarge {
 		return 0, nil, malformed("status")
+	}
+	if Status(h[0]) == StatusError {
+		limit = MaxError
 	}
 	n := binary.LittleEndian.Uint32(h[1:])
 	if n > MaxAnswer || int(n) > limit {

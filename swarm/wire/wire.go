@@ -41,6 +41,7 @@ const (
 	MaxName       = 512      // name in a request
 	MaxArgument   = 64 << 10 // argument of a call
 	MaxAnswer     = 4 << 20  // answer to a request
+	MaxError      = 1 << 10  // text of an answer that is an error
 )
 
 // Type says what a control frame carries.

@@ -315,3 +315,12 @@ func TestReadBlobHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestErrorsAreShort: what a member says in an answer that is an error is kept, shown and logged.
+func TestErrorsAreShort(t *testing.T) {
+	for n, want := range map[int]error{wire.MaxError: nil, wire.MaxError + 1: wire.ErrTooLarge, wire.MaxAnswer: wire.ErrTooLarge} {
+		if _, _, err := wire.ReadAnswer(bytes.NewReader(wire.AppendAnswer(nil, wire.StatusError, make([]byte, n))), wire.MaxAnswer); !errors.Is(err, want) {
+			t.Errorf("an error of %d bytes: %v, want %v", n, err, want)
+		}
+	}
+}
