@@ -13,8 +13,9 @@ const Format = 1
 
 // Limits of a manifest.
 const (
-	MaxManifest  = 4 << 20        // bytes of an encoded manifest
-	MaxArtifact  = int64(1) << 40 // bytes of an artifact, a pack or a patch
+	MaxManifest  = 4 << 20         // bytes of an encoded manifest
+	MaxArtifact  = int64(1) << 40  // bytes of an artifact, a pack or a patch
+	MaxListing   = int64(64) << 20 // bytes of a tree's listing, which is read as a whole
 	MaxArtifacts = 256
 	MaxTypes     = 64
 	MaxPages     = 1 << 16 // pages of one artifact's index
@@ -185,7 +186,7 @@ func (a *Artifact) validate() error {
 		return fmt.Errorf("mode %o", a.Mode)
 	case a.Size < 0 || a.Size > MaxArtifact:
 		return fmt.Errorf("size %d", a.Size)
-	case a.Kind == File && a.ListingSize != 0, a.Kind == Tree && (a.ListingSize < 1 || a.ListingSize > a.Size):
+	case a.Kind == File && a.ListingSize != 0, a.Kind == Tree && (a.ListingSize < 1 || a.ListingSize > min(a.Size, MaxListing)):
 		return fmt.Errorf("listing of %d bytes in %d", a.ListingSize, a.Size)
 	case len(a.Pages) > MaxPages, len(a.Patches) > MaxPatches:
 		return fmt.Errorf("%d pages, %d patches", len(a.Pages), len(a.Patches))
