@@ -162,6 +162,9 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 	if r, ok := revoked.Find(o.Name); ok && now.Unix() <= r.At { // this certificate is a new one
 		now = time.Unix(r.At+1, 0)
 	}
+	if d, err := f.device(o.Name); err == nil && now.Unix() <= d.Enrolled { // a revocation from here on is of all before, too
+		now = time.Unix(d.Enrolled+1, 0)
+	}
 	c := identity.Cert{Serial: serial, Peer: id, Name: o.Name, Type: o.Type, Site: o.Site,
 		Roles: roles(o), NotBefore: now.Unix(), NotAfter: now.Add(o.TTL).Unix()}
 	cert, err := c.Sign(ca)

@@ -69,3 +69,38 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("channels %v, %v", list, err)
 	}
 }
+
+// TestRevokeIsOfAllBefore: also of a certificate that begins after the one that took its place was made.
+func TestRevokeIsOfAllBefore(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	f, err := fleet.Init(filepath.Join(t.TempDir(), "fleet"), fleet.Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := f.Enroll(fleet.EnrollOptions{Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Renew("a"); err != nil { // begins a second later
+		t.Fatal(err)
+	}
+	c, err := old.Certificate(time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(f.Origin(), identity.RenewalName(old.SiteKey, c.Peer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed, err := identity.Verify(b, old.CA, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Enroll(fleet.EnrollOptions{Name: "a", Replace: true}); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := f.Revoke("", "a"); err != nil || l.Check(c) == nil || l.Check(renewed) == nil {
+		t.Errorf("%v, %v: renewed at %d", l, err, renewed.NotBefore)
+	}
+}
