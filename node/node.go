@@ -31,13 +31,14 @@ var ErrInUse = errors.New("node: the data directory is in use by another agent")
 
 // Node is one device. Make it with New; Run runs it once.
 type Node struct {
-	cfg   Config
-	log   *slog.Logger
-	enr   *identity.Enrollment
-	id    peer.ID
-	paths paths
-	start time.Time
-	gw    bool // ranks as a gateway: configured and certified
+	cfg    Config
+	log    *slog.Logger
+	enr    *identity.Enrollment
+	id     peer.ID
+	paths  paths
+	start  time.Time
+	unlock func() // gives up the data directory
+	gw     bool   // ranks as a gateway: configured and certified
 
 	trust   *release.Trust
 	trustMu sync.Mutex // serialises Refresh and Release
@@ -84,9 +85,10 @@ type target struct {
 	digest [32]byte
 }
 
-// New prepares a device: it reads and checks everything on disk, and opens the
-// listening sockets. It starts nothing; call Close if Run is not called.
-func New(cfg Config) (n *Node, err error) {
+// New prepares a device: it takes the data directory for itself, or returns ErrInUse,
+// reads and checks everything on disk, and opens the listening sockets. It starts
+// nothing; call Close if Run is not called.
+func New(cfg Config) (*Node, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -98,44 +100,57 @@ func New(cfg Config) (n *Node, err error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n = &Node{cfg: cfg, log: log, enr: enr, paths: paths{cfg.Data}, start: time.Now(),
+	n := &Node{cfg: cfg, log: log, enr: enr, paths: paths{cfg.Data}, start: time.Now(),
 		retarget: make(chan struct{}), certs: make(map[peer.ID]*identity.Cert)}
 	n.status = newStatusBoard()
 	n.checker = &checker{n: n}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("node: make data directory: %w", err)
 	}
-	if err := n.paths.make(); err != nil {
+	if n.unlock, err = lockDir(cfg.Data); err != nil { // what is damaged there is mended below
 		return nil, err
+	}
+	if err := n.open(); err != nil {
+		n.unlock()
+		return nil, err
+	}
+	return n, nil
+}
+
+// open reads what is on disk and opens what Close closes.
+func (n *Node) open() (err error) {
+	cfg := &n.cfg
+	if err := n.paths.make(); err != nil {
+		return err
 	}
 	if n.windows, err = limit.ParseSchedule(cfg.UplinkWindows); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if n.trust, err = release.OpenTrust(filepath.Join(cfg.Data, "trust"), enr.Root); err != nil {
-		return nil, fmt.Errorf("node: trust, which begins at the root in %s: %w", cfg.Enrollment, err)
+	if n.trust, err = release.OpenTrust(filepath.Join(cfg.Data, "trust"), n.enr.Root); err != nil {
+		return fmt.Errorf("node: trust, which begins at the root in %s: %w", cfg.Enrollment, err)
 	}
 	if err = n.loadCertificate(); err != nil {
-		return nil, err
+		return err
 	}
 	if err = n.loadRevocations(); err != nil {
-		return nil, err
+		return err
 	}
 	n.judgeRole()
 	if n.dir, err = install.Open(cfg.Data); err != nil {
-		return nil, err
+		return err
 	}
 	if n.inst, err = n.installer(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.openOrigin(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.openSwarm(); err != nil {
-		return nil, err
+		return err
 	}
 	n.reg = newRegistry(n.sw)
-	n.lib = newLibrary(n.paths, n.reg, log)
-	return n, nil
+	n.lib = newLibrary(n.paths, n.reg, n.log)
+	return nil
 }
 
 func (n *Node) openOrigin() error {
@@ -187,6 +202,7 @@ func (n *Node) Close() error {
 	if n.origin != nil {
 		n.origin.Close()
 	}
+	n.unlock()
 	return err
 }
 
@@ -198,11 +214,6 @@ func (n *Node) ID() peer.ID { return n.id }
 // ended. The error is nil when ctx ended it.
 func (n *Node) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, n.Close()) }()
-	unlock, err := lockDir(n.cfg.Data)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	sources, err := n.sources()
 	if err != nil {
 		return err
