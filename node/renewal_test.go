@@ -38,15 +38,7 @@ func (s *site) pass(d time.Duration) {
 // over.
 func (s *site) enrollEnding(half time.Duration, origins ...string) node.Config {
 	s.t.Helper()
-	cfg := s.enroll(nil)
-	e, err := s.at(-half).Enroll(fleet.EnrollOptions{Name: filepath.Base(cfg.Data), Type: "lab", Site: "lab", Origins: origins, TTL: 2 * half, Replace: true})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := e.Write(cfg.Enrollment); err != nil {
-		s.t.Fatal(err)
-	}
-	return cfg
+	return s.enrollBy(s.at(-half), fleet.EnrollOptions{Origins: origins, TTL: 2 * half}, nil)
 }
 
 // since tells when the connections of an agent were made, by the peer's name.

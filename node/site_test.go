@@ -113,9 +113,16 @@ type agent struct {
 
 func (s *site) enroll(change func(*node.Config)) node.Config {
 	s.t.Helper()
+	return s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{s.url}}, change)
+}
+
+// enrollBy is enroll, by f and with options of which it fills in who the device is.
+func (s *site) enrollBy(f *fleet.Fleet, o fleet.EnrollOptions, change func(*node.Config)) node.Config {
+	s.t.Helper()
 	s.n++
 	name := fmt.Sprintf("dev%d", s.n)
-	e, err := s.fleet.Enroll(fleet.EnrollOptions{Name: name, Type: "lab", Site: "lab", Origins: []string{s.url}})
+	o.Name, o.Type, o.Site = name, "lab", "lab"
+	e, err := f.Enroll(o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
