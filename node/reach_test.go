@@ -40,7 +40,7 @@ func muteOrigin(t *testing.T) string {
 // does, and goes on giving way.
 func TestHolderGetsNowhere(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 2<<20)
+	s := newSite(t, 1<<20)
 	const size = 6 << 20
 	v1 := noise(1, size)
 	s.publish("1.0.0", s.write("v1/app.bin", v1))
@@ -50,6 +50,9 @@ func TestHolderGetsNowhere(t *testing.T) {
 	gw.awaitPeers(2)
 	if err := check(first); err != nil {
 		t.Fatal(err)
+	}
+	for _, a := range []*agent{gw, good} { // with the first one the news would be lost
+		a.await("told of the release", func(st report.Status) bool { return st.Target == "1.0.0" })
 	}
 	first.await("a third of the way", func(st report.Status) bool { return st.IsHolder && st.Progress != nil && st.Progress.Have > size/3 })
 	first.end()
