@@ -169,7 +169,6 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// Headers that lie must do no more than cost bytes.
 // TestReorderedProgram: of a program in another order, whose parts do not agree where
 // references are predicted, the patch is no longer for what was tried.
 func TestReorderedProgram(t *testing.T) {
@@ -189,6 +188,7 @@ func TestReorderedProgram(t *testing.T) {
 	}
 }
 
+// Headers that lie must do no more than cost bytes.
 func TestBrokenPrograms(t *testing.T) {
 	if underRace {
 		t.Skip("one goroutine: nothing for the race detector; runs without it")

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"sync"
 
@@ -159,20 +160,24 @@ func (e *encoding) each(ctx context.Context, jobs int, f func(i int, w *worker) 
 func (e *encoding) plainly(i int, w *worker) error {
 	p := e.pieces[i]
 	e.sums[i] = checksum(w.new)
-	for k, cs := range [][]cover{e.cs, e.others} {
-		if k > 0 && cs == nil {
-			break
-		}
-		first := sort.Search(len(cs), func(k int) bool { return cs[k].n+cs[k].l > p.lo })
-		b, err := w.encodePlain(e.from, cs[first:], p)
-		if err != nil {
-			return err
-		}
-		if k == 0 || len(b) < len(e.plain[i]) {
-			e.plain[i] = b
-		}
+	first, others := p.covers(e.cs), p.covers(e.others)
+	var err error
+	e.plain[i], err = w.encodePlain(e.from, first, p)
+	if err != nil || e.others == nil || slices.Equal(first, others) {
+		return err
 	}
-	return nil
+	b, err := w.encodePlain(e.from, others, p)
+	if len(b) < len(e.plain[i]) && err == nil {
+		e.plain[i] = b
+	}
+	return err
+}
+
+// covers returns those of cs that reach into p.
+func (p piece) covers(cs []cover) []cover {
+	first := sort.Search(len(cs), func(k int) bool { return cs[k].n+cs[k].l > p.lo })
+	end := sort.Search(len(cs), func(k int) bool { return cs[k].n >= p.hi })
+	return cs[first:max(first, end)]
 }
 
 // densely encodes piece i as dense, too.
