@@ -21,9 +21,6 @@ func all() bool { return os.Getenv("UPDRAFT_ALL") != "" }
 // some reports whether the combination no of a kind of bytes is tried: two of three for
 // the mixture, which has every kind in it, and every ninth of the others.
 func some(kind string, no int) bool {
-	if testing.Short() {
-		return no%7 == 5 && kind != "noise" && kind != "code" && kind != "text"
-	}
 	return all() || kind == "mixed" && no%3 != 1 || (no+len(kind))%9 == 5
 }
 
@@ -54,10 +51,7 @@ func corpus(t testing.TB) map[string][]byte {
 	rng := rand.NewChaCha8([32]byte{1})
 	rng.Read(noise)
 	n := 1
-	switch {
-	case testing.Short():
-		n = 8
-	case !all():
+	if !all() {
 		n = 3
 	}
 	mixed := bytes.Clone(code[:400<<10/n])
