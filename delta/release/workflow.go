@@ -105,11 +105,7 @@ func (w *workflow) download(ctx context.Context, fetch Fetcher, name string, lim
 
 // refresh updates the four top roles and returns the new state.
 func (w *workflow) refresh(ctx context.Context, fetch Fetcher) (*held, floors, error) {
-	// The new timestamp is the best clock there is when its signature is good; a
-	// device that slept for years must not take the old ones for current.
-	if ts, err := parse[metadata.TimestampType](w.timestamp); err == nil && verify(w.held.root, metadata.TIMESTAMP, ts) == nil {
-		w.at = latest(w.at, issuedAt(ts.Signed.UnrecognizedFields))
-	}
+	w.heed(w.held.root)
 	set, err := w.run(ctx, fetch, nil)
 	if errors.Is(err, ErrExpired) && w.rekeyed() {
 		set, err = w.run(ctx, fetch, nil)
@@ -153,10 +149,17 @@ func (w *workflow) rekeyed() bool {
 		return false
 	}
 	w.at = w.clock
-	if ts, err := parse[metadata.TimestampType](w.timestamp); err == nil && verify(h.root, metadata.TIMESTAMP, ts) == nil {
+	w.heed(h.root)
+	return true
+}
+
+// heed judges expiry by the new timestamp, too, if the keys of root have signed it. Then it
+// is the best clock there is: a device that slept for years must not take old metadata for
+// current.
+func (w *workflow) heed(root *rootMeta) {
+	if ts, err := parse[metadata.TimestampType](w.timestamp); err == nil && verify(root, metadata.TIMESTAMP, ts) == nil {
 		w.at = latest(w.at, issuedAt(ts.Signed.UnrecognizedFields))
 	}
-	return true
 }
 
 // channelsKept refuses a snapshot with a channel older than the floor: go-tuf
