@@ -99,10 +99,7 @@ func (n *Node) loadRevocations() error {
 
 // syncRevocations brings the list up to date; trustMu is held.
 func (n *Node) syncRevocations(ctx context.Context, fetch release.Fetcher) error {
-	b, err := n.trust.Revocations(ctx, fetch, func(list []byte) error {
-		_, err := identity.ParseRevocations(list)
-		return err
-	})
+	b, err := n.trust.Revocations(ctx, fetch, identity.CheckRevocations)
 	if err != nil {
 		return err
 	}

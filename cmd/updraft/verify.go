@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -79,7 +78,7 @@ func verdicts(u *ui, list []verdict) error {
 			if !v.OK {
 				state = "WRONG"
 			}
-			fmt.Fprintf(w, "%-5s  %s  %s\n", state, strings.Join(slices.DeleteFunc([]string{v.Channel, v.Version, v.Type}, func(s string) bool { return s == "" }), " "), size(v.Size))
+			fmt.Fprintf(w, "%-5s  %s  %s\n", state, strings.Join(strings.Fields(v.Channel+" "+v.Version+" "+v.Type), " "), size(v.Size))
 			for _, e := range v.Errors {
 				fmt.Fprintf(w, "       %s\n", e)
 			}
@@ -233,12 +232,8 @@ func verifyOrigin(ctx context.Context, u *ui, dir, enrollment string) error {
 	if err := trust.Refresh(ctx, fetch, time.Now()); err != nil {
 		return err
 	}
-	if revoked, err := trust.Revocations(ctx, fetch, nil); err != nil {
+	if _, err := trust.Revocations(ctx, fetch, identity.CheckRevocations); err != nil {
 		return err
-	} else if revoked != nil {
-		if _, err := identity.ParseRevocations(revoked); err != nil {
-			return err
-		}
 	}
 	offers, err := offers(origin)
 	if err != nil {

@@ -51,6 +51,12 @@ func (l Revocations) Encode() ([]byte, error) {
 	return encoding.Marshal(revocationsWire{1, l})
 }
 
+// CheckRevocations reports as ErrMalformed what ParseRevocations does not read.
+func CheckRevocations(b []byte) error {
+	_, err := ParseRevocations(b)
+	return err
+}
+
 // ParseRevocations reads what Encode wrote; anything else is ErrMalformed.
 func ParseRevocations(b []byte) (Revocations, error) {
 	var w revocationsWire
