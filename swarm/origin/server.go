@@ -200,7 +200,10 @@ type stuckListener struct {
 
 func (l stuckListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	return stuckConn{c, l.after}, err
+	if err != nil {
+		return nil, err
+	}
+	return stuckConn{c, l.after}, nil
 }
 
 type stuckConn struct {
