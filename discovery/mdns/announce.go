@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/grandcat/zeroconf"
@@ -37,13 +36,8 @@ func register(key [32]byte, id peer.ID, addrs []ma.Multiaddr, ifaces []iface) (*
 	if len(addrs) == 0 {
 		return nil, errNoAddress
 	}
-	port, ips, plainPort := summary(addrs)
 	nonce := newNonce()
-	c := card{nonce: nonce, tag: siteTag(key, nonce, id), peer: id}
-	if !plainPort {
-		c.addrs = addrs
-	}
-	text, err := c.encode()
+	text, err := newCard(key, nonce, id, addrs).encode()
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +45,14 @@ func register(key [32]byte, id peer.ID, addrs []ma.Multiaddr, ifaces []iface) (*
 	for i := range ifaces {
 		nets[i] = ifaces[i].Interface
 	}
+	// Devices read the card; SRV and A or AAAA are for others, to whom one address will do.
+	ip, _, _ := split(addrs[0])
+	port, err := strconv.Atoi(addrs[0][1].Value())
+	if err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
 	// The host name is the instance too: the machine's own name is nobody's business.
-	server, err := zeroconf.RegisterProxy(nonce, service, domain, port, nonce, ips, text, nets)
+	server, err := zeroconf.RegisterProxy(nonce, service, domain, port, nonce, []string{ip.String()}, text, nets)
 	if err != nil {
 		return nil, fmt.Errorf("register: %w", err)
 	}
@@ -73,29 +73,6 @@ func newNonce() string {
 	b := make([]byte, 8)
 	rand.Read(b) // never fails
 	return encoding.EncodeToString(b)[:nonceLen]
-}
-
-// summary returns the port for SRV and the addresses for A and AAAA. plainPort is
-// true when these say it all: TCP on one port at each of the addresses.
-func summary(addrs []ma.Multiaddr) (port int, ips []string, plainPort bool) {
-	plainPort = true
-	for _, a := range addrs {
-		ip, rest, _ := split(a)
-		if !slices.Contains(ips, ip.String()) {
-			ips = append(ips, ip.String())
-		}
-		proto, p, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
-		number, err := strconv.Atoi(p)
-		if err != nil || proto != "tcp" {
-			plainPort = false
-			number, _ = strconv.Atoi(strings.TrimSuffix(p, "/quic-v1"))
-		}
-		if port == 0 {
-			port = number
-		}
-		plainPort = plainPort && number == port
-	}
-	return port, ips, plainPort
 }
 
 // announceable picks the addresses to announce on the chosen interfaces, at most

@@ -4,19 +4,20 @@
 // # What is on the network
 //
 // A device registers one instance, named by a nonce that is drawn anew for each
-// registration, with SRV (the TCP port), A and AAAA (its addresses) and TXT:
+// registration, with SRV and A or AAAA (its first address) and TXT:
 //
 //	n=<nonce>   13 characters, base32; the instance's name too
-//	t=<tag>     26 characters: base32(HMAC-SHA256(site key, nonce ++ peer ID))
+//	t=<tag>     26 characters: base32(HMAC-SHA256(site key, nonce ++ peer ID ++
+//	            each address as it stands in the record, behind a byte with its length))
 //	p=<peer ID>
 //	a=<address> a multiaddr without its leading slash (ip4/10.0.0.1/tcp/4001,
-//	            ip6/fd00::1/udp/4001/quic-v1), up to 8 times; only when SRV, A and
-//	            AAAA do not say it all: other ports for other families, or QUIC
+//	            ip6/fd00::1/udp/4001/quic-v1), up to 8 times
 //
-// The host's name, the device's name, and what it runs stay unsaid. Entries whose
-// tag was made with another key are counted and not looked at. An entry is a hint:
-// addresses are not covered by the tag, and who can copy packets can repeat them,
-// so the peer behind an address is believed only after the handshake.
+// Devices read TXT alone; the rest is for other browsers. The host's name, the
+// device's name, and what it runs stay unsaid. Entries whose tag was made with
+// another key, or for another peer or other addresses, are counted and not looked
+// at. An entry is a hint: who can copy packets can repeat them, so the peer behind
+// an address is believed only after the handshake.
 //
 // # How it works
 //

@@ -2,8 +2,6 @@ package mdns
 
 import (
 	"bytes"
-	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -34,9 +32,7 @@ type known struct {
 type announcement struct {
 	instance string
 	ttl      time.Duration // zero: goodbye
-	port     uint16
 	text     []string
-	ips      []netip.Addr
 }
 
 // message is what a packet says about the service; either part may be empty.
@@ -100,62 +96,26 @@ func parseMessage(b []byte) (m message, ok bool) {
 	return m, true
 }
 
-// announcements gathers the instances that a response describes whole: SRV and
-// TXT in the same packet, as our own responders send them. Others are ignored.
+// announcements gathers the instances that a response describes: their TXT says
+// all that a device needs.
 func announcements(d *dns.Msg) []announcement {
 	records := slices.Concat(d.Answer, d.Extra)
 	records = records[:min(len(records), maxRecords)]
-	found := make(map[string]*announcement)
-	hosts := make(map[string]string) // instance to the host of its SRV
-	ips := make(map[string][]netip.Addr)
-	var order []string
-	at := func(name string, ttl uint32) *announcement {
-		label, ok := instanceOf(name)
-		if !ok {
-			return nil
-		}
-		a := found[label]
-		if a == nil {
-			a = &announcement{instance: label, ttl: clampTTL(ttl)}
-			found[label] = a
-			order = append(order, label)
-		}
-		return a
-	}
-	for _, rr := range records {
-		switch rr := rr.(type) {
-		case *dns.SRV:
-			if a := at(rr.Hdr.Name, rr.Hdr.Ttl); a != nil {
-				a.port = rr.Port
-				hosts[a.instance] = strings.ToLower(rr.Target)
-			}
-		case *dns.TXT:
-			if a := at(rr.Hdr.Name, rr.Hdr.Ttl); a != nil {
-				a.text = rr.Txt
-			}
-		case *dns.A:
-			addIP(ips, rr.Hdr.Name, rr.A)
-		case *dns.AAAA:
-			addIP(ips, rr.Hdr.Name, rr.AAAA)
-		}
-	}
 	var out []announcement
-	for _, label := range order {
-		a := found[label]
-		if hosts[label] == "" || len(a.text) == 0 {
+	seen := make(map[string]bool)
+	for _, rr := range records {
+		txt, ok := rr.(*dns.TXT)
+		if !ok || len(txt.Txt) == 0 {
 			continue
 		}
-		a.ips = ips[hosts[label]]
-		out = append(out, *a)
+		label, ok := instanceOf(txt.Hdr.Name)
+		if !ok || seen[label] {
+			continue
+		}
+		seen[label] = true
+		out = append(out, announcement{instance: label, ttl: clampTTL(txt.Hdr.Ttl), text: txt.Txt})
 	}
 	return out
-}
-
-func addIP(ips map[string][]netip.Addr, host string, ip net.IP) {
-	host = strings.ToLower(host)
-	if a, ok := netip.AddrFromSlice(ip); ok && len(ips[host]) < maxAddrs {
-		ips[host] = append(ips[host], a.Unmap())
-	}
 }
 
 // clampTTL keeps a stated life within bounds: a device that claims days would

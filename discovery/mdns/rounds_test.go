@@ -134,22 +134,3 @@ func TestAnnounceable(t *testing.T) {
 		t.Error("onlyLoopback")
 	}
 }
-
-func TestSummary(t *testing.T) {
-	for name, c := range map[string]struct {
-		addrs []string
-		port  int
-		ips   []string
-		plain bool
-	}{
-		"one port":  {[]string{"/ip4/10.0.0.1/tcp/4", "/ip6/fd00::1/tcp/4"}, 4, []string{"10.0.0.1", "fd00::1"}, true},
-		"two ports": {[]string{"/ip4/10.0.0.1/tcp/4", "/ip6/fd00::1/tcp/5"}, 4, []string{"10.0.0.1", "fd00::1"}, false},
-		"QUIC too":  {[]string{"/ip4/10.0.0.1/tcp/4", "/ip4/10.0.0.1/udp/4/quic-v1"}, 4, []string{"10.0.0.1"}, false},
-		"QUIC only": {[]string{"/ip4/10.0.0.1/udp/6/quic-v1"}, 6, []string{"10.0.0.1"}, false},
-	} {
-		port, ips, plain := summary(testAddrs(t, c.addrs...))
-		if port != c.port || !slices.Equal(ips, c.ips) || plain != c.plain {
-			t.Errorf("%s: %d %v %v", name, port, ips, plain)
-		}
-	}
-}

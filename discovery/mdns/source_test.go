@@ -138,7 +138,7 @@ func TestPlainBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := <-found
-	if e == nil || e.Port != 4000 || len(e.AddrIPv4) != 1 || e.AddrIPv4[0].String() != "10.9.0.1" || len(e.Text) != 3 {
+	if e == nil || e.Port != 4000 || len(e.AddrIPv4) != 1 || e.AddrIPv4[0].String() != "10.9.0.1" || len(e.Text) != 4 {
 		t.Fatalf("%+v", e)
 	}
 	for _, s := range e.Text {

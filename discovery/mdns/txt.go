@@ -35,15 +35,31 @@ type card struct {
 	nonce string
 	tag   string
 	peer  peer.ID
-	addrs []ma.Multiaddr // only when the SRV port and A/AAAA do not say it all
+	texts []string       // where the device can be dialled, as the record says it
+	addrs []ma.Multiaddr // those of them that this version understands
 }
 
-// siteTag binds a peer ID and the nonce of one registration to the site key: who
-// does not have the key can neither make a tag nor tell which site it is for.
-func siteTag(key [32]byte, nonce string, id peer.ID) string {
+// newCard makes the card of one registration.
+func newCard(key [32]byte, nonce string, id peer.ID, addrs []ma.Multiaddr) card {
+	c := card{nonce: nonce, peer: id, addrs: addrs}
+	for _, a := range addrs {
+		c.texts = append(c.texts, strings.TrimPrefix(a.String(), "/"))
+	}
+	c.tag = c.siteTag(key)
+	return c
+}
+
+// siteTag binds all that the card says to the site key: who does not have the key
+// can neither make a tag, nor tell which site it is for, nor have it say another
+// address.
+func (c card) siteTag(key [32]byte) string {
 	mac := hmac.New(sha256.New, key[:])
-	mac.Write([]byte(nonce))
-	mac.Write([]byte(id))
+	mac.Write([]byte(c.nonce))
+	mac.Write([]byte(c.peer))
+	for _, a := range c.texts {
+		mac.Write([]byte{byte(len(a))}) // a string of a TXT record has at most 255 bytes
+		mac.Write([]byte(a))
+	}
 	return encoding.EncodeToString(mac.Sum(nil))[:tagLen]
 }
 
@@ -54,8 +70,8 @@ func (c card) encode() ([]string, error) {
 	if len(c.addrs) > maxAddrs {
 		return nil, fmt.Errorf("%w: %d addresses", errMalformed, len(c.addrs))
 	}
-	for _, a := range c.addrs {
-		out = append(out, "a="+strings.TrimPrefix(a.String(), "/"))
+	for _, a := range c.texts {
+		out = append(out, "a="+a)
 	}
 	for _, s := range out {
 		if len(s) > maxString {
@@ -79,6 +95,7 @@ func parseCard(text []string) (card, error) {
 		}
 		key = strings.ToLower(key)
 		if key == "a" {
+			c.texts = append(c.texts, value)
 			if a, ok := parseAddr(value); ok && len(c.addrs) < maxAddrs && !slices.ContainsFunc(c.addrs, a.Equal) {
 				c.addrs = append(c.addrs, a)
 			}
@@ -115,9 +132,10 @@ func parseCard(text []string) (card, error) {
 	return c, nil
 }
 
-// verify returns errForeign unless the tag was made with this site's key.
+// verify returns errForeign unless the tag was made with this site's key, for just
+// this card.
 func (c card) verify(key [32]byte) error {
-	if !hmac.Equal([]byte(c.tag), []byte(siteTag(key, c.nonce, c.peer))) {
+	if !hmac.Equal([]byte(c.tag), []byte(c.siteTag(key))) {
 		return errForeign
 	}
 	return nil

@@ -56,15 +56,14 @@ func TestCardVector(t *testing.T) {
 		key[i] = byte(i)
 	}
 	id := testPeer(t, 1)
-	c := card{nonce: "abcdefghijklm", tag: siteTag(key, "abcdefghijklm", id), peer: id,
-		addrs: testAddrs(t, "/ip4/10.0.0.1/tcp/4001", "/ip6/fd00::1/udp/4001/quic-v1")}
+	c := newCard(key, "abcdefghijklm", id, testAddrs(t, "/ip4/10.0.0.1/tcp/4001", "/ip6/fd00::1/udp/4001/quic-v1"))
 	got, err := c.encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		"n=abcdefghijklm",
-		"t=yjmgrhk3zkn5jnj7373cmlmva6",
+		"t=zxec4jytpoitbhnxbgm6t7l2tn",
 		"p=12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X",
 		"a=ip4/10.0.0.1/tcp/4001",
 		"a=ip6/fd00::1/udp/4001/quic-v1",
@@ -88,8 +87,12 @@ func TestCardVector(t *testing.T) {
 		func(c *card) { c.peer = testPeer(t, 2) },
 		func(c *card) { c.nonce = "abcdefghijkln" },
 		func(c *card) { c.tag = strings.Repeat("a", tagLen) },
+		func(c *card) { c.texts = c.texts[:1] },
+		func(c *card) { c.texts = append(c.texts, "ip4/10.0.0.9/tcp/4001") },
+		func(c *card) { c.texts = []string{c.texts[0] + c.texts[1]} },
 	} {
 		bad := back
+		bad.texts = slices.Clone(back.texts)
 		change(&bad)
 		if err := bad.verify(key); !errors.Is(err, errForeign) {
 			t.Errorf("%+v: %v", bad, err)
@@ -117,23 +120,24 @@ func TestParseCard(t *testing.T) {
 		addrs []string
 		bad   bool
 	}{
-		"plain":             {text: good},
-		"unknown keys":      {text: append([]string{"v=2", "flag", "", "="}, good...)},
-		"upper case keys":   {text: []string{"N=abc", "T=" + tag, "P=" + id}},
-		"first counts":      {text: append(slices.Clone(good), "p=junk", "n=")},
-		"addresses":         {text: append(slices.Clone(good), "a=ip4/1.2.3.4/tcp/5", "a=ip4/1.2.3.4/tcp/5"), addrs: []string{"/ip4/1.2.3.4/tcp/5"}},
-		"names are no IPs":  {text: append(slices.Clone(good), "a=dns4/evil.example/tcp/5", "a=ip4/1.2.3.4/tcp/5/ws", "a=ip4/1.2.3.4", "a=junk", "a=", "a=/", "a=unix/x")},
-		"relays are no IPs": {text: append(slices.Clone(good), "a=ip4/1.2.3.4/tcp/5/p2p/"+id+"/p2p-circuit")},
-		"nothing":           {text: nil, bad: true},
-		"no peer":           {text: good[:2], bad: true},
-		"no tag":            {text: []string{good[0], good[2]}, bad: true},
-		"short tag":         {text: []string{good[0], "t=abc", good[2]}, bad: true},
-		"no nonce":          {text: good[1:], bad: true},
-		"long nonce":        {text: []string{"n=" + strings.Repeat("n", maxNonce+1), good[1], good[2]}, bad: true},
-		"bad peer":          {text: []string{good[0], good[1], "p=12D3KooWjunk"}, bad: true},
-		"peer without key":  {text: []string{good[0], good[1], "p=QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"}, bad: true},
-		"long peer":         {text: []string{good[0], good[1], "p=" + strings.Repeat("1", 200)}, bad: true},
-		"beyond the limit":  {text: append(make([]string, maxStrings), good...), bad: true},
+		"plain":              {text: good},
+		"unknown keys":       {text: append([]string{"v=2", "flag", "", "="}, good...)},
+		"upper case keys":    {text: []string{"N=abc", "T=" + tag, "P=" + id}},
+		"first counts":       {text: append(slices.Clone(good), "p=junk", "n=")},
+		"addresses":          {text: append(slices.Clone(good), "a=ip4/1.2.3.4/tcp/5", "a=ip4/1.2.3.4/tcp/5"), addrs: []string{"/ip4/1.2.3.4/tcp/5"}},
+		"of a later version": {text: append(slices.Clone(good), "a=ip4/1.2.3.4/tcp/5", "a=carrier-pigeon/7"), addrs: []string{"/ip4/1.2.3.4/tcp/5"}},
+		"names are no IPs":   {text: append(slices.Clone(good), "a=dns4/evil.example/tcp/5", "a=ip4/1.2.3.4/tcp/5/ws", "a=ip4/1.2.3.4", "a=junk", "a=", "a=/", "a=unix/x")},
+		"relays are no IPs":  {text: append(slices.Clone(good), "a=ip4/1.2.3.4/tcp/5/p2p/"+id+"/p2p-circuit")},
+		"nothing":            {text: nil, bad: true},
+		"no peer":            {text: good[:2], bad: true},
+		"no tag":             {text: []string{good[0], good[2]}, bad: true},
+		"short tag":          {text: []string{good[0], "t=abc", good[2]}, bad: true},
+		"no nonce":           {text: good[1:], bad: true},
+		"long nonce":         {text: []string{"n=" + strings.Repeat("n", maxNonce+1), good[1], good[2]}, bad: true},
+		"bad peer":           {text: []string{good[0], good[1], "p=12D3KooWjunk"}, bad: true},
+		"peer without key":   {text: []string{good[0], good[1], "p=QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"}, bad: true},
+		"long peer":          {text: []string{good[0], good[1], "p=" + strings.Repeat("1", 200)}, bad: true},
+		"beyond the limit":   {text: append(make([]string, maxStrings), good...), bad: true},
 	} {
 		got, err := parseCard(c.text)
 		if (err != nil) != c.bad {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	"updraft/discovery"
@@ -94,7 +93,7 @@ func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time
 		}
 		return discovery.Event{}, false
 	}
-	fresh.addrs = addresses(a, c, ifName, loopback)
+	fresh.addrs = addresses(c, ifName, loopback)
 	if len(fresh.addrs) == 0 {
 		return discovery.Event{}, false
 	}
@@ -240,21 +239,13 @@ func (v *view) responders() int { return len(v.peers) + v.foreign }
 
 // addresses returns where the device can be dialled, seen from the interface on
 // which its announcement came in.
-func addresses(a announcement, c card, ifName string, loopback bool) []ma.Multiaddr {
+func addresses(c card, ifName string, loopback bool) []ma.Multiaddr {
 	var out []ma.Multiaddr
-	add := func(ip netip.Addr, rest string) {
-		if m, ok := dialable(ip, rest, ifName, loopback); ok && len(out) < maxAddrs && !slices.ContainsFunc(out, m.Equal) {
-			out = append(out, m)
-		}
-	}
-	if len(c.addrs) == 0 && a.port != 0 {
-		for _, ip := range a.ips {
-			add(ip, "/tcp/"+strconv.Itoa(int(a.port)))
-		}
-	}
 	for _, m := range c.addrs {
 		if ip, rest, ok := split(m); ok {
-			add(ip, rest)
+			if m, ok := dialable(ip, rest, ifName, loopback); ok && !slices.ContainsFunc(out, m.Equal) {
+				out = append(out, m)
+			}
 		}
 	}
 	return out

@@ -19,12 +19,11 @@ const testTTL = 3200 * time.Second
 // said builds the announcement of a device.
 func said(t testing.TB, id peer.ID, instance string, addrs ...string) announcement {
 	t.Helper()
-	c := card{nonce: instance, tag: siteTag(testKey, instance, id), peer: id, addrs: testAddrs(t, addrs...)}
-	text, err := c.encode()
+	text, err := newCard(testKey, instance, id, testAddrs(t, addrs...)).encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return announcement{instance: instance, ttl: testTTL, port: 4001, text: text}
+	return announcement{instance: instance, ttl: testTTL, text: text}
 }
 
 func bye(a announcement) announcement { a.ttl = 0; return a }
@@ -141,6 +140,14 @@ func TestViewOthers(t *testing.T) {
 	if ev, ok := v.heard(replayed, "eth0", false, now); ok || v.peers[testPeer(t, 10)] == nil || v.instances["i1"] == nil {
 		t.Errorf("an instance was taken over by what was said of another: %v", ev)
 	}
+	// Nor can it be said again with other addresses.
+	elsewhere := said(t, testPeer(t, 10), "i0", "/ip4/10.0.0.1/tcp/1")
+	for i := range maxAddrs {
+		elsewhere.text = append(elsewhere.text, fmt.Sprintf("a=ip4/10.9.9.%d/tcp/1", i))
+	}
+	if ev, ok := v.heard(elsewhere, "eth0", false, now); ok {
+		t.Errorf("other addresses under a true tag: %v", ev)
+	}
 	v.expire(now.Add(testTTL))
 	if v.foreign != 0 || len(v.instances) != 0 || v.ownHeard(false) {
 		t.Errorf("left over: %d foreign, %d instances", v.foreign, len(v.instances))
@@ -199,26 +206,18 @@ func TestViewCovers(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	for name, c := range map[string]struct {
-		ips      []string
-		port     uint16
 		addrs    []string
 		loopback bool
 		want     []string
 	}{
-		"from A and AAAA": {ips: []string{"10.0.0.1", "fd00::1"}, port: 7, want: []string{"/ip4/10.0.0.1/tcp/7", "/ip6/fd00::1/tcp/7"}},
-		"no port":         {ips: []string{"10.0.0.1"}},
-		"TXT wins":        {ips: []string{"10.0.0.1"}, port: 7, addrs: []string{"/ip4/10.0.0.2/tcp/8"}, want: []string{"/ip4/10.0.0.2/tcp/8"}},
-		"link-local":      {ips: []string{"fe80::1"}, port: 7, want: []string{"/ip6zone/eth0/ip6/fe80::1/tcp/7"}},
-		"nobody's":        {ips: []string{"0.0.0.0", "::", "224.0.0.1", "ff02::1", "127.0.0.1", "::1"}, port: 7},
-		"loopback":        {ips: []string{"127.0.0.1"}, port: 7, loopback: true, want: []string{"/ip4/127.0.0.1/tcp/7"}},
-		"twice":           {ips: []string{"10.0.0.1", "10.0.0.1"}, port: 7, want: []string{"/ip4/10.0.0.1/tcp/7"}},
-		"port 0 in TXT":   {addrs: []string{"/ip4/10.0.0.2/tcp/0"}},
+		"both families": {addrs: []string{"/ip4/10.0.0.1/tcp/7", "/ip6/fd00::1/udp/8/quic-v1"}, want: []string{"/ip4/10.0.0.1/tcp/7", "/ip6/fd00::1/udp/8/quic-v1"}},
+		"link-local":    {addrs: []string{"/ip6/fe80::1/tcp/7"}, want: []string{"/ip6zone/eth0/ip6/fe80::1/tcp/7"}},
+		"nobody's": {addrs: []string{"/ip4/0.0.0.0/tcp/7", "/ip6/::/tcp/7", "/ip4/224.0.0.1/tcp/7", "/ip6/ff02::1/tcp/7",
+			"/ip4/127.0.0.1/tcp/7", "/ip6/::1/tcp/7"}},
+		"loopback": {addrs: []string{"/ip4/127.0.0.1/tcp/7"}, loopback: true, want: []string{"/ip4/127.0.0.1/tcp/7"}},
+		"port 0":   {addrs: []string{"/ip4/10.0.0.2/tcp/0"}},
 	} {
-		a := announcement{port: c.port}
-		for _, s := range c.ips {
-			a.ips = append(a.ips, mustIP(s))
-		}
-		got := texts(addresses(a, card{addrs: testAddrs(t, c.addrs...)}, "eth0", c.loopback))
+		got := texts(addresses(card{addrs: testAddrs(t, c.addrs...)}, "eth0", c.loopback))
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
