@@ -87,7 +87,7 @@ func NewClient(urls []string, o ClientOptions) (*Client, error) {
 	tr := c.transport(o.TLS)
 	c.idle = tr.CloseIdleConnections
 	for _, raw := range urls {
-		s, err := c.source(raw, o, &http.Client{Transport: tr})
+		s, err := c.source(raw, o, &http.Client{Transport: tr, CheckRedirect: follow})
 		if err != nil {
 			return nil, err
 		}

@@ -104,6 +104,25 @@ func (c *countConn) Write(b []byte) (int, error) {
 
 func (s *server) String() string { return s.base.Redacted() }
 
+// maxRedirects is how many redirects are followed for one request.
+const maxRedirects = 5
+
+// follow decides whether a redirect is followed. Who speaks for the origin over plain
+// HTTP may be anybody on the way there: he must not have the devices of a site send
+// requests to others, such as what else is on their LAN. Over HTTPS the origin itself says
+// so, and is followed to HTTPS only.
+func follow(req *http.Request, via []*http.Request) error {
+	from := via[len(via)-1].URL
+	switch {
+	case len(via) > maxRedirects:
+		return fmt.Errorf("more than %d redirects", maxRedirects)
+	case from.Scheme == "https" && req.URL.Scheme == "https", req.URL.Host == from.Host && from.Scheme == "http",
+		req.URL.Hostname() == from.Hostname() && from.Scheme == "http" && req.URL.Scheme == "https":
+		return nil
+	}
+	return fmt.Errorf("it redirects to %s://%s: if that is right, name it as the origin", req.URL.Scheme, req.URL.Host)
+}
+
 // request builds the smallest request that does: no Accept-Encoding, no cookies.
 func (s *server) request(ctx context.Context, q query) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base.JoinPath(q.name).String(), nil)

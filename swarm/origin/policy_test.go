@@ -76,6 +76,51 @@ func TestURLForms(t *testing.T) {
 	}
 }
 
+// TestRedirects: who can answer for an origin over plain HTTP cannot make a device ask
+// another server, nor one over HTTPS make it ask in plain; an origin may move on its own
+// host, and over HTTPS to another one.
+func TestRedirects(t *testing.T) {
+	var asked atomic.Int32
+	serve := func(start func(http.Handler) *httptest.Server, to func(r *http.Request) string) *httptest.Server {
+		s := start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if u := to(r); u != "" {
+				http.Redirect(w, r, u, http.StatusTemporaryRedirect)
+				return
+			}
+			asked.Add(1)
+			w.Write([]byte("ok"))
+		}))
+		t.Cleanup(s.Close)
+		return s
+	}
+	stays := func(*http.Request) string { return "" }
+	plain, secure := serve(httptest.NewServer, stays), serve(httptest.NewTLSServer, stays)
+	leads := func(u string) func(*http.Request) string {
+		return func(r *http.Request) string { return u + r.URL.Path }
+	}
+	roots := secure.Client().Transport.(*http.Transport).TLSClientConfig // httptest has one certificate for all
+	for name, c := range map[string]struct {
+		from *httptest.Server
+		ok   bool
+	}{
+		"plain to another server":          {serve(httptest.NewServer, leads(plain.URL)), false},
+		"plain to HTTPS of the same host":  {serve(httptest.NewServer, leads(secure.URL)), true},
+		"plain to HTTPS of another host":   {serve(httptest.NewServer, leads(strings.Replace(secure.URL, "127.0.0.1", "localhost", 1))), false},
+		"HTTPS to plain":                   {serve(httptest.NewTLSServer, leads(plain.URL)), false},
+		"HTTPS to another server by HTTPS": {serve(httptest.NewTLSServer, leads(secure.URL)), true},
+		"in circles":                       {serve(httptest.NewServer, func(r *http.Request) string { return r.URL.Path }), false},
+	} {
+		asked.Store(0)
+		b, err := client(t, origin.ClientOptions{Retries: -1, TLS: roots.Clone()}, c.from.URL).Get(t.Context(), "x", 10)
+		if c.ok && (err != nil || string(b) != "ok") {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+		if !c.ok && (!errors.Is(err, origin.ErrUnreachable) || !strings.Contains(err.Error(), "redirects") || asked.Load() != 0) {
+			t.Errorf("%s: %q, %v; %d requests", name, b, err, asked.Load())
+		}
+	}
+}
+
 // TestRetryAfter: a server that asks for more patience than there is gets none.
 func TestRetryAfter(t *testing.T) {
 	var n atomic.Int32
