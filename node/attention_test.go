@@ -35,7 +35,7 @@ func TestWordsCountForAWhile(t *testing.T) {
 // TestADayWithoutTheOrigin: what others say is taken for what the origin says for a day.
 func TestADayWithoutTheOrigin(t *testing.T) {
 	n := &Node{start: time.Now().Add(-wordFor - time.Hour)}
-	c := &checker{n: n}
+	c := newChecker(n)
 	if c.overdue() {
 		t.Error("a device without an origin is to ask it")
 	}

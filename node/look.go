@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
 
 	"updraft/swarm"
 	"updraft/swarm/origin"
@@ -23,7 +25,15 @@ const (
 	argNow     = "now"            // and of one that has to be made now
 	wordFor    = 24 * time.Hour   // for so long a device takes what others say for what the origin says
 	askTries   = 2                // holders of the uplink that fail to look before a device does so itself
+
+	// A member may have this device look so many times in a row, and once more each so long:
+	// a person does not ask more often, and who does costs the uplink little.
+	asksAtOnce = 20
+	askEvery   = time.Minute
 )
+
+// errOften reports a member that has had this device look all the time.
+var errOften = errors.New("node: asked to look for a release too often")
 
 // errNoUplink reports that no device of the site reached the origin.
 var errNoUplink = errors.New("node: no device of the site can reach the origin")
@@ -40,9 +50,14 @@ type checker struct {
 
 	mu    sync.Mutex // guards all below
 	busy  *look
-	last  time.Time // end of the last successful look at the origin by this device
-	tried time.Time // end of the last failed one
-	why   error     // of its failure
+	last  time.Time                 // end of the last successful look at the origin by this device
+	tried time.Time                 // end of the last failed one
+	why   error                     // of its failure
+	asks  map[peer.ID]*rate.Limiter // looks that members may still ask for; none: all
+}
+
+func newChecker(n *Node) *checker {
+	return &checker{n: n, asks: make(map[peer.ID]*rate.Limiter)}
 }
 
 type look struct {
@@ -241,10 +256,26 @@ func (c *checker) look(ctx context.Context) error {
 	return l.err
 }
 
+// mayAsk reports whether a member may have this device look at once, and counts it.
+func (c *checker) mayAsk(from peer.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.asks, func(_ peer.ID, l *rate.Limiter) bool { return l.Tokens() >= asksAtOnce })
+	l := c.asks[from]
+	if l == nil {
+		l = rate.NewLimiter(rate.Every(askEvery), asksAtOnce)
+		c.asks[from] = l
+	}
+	return l.Allow()
+}
+
 // answerCheck looks for a release on behalf of a member.
 func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error {
-	if len(arg) == 0 && n.checker.recent() {
+	switch asked := len(arg) > 0; {
+	case !asked && n.checker.recent():
 		return nil
+	case asked && !n.checker.mayAsk(from):
+		return errOften
 	}
 	if string(arg) != argPerson && n.untilLook() > 0 {
 		return errWindow

@@ -103,7 +103,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, log: log, enr: enr, paths: paths{cfg.Data}, start: time.Now(),
 		retarget: make(chan struct{}), certs: make(map[peer.ID]*identity.Cert)}
 	n.status = newStatusBoard()
-	n.checker = &checker{n: n}
+	n.checker = newChecker(n)
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("node: make data directory: %w", err)
 	}

@@ -132,3 +132,31 @@ func TestFalseClaims(t *testing.T) {
 	b.look("1.1.0")
 	a.awaitVersion("1.1.0")
 }
+
+// TestAskedTooOften: a member that has the site look at the origin without end is refused,
+// and nobody else.
+func TestAskedTooOften(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	a := s.start(s.enroll(nil))
+	a.look("1.0.0")
+	eager := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "eager", Site: "lab"}), a)
+	answered := 0
+	for range 60 {
+		_, err := eager.Invoke(t.Context(), a.node.ID(), "check", []byte("person"))
+		if err == nil {
+			answered++
+		} else if !strings.Contains(err.Error(), "too often") {
+			t.Fatal(err)
+		}
+	}
+	if answered < 20 || answered > 22 { // one more for each minute that this takes
+		t.Errorf("%d looks in a row", answered)
+	}
+	b := s.start(s.enroll(nil))
+	b.awaitPeers(1)
+	s.publish("1.1.0", s.write("v2/app.bin", noise(2, 100<<10)))
+	b.look("1.1.0")
+	a.awaitVersion("1.1.0")
+}
