@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -177,6 +178,27 @@ func (l *library) manifest(version string) (*release.Manifest, [32]byte) {
 		return nil, [32]byte{}
 	}
 	return h.manifest, sha256.Sum256(b)
+}
+
+// differs reports whether the release held under m's version has other artifacts than m.
+func (l *library) differs(m *release.Manifest) bool {
+	l.mu.Lock()
+	h := l.rel[m.Version]
+	l.mu.Unlock()
+	if h == nil {
+		return false
+	}
+	has := func(a release.Artifact) bool {
+		return slices.ContainsFunc(h.manifest.Artifacts, func(b release.Artifact) bool {
+			return a.Name == b.Name && a.Kind == b.Kind && a.Mode == b.Mode && a.Sum == b.Sum
+		})
+	}
+	for _, a := range m.Artifacts {
+		if !has(a) {
+			return true
+		}
+	}
+	return len(m.Artifacts) != len(h.manifest.Artifacts)
 }
 
 // drop forgets a release; what only it had is closed and removed.

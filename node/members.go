@@ -71,7 +71,7 @@ func (n *Node) tell(anew bool) {
 	p.Version, _ = n.dir.Current()
 	if t != nil {
 		p.Target = t.digest
-		if u == nil && t.m.Version == p.Version {
+		if u == nil && n.inService(t.m) {
 			p.Progress = 1000
 		}
 	}

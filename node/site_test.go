@@ -73,7 +73,12 @@ func (s *site) publish(version string, in ...delta.Input) *release.Manifest {
 
 func (s *site) publishAs(profile patch.Profile, version string, in ...delta.Input) *release.Manifest {
 	s.t.Helper()
-	m, err := s.fleet.Publish(context.Background(), fleet.PublishOptions{Channel: "stable", Version: version}, func(ctx context.Context, j fleet.Job) (*release.Manifest, error) {
+	return s.publishOn("stable", profile, version, in...)
+}
+
+func (s *site) publishOn(channel string, profile patch.Profile, version string, in ...delta.Input) *release.Manifest {
+	s.t.Helper()
+	m, err := s.fleet.Publish(context.Background(), fleet.PublishOptions{Channel: channel, Version: version}, func(ctx context.Context, j fleet.Job) (*release.Manifest, error) {
 		m, _, err := delta.Build(ctx, in, delta.BuildOptions{Out: j.Staging, Origin: j.Origin, Channel: j.Channel, Version: j.Version,
 			Types: j.Types, Sequence: j.Sequence, Created: j.Created, Previous: j.Previous, Deltas: s.deltas, Scratch: j.Scratch,
 			Patch: patch.Options{Profile: profile}})

@@ -181,6 +181,7 @@ var hints = []struct {
 	{release.ErrWrongChannel, wrongManifest},
 	{release.ErrWrongType, wrongManifest},
 	{release.ErrManifest, wrongManifest},
+	{errReused, "publish it again under a version of its own"},
 	{release.ErrRollback, "the origin serves older metadata than before: restore it from the publisher's directory"},
 	{identity.ErrRevoked, "enroll the device anew, or undo it: updraft revoke --undo"},
 	{identity.ErrExpired, "enroll the device anew: updraft enroll --replace"},

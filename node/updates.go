@@ -97,14 +97,24 @@ func (n *Node) updates(ctx context.Context) error {
 	}
 }
 
+// errReused reports a release under the version of the one in service, with other
+// contents: another channel's, or one that was published under a taken version.
+var errReused = errors.New("node: another release is in service under the same version")
+
+// inService reports whether m is what is in service: its version, and its contents.
 func (n *Node) inService(m *release.Manifest) bool {
 	v, ok := n.dir.Current()
-	return ok && v == m.Version
+	return ok && v == m.Version && !n.lib.differs(m)
 }
 
 // update runs one update; it is given up when the channel names another release.
 func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (err error) {
 	n.keepPatches(nil)
+	if v, ok := n.dir.Current(); ok && v == t.m.Version { // and it is not this one
+		err := n.refuse(v, t.digest, fmt.Errorf("%w: %s", errReused, v))
+		n.ended(ctx, t, err)
+		return err
+	}
 	if m, digest := n.lib.manifest(t.m.Version); m != nil && digest == t.digest {
 		// Complete here already: an earlier release again, or a crash before the switch.
 		err := n.activate(ctx, t.m, t.digest)
