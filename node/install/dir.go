@@ -221,7 +221,7 @@ func (d *Dir) Recover() error {
 		return errors.Join(err, fmt.Errorf("install: read releases: %w", e))
 	}
 	for _, r := range rs {
-		if strings.HasSuffix(r.Name(), unlinked) {
+		if strings.HasPrefix(r.Name(), ".") && strings.HasSuffix(r.Name(), unlinked) { // no version begins so
 			err = errors.Join(err, removeAll(d.Path(r.Name())))
 		}
 	}

@@ -217,8 +217,9 @@ func TestOrderWithoutClock(t *testing.T) {
 func TestRecoverRemovesLeftovers(t *testing.T) {
 	data := t.TempDir()
 	d := open(t, data)
-	put(t, d, "1.0.0")
-	if err := d.Switch("1.0.0"); err != nil {
+	const version = "1.0.removed" // looks like what is left of a removal
+	put(t, d, version)
+	if err := d.Switch(version); err != nil {
 		t.Fatal(err)
 	}
 	left := []string{".current123", ".trial456", "releases/.0.9.0.removed"}
@@ -236,7 +237,7 @@ func TestRecoverRemovesLeftovers(t *testing.T) {
 			t.Errorf("%s is still there: %v", p, err)
 		}
 	}
-	inService(t, data, "1.0.0")
+	inService(t, data, version)
 	if !d.Held() {
 		t.Error("the hold file is gone")
 	}
