@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/renameio/v2"
+
 	"updraft/delta/release"
 )
 
@@ -180,25 +182,49 @@ func (l *library) manifest(version string) (*release.Manifest, [32]byte) {
 	return h.manifest, sha256.Sum256(b)
 }
 
-// differs reports whether the release held under m's version has other artifacts than m.
+// differs reports whether the release held under m's version has other contents than m.
 func (l *library) differs(m *release.Manifest) bool {
 	l.mu.Lock()
 	h := l.rel[m.Version]
 	l.mu.Unlock()
-	if h == nil {
-		return false
-	}
-	has := func(a release.Artifact) bool {
-		return slices.ContainsFunc(h.manifest.Artifacts, func(b release.Artifact) bool {
-			return a.Name == b.Name && a.Kind == b.Kind && a.Mode == b.Mode && a.Sum == b.Sum
+	return h != nil && !sameArtifacts(h.manifest, m)
+}
+
+// sameArtifacts reports whether two releases are the same bytes under the same names,
+// in the same chunks, however they come.
+func sameArtifacts(a, b *release.Manifest) bool {
+	among := func(x release.Artifact) bool {
+		return slices.ContainsFunc(b.Artifacts, func(y release.Artifact) bool {
+			return x.Name == y.Name && x.Kind == y.Kind && x.Mode == y.Mode && x.Sum == y.Sum && x.Index == y.Index
 		})
 	}
-	for _, a := range m.Artifacts {
-		if !has(a) {
-			return true
+	for _, x := range a.Artifacts {
+		if !among(x) {
+			return false
 		}
 	}
-	return len(m.Artifacts) != len(h.manifest.Artifacts)
+	return len(a.Artifacts) == len(b.Artifacts)
+}
+
+// restate has the release held under m's version, with the same artifacts, go by m,
+// whose bytes are raw.
+func (l *library) restate(m *release.Manifest, raw []byte) error {
+	if err := l.keepManifest(m.Version, raw); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rel[m.Version].manifest = m
+	return nil
+}
+
+// keepManifest writes the manifest of a release that is under way, or held.
+func (l *library) keepManifest(version string, raw []byte) error {
+	path := l.paths.manifest(version)
+	if err := renameio.WriteFile(path, raw, 0o600, renameio.WithTempDir(filepath.Dir(path))); err != nil {
+		return fmt.Errorf("node: keep manifest: %w", err)
+	}
+	return nil
 }
 
 // drop forgets a release; what only it had is closed and removed.

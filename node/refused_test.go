@@ -7,9 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"updraft/delta/patch"
 	"updraft/delta/release"
-	"updraft/node/fleet"
 	"updraft/node/report"
 )
 
@@ -84,45 +82,6 @@ func TestWrongDigestIsRefused(t *testing.T) {
 		t.Errorf("refused %+v, in service %s", r, st.Current)
 	}
 	a.sees(v1)
-}
-
-// TestReusedVersion: a device that is moved to a channel where the version that it runs
-// has other contents says so, and takes what comes next; with the same contents there is
-// nothing to do.
-func TestReusedVersion(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, 0)
-	v1 := noise(1, 400<<10)
-	other, next := edited(v1), noise(2, 300<<10)
-	s.publish("1.0.0", s.write("v1/app.bin", v1))
-	s.publishOn("promoted", patch.Plain, "1.0.0", s.write("v1/app.bin", v1))
-	s.publishOn("beta", patch.Plain, "1.0.0", s.write("beta/app.bin", other))
-	cfg := s.enroll(nil)
-	a := s.start(cfg)
-	a.look("1.0.0")
-	a.awaitVersion("1.0.0")
-	move := func(channel string) {
-		t.Helper()
-		a.end()
-		cfg.Enrollment = s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{s.url}, Channel: channel}, nil).Enrollment
-		a = s.start(cfg)
-		a.look("1.0.0")
-	}
-	move("promoted")
-	st := a.await("idle", func(st report.Status) bool { return st.State == "idle" })
-	if len(st.Refused) > 0 || len(st.Problems) > 0 {
-		t.Errorf("the same contents: %+v", st)
-	}
-	move("beta")
-	st = a.await("refusing the other 1.0.0", func(st report.Status) bool { return len(st.Refused) == 1 && st.State == "failed" })
-	if r := st.Refused[0]; r.Version != "1.0.0" || !strings.Contains(r.Reason, "same version") || st.Current != "1.0.0" {
-		t.Errorf("refused %+v, in service %s", r, st.Current)
-	}
-	a.sees(v1)
-	s.publishOn("beta", patch.Plain, "1.1.0", s.write("beta/2/app.bin", next))
-	a.look("1.1.0")
-	a.awaitVersion("1.1.0")
-	a.sees(next)
 }
 
 func tried(t *testing.T, path string) int {

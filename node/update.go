@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/sync/errgroup"
 
@@ -79,6 +79,9 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (_ *u
 	for i := range m.Artifacts {
 		u.ways[m.Artifacts[i].Sum] = release.Ways(&m.Artifacts[i], m.Steps)
 	}
+	if err := n.makeWay(m.Version, raw); err != nil {
+		return nil, err
+	}
 	if u.staging, err = n.dir.Staging(m.Version); err != nil {
 		return nil, err
 	}
@@ -92,8 +95,8 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (_ *u
 		return nil, err
 	}
 	u.room.Store(room)
-	if err := renameio.WriteFile(n.paths.manifest(m.Version), raw, 0o600, renameio.WithTempDir(filepath.Dir(n.paths.manifest(m.Version)))); err != nil {
-		return nil, fmt.Errorf("node: keep manifest: %w", err)
+	if err := n.lib.keepManifest(m.Version, raw); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -108,6 +111,19 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (_ *u
 		u.arts = append(u.arts, a)
 	}
 	return u, nil
+}
+
+// makeWay removes what lies here of another release under the same version, complete or
+// staged, so that nothing of it is ever taken for this one: it has another manifest than raw.
+func (n *Node) makeWay(version string, raw []byte) error {
+	b, err := os.ReadFile(n.paths.manifest(version))
+	if err == nil && bytes.Equal(b, raw) {
+		return nil
+	}
+	if err := n.dir.Discard(version); err != nil {
+		return err
+	}
+	return n.lib.drop(version, n.dir.Path)
 }
 
 // prepare opens an artifact for assembly.

@@ -228,6 +228,21 @@ func (d *Dir) Recover() error {
 	return err
 }
 
+// Discard removes a release that is not in service, and what was staged for it.
+func (d *Dir) Discard(version string) error {
+	if err := release.CheckVersion(version); err != nil {
+		return fmt.Errorf("%w: %w", ErrVersion, err)
+	}
+	if cur, ok := d.Current(); ok && cur == version {
+		return fmt.Errorf("install: release %s is in service and cannot be removed", version)
+	}
+	err := removeAll(d.partialPath(version))
+	if _, e := os.Lstat(d.Path(version)); e == nil {
+		err = errors.Join(err, d.remove(version))
+	}
+	return err
+}
+
 // Versions returns the complete releases, the newest installed first.
 func (d *Dir) Versions() ([]string, error) {
 	es, err := os.ReadDir(filepath.Join(d.data, releasesDir))
