@@ -36,7 +36,7 @@ var (
 )
 
 // NewWriter makes the directories and files of l below dir, which is created when
-// it is missing, and reserves their space. What dir holds already, as after an
+// it is missing, open to all to read, and reserves their space. What dir holds already, as after an
 // interrupted run, is kept where it is a file of the listed size, and replaced
 // where it is in the way, be it under a name that differs by case where that does not
 // count; nothing else in dir is touched. Links and metadata come with Finish. Two
@@ -50,6 +50,9 @@ func newWriter(dir string, l *Listing, from *os.Root) (*Writer, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("tree: %w", err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask
 		return nil, fmt.Errorf("tree: %w", err)
 	}
 	root, err := os.OpenRoot(dir)

@@ -73,10 +73,16 @@ type Dir struct {
 
 // Open makes the directory for releases below data.
 func Open(data string) (*Dir, error) {
-	if err := os.MkdirAll(filepath.Join(data, releasesDir), 0o755); err != nil {
+	if err := makeDir(filepath.Join(data, releasesDir)); err != nil {
 		return nil, fmt.Errorf("install: make releases directory: %w", err)
 	}
 	return &Dir{data, func(string) {}}, nil
+}
+
+// makeDir makes a directory that applications and hooks of other users can enter,
+// whatever the agent's umask.
+func makeDir(path string) error {
+	return errors.Join(os.MkdirAll(path, 0o755), os.Chmod(path, 0o755))
 }
 
 // Path returns where a release lies once it is complete.
@@ -93,7 +99,7 @@ func (d *Dir) Staging(version string) (string, error) {
 		return "", fmt.Errorf("%w: %w", ErrVersion, err)
 	}
 	p := d.partialPath(version)
-	if err := os.MkdirAll(p, 0o755); err != nil {
+	if err := makeDir(p); err != nil {
 		return "", fmt.Errorf("install: make staging directory: %w", err)
 	}
 	return p, nil
