@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -81,8 +82,11 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	return err
 }
 
+// maxScrapers bounds what who has no token can have of the agent's memory and files.
+const maxScrapers = 16
+
 // ServeMetrics answers GET /metrics on addr (host:port) until ctx ends. Without a
-// host it binds to loopback. Where token is not empty, requests must carry it as
+// host it binds to loopback. It serves maxScrapers connections at a time. Where token is not empty, requests must carry it as
 // "Authorization: Bearer TOKEN"; beyond loopback that is a must, ErrToken.
 func ServeMetrics(ctx context.Context, addr, token string, b Backend, log *slog.Logger) error {
 	host, port, err := net.SplitHostPort(addr)
@@ -99,7 +103,7 @@ func ServeMetrics(ctx context.Context, addr, token string, b Backend, log *slog.
 	if err != nil {
 		return fmt.Errorf("report: metrics: %w", err)
 	}
-	return serve(ctx, l, MetricsHandler(token, b), log)
+	return serve(ctx, netutil.LimitListener(l, maxScrapers), MetricsHandler(token, b), log)
 }
 
 // MetricsHandler is what ServeMetrics answers with.

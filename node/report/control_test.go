@@ -392,6 +392,60 @@ func TestMetricsBody(t *testing.T) {
 	}
 }
 
+// TestMetricsOfACrowd: a stranger without the token has the agent hold few connections,
+// and is in nobody's way when they are gone.
+func TestMetricsOfACrowd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- report.ServeMetrics(ctx, addr, "x", sample(), nil) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	ask := func(patience time.Duration) (net.Conn, bool) {
+		var c net.Conn
+		for end := time.Now().Add(10 * time.Second); c == nil; time.Sleep(10 * time.Millisecond) { // until it listens
+			if c, err = net.Dial("tcp", addr); err != nil && time.Now().After(end) {
+				t.Fatal(err)
+			}
+		}
+		fmt.Fprint(c, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		n, _ := c.Read(make([]byte, 1))
+		return c, n == 1
+	}
+	var crowd []net.Conn
+	served := 0
+	for range 24 {
+		patience := 10 * time.Second
+		if served == 16 {
+			patience = 50 * time.Millisecond
+		}
+		c, ok := ask(patience)
+		if crowd = append(crowd, c); ok {
+			served++
+		}
+	}
+	if served != 16 {
+		t.Errorf("%d connections are served at once", served)
+	}
+	for _, c := range crowd {
+		c.Close()
+	}
+	c, ok := ask(10 * time.Second)
+	if c.Close(); !ok {
+		t.Error("nobody is served afterwards")
+	}
+}
+
 func TestMetricsAddress(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.com:0"} {
 		if err := report.ServeMetrics(t.Context(), addr, "", sample(), nil); !errors.Is(err, report.ErrToken) {
