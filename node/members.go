@@ -26,10 +26,10 @@ func (n *Node) members() []member {
 		r, ok := n.profiles[m.ID]
 		if !ok || !bytes.Equal(r.raw, m.Profile.Node) {
 			p, err := decodeProfile(m.Profile.Node)
-			if err != nil {
+			if err != nil && !r.odd {
 				n.log.Warn("member with an unreadable profile", "member", m.Name, "err", err)
 			}
-			r = readProfile{m.Profile.Node, p}
+			r = readProfile{m.Profile.Node, p, r.odd || err != nil}
 		}
 		now[m.ID] = r
 		if r.p != nil {
@@ -45,6 +45,7 @@ func (n *Node) members() []member {
 type readProfile struct {
 	raw []byte
 	p   *profile
+	odd bool // one that could not be read has been logged
 }
 
 func (n *Node) nameOf(id peer.ID) string {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sort"
 	"sync"
@@ -138,7 +139,8 @@ func (n *Node) restState() {
 	n.setState(stateIdle)
 }
 
-// problem notes a failure under a code and subject, or that it is over (nil).
+// problem notes a failure under a code and subject, or that it is over (nil). What is
+// noted again and again, as others can make it, is logged once.
 func (n *Node) problem(code, subject string, err error) {
 	if err == nil {
 		n.status.problems.Clear(code, subject)
@@ -147,8 +149,11 @@ func (n *Node) problem(code, subject string, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
-	n.log.Warn("problem", "code", code, "subject", subject, "err", err)
-	n.status.problems.Add(report.Problem{Code: code, Subject: subject, Text: err.Error(), Hint: hint(err)})
+	level := slog.LevelDebug
+	if n.status.problems.Add(report.Problem{Code: code, Subject: subject, Text: err.Error(), Hint: hint(err)}) {
+		level = slog.LevelWarn
+	}
+	n.log.Log(context.Background(), level, "problem", "code", code, "subject", subject, "err", err)
 }
 
 // hint says what a person can do about err.

@@ -251,6 +251,14 @@ func rankTo(r lease.Rank) wire.Rank {
 	return wire.Rank{Gateway: r.Gateway, Link: r.Link, Reach: r.Reach, Up: uint32(min(max(r.Up, 0), 1<<31))}
 }
 
+// otherTableLocked notes that a member says that an object has count blobs: once, however often it does.
+func (s *Swarm) otherTableLocked(h *share, count int) {
+	if !h.odd {
+		s.log.Warn("member has another table for an object", "peer", h.m.id, "blobs", count, "expected", len(h.obj.Sums))
+	}
+	h.odd = true
+}
+
 // interestLocked replaces what a member said of an object.
 func (s *Swarm) interestLocked(m *member, in wire.Interest) {
 	h := m.shares[in.ID]
@@ -265,7 +273,7 @@ func (s *Swarm) interestLocked(m *member, in wire.Interest) {
 		m.shares[in.ID] = h
 	}
 	if h.obj != nil && count != len(h.obj.Sums) {
-		s.log.Warn("member has another table for an object", "peer", m.id, "blobs", count, "expected", len(h.obj.Sums))
+		s.otherTableLocked(h, count)
 		return
 	}
 	if m.shareBytes+(words-len(h.bits))*8 > maxShareBytes {

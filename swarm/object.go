@@ -49,6 +49,7 @@ type share struct {
 	count   int
 	receive bool
 	produce bool
+	odd     bool // it has said of the object what its table does not
 	bits    bitmap
 	n       int // blobs in bits
 
@@ -147,7 +148,7 @@ func (s *Swarm) attachLocked(m *member, obj *object) {
 		h.obj = obj
 		obj.shares = append(obj.shares, h)
 		if h.known && h.count != len(obj.Sums) {
-			s.log.Warn("member has another table for an object", "peer", m.id, "blobs", h.count, "expected", len(obj.Sums))
+			s.otherTableLocked(h, h.count)
 			h.forget()
 		}
 		now := s.now()

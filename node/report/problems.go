@@ -34,17 +34,19 @@ type Problems struct {
 func NewProblems() *Problems { return new(Problems) }
 
 // Add notes a problem, for the first time or once more; First, Last and Count are
-// filled in, and text that is too long or no UTF-8 is made to fit.
-func (p *Problems) Add(q Problem) {
+// filled in, and text that is too long or no UTF-8 is made to fit. It reports whether
+// that is news: a problem that was not there, or not with this text.
+func (p *Problems) Add(q Problem) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q.Subject, q.Text, q.Hint = bounded(q.Subject), bounded(q.Text), bounded(q.Hint)
 	now := time.Now()
 	q.First, q.Last, q.Count = now, now, 1
 	if i := p.indexLocked(q.Code, q.Subject); i >= 0 {
-		q.First, q.Count = p.list[i].First, p.list[i].Count+1
+		old := p.list[i]
+		q.First, q.Count = old.First, old.Count+1
 		p.list[i] = q
-		return
+		return q.Text != old.Text
 	}
 	if len(p.list) == maxProblems {
 		oldest := 0
@@ -56,6 +58,7 @@ func (p *Problems) Add(q Problem) {
 		p.list = slices.Delete(p.list, oldest, oldest+1)
 	}
 	p.list = append(p.list, q)
+	return true
 }
 
 func (p *Problems) indexLocked(code, subject string) int {

@@ -19,16 +19,20 @@ func TestProblemsAreCounted(t *testing.T) {
 			t.Errorf("an empty list is %#v", l)
 		}
 		start := time.Now()
-		p.Add(report.Problem{Code: "origin", Subject: "http://a", Text: "refused"})
+		if !p.Add(report.Problem{Code: "origin", Subject: "http://a", Text: "refused"}) || p.Add(report.Problem{Code: "origin", Subject: "http://a", Text: "refused"}) {
+			t.Error("what was noted before is news, or what was not is not")
+		}
 		time.Sleep(time.Hour)
 		p.Add(report.Problem{Code: "origin", Subject: "http://b", Text: "refused"})
-		p.Add(report.Problem{Code: "origin", Subject: "http://a", Text: "timed out", Hint: "look at the modem"})
+		if !p.Add(report.Problem{Code: "origin", Subject: "http://a", Text: "timed out", Hint: "look at the modem"}) {
+			t.Error("another text is no news")
+		}
 		l := p.List()
 		if len(l) != 2 {
 			t.Fatalf("%d problems", len(l))
 		}
 		a := l[0]
-		if a.Subject != "http://a" || a.Count != 2 || a.Text != "timed out" || a.Hint != "look at the modem" {
+		if a.Subject != "http://a" || a.Count != 3 || a.Text != "timed out" || a.Hint != "look at the modem" {
 			t.Errorf("first: %+v", a)
 		}
 		if !a.First.Equal(start) || !a.Last.Equal(start.Add(time.Hour)) {
