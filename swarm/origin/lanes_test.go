@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -82,5 +83,49 @@ func TestFarOrigin(t *testing.T) {
 	})
 	if !errors.Is(err, enough) || calls != 5 {
 		t.Errorf("%v after %d calls", err, calls)
+	}
+}
+
+// TestScattered fetches pieces that do not lie side by side from an origin that is far away: many of them are asked
+// for at once, and all of them come.
+func TestScattered(t *testing.T) {
+	data := make([]byte, 10<<20)
+	for i := range data {
+		data[i] = byte(i ^ i>>8 ^ i>>16)
+	}
+	var mu sync.Mutex
+	now, most := 0, 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		time.Sleep(200 * time.Millisecond)
+		mu.Lock()
+		now--
+		mu.Unlock()
+		http.ServeContent(w, r, "pack", time.Time{}, bytes.NewReader(data))
+	}))
+	defer srv.Close()
+	c, err := NewClient([]string{srv.URL}, ClientOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.count.answered(150 * time.Millisecond)
+	var rs []Range
+	for off := int64(0); off < int64(len(data)); off += 160 << 10 {
+		rs = append(rs, Range{off, 32 << 10})
+	}
+	seen := 0
+	err = c.Ranges(t.Context(), "pack", int64(len(data)), rs, func(i int, b []byte) error {
+		if !bytes.Equal(b, data[rs[i].Off:rs[i].end()]) {
+			t.Errorf("range %d is wrong", i)
+		}
+		seen++
+		return nil
+	})
+	if err != nil || seen != len(rs) || most < 2*aheadMax {
+		t.Errorf("%v; %d of %d came, %d asked for at once", err, seen, len(rs), most)
 	}
 }

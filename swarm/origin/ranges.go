@@ -57,8 +57,7 @@ func (c *Client) Ranges(ctx context.Context, name string, size int64, rs []Range
 	for _, r := range rs {
 		d.left += r.Len
 	}
-	if time.Duration(c.count.answer.Load()) < laneFar || d.left < laneLeast {
-		t := &transfer{c: c, name: name, size: size, rs: rs, fn: fn}
+	if t := (&transfer{c: c, name: name, size: size, rs: rs, fn: fn}); !d.worthLanes(t, time.Duration(c.count.answer.Load())) {
 		return t.fetch(ctx)
 	}
 	d.of = func(from, to int) *transfer {
@@ -96,6 +95,17 @@ const (
 	laneEnd   = 256 << 10
 	laneAhead = 256 << 10 // so many bytes before its end it asks for more, about what comes during a round trip
 )
+
+// worthLanes reports whether all that t fetches from an origin that answers after so long is better
+// dealt out to several connections: it is much, or in more pieces than t asks for at once, each of
+// which takes a round trip.
+func (d *deck) worthLanes(t *transfer, answer time.Duration) bool {
+	requests := 0
+	for i := 0; i < len(t.rs) && requests <= aheadMax; requests++ {
+		_, _, i = t.run(i, 0)
+	}
+	return answer >= laneFar && d.left >= laneLeast || answer >= laneFar/2 && requests > aheadMax
+}
 
 // deck deals ranges out to connections, in order: much at first, less towards the end,
 // so that all come to the end together.
