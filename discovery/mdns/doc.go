@@ -29,8 +29,8 @@
 // time, whoever asked, and send the queries:
 //
 //   - three within the first 4 s after the start and after each change of the
-//     interfaces or addresses, which are compared every 5 s: sockets and
-//     registration are then made anew, under a new name;
+//     interfaces or addresses, which are compared when the kernel tells of a change
+//     and every 5 s: sockets and registration are then made anew, under a new name;
 //   - every 8 to 60 s while nobody is known;
 //   - otherwise every 120 to 300 s, at random (Config.Interval; × n/100 for more
 //     than 100 devices). Queries list all entries that have half of their life
@@ -51,16 +51,17 @@
 //
 // # What it costs
 //
-// A query takes 80 B and 28 B per entry listed, an answer 296 B over IPv4 and
-// 316 B over IPv6, Ethernet included; the library sends both. With n devices on a
+// A query takes 80 B and 28 B per entry listed, an answer with one address about
+// 320 B over IPv4 and 340 B over IPv6, Ethernet included, and each further address
+// 25 to 45 B; the library sends both. With n devices on a
 // LAN each gets and sends, per day,
 //
 //	queries  86 400 s / 125 s × (80 + 28 n) B   about one per shortest interval
-//	answers  86 400 s / 1660 s × n × 612 B      each device when its life is half over
+//	answers  86 400 s / 1660 s × n × 660 B      each device when its life is half over
 //
-// that is 2.6 MB with 50 devices, 8 MB with 200 (where rounds take twice as long),
+// that is 2.7 MB with 50 devices, 9 MB with 200 (where rounds take twice as long),
 // of the 10 MB that an idle site may use. Measured with 50 devices in network
-// namespaces over 28 minutes (TestCrowd): 3.4 MB, all traffic of the interface
+// namespaces over 28 minutes (TestCrowd): 3.5 MB, all traffic of the interface
 // counted. The library's browser, at the same intervals, would take 1.2 GB. When
 // 60 devices start at the same moment, the first 10 s cost each of them 1.3 MB,
 // and all know all after 2.5 to 5 s.
@@ -68,7 +69,7 @@
 // # What is guaranteed
 //
 // Run never fails and never spins: a host without multicast is reported (Config.
-// Report) and looked at again every 5 s. Records, addresses, entries (of the site
+// Report) and looked at again when an interface changes and every 5 s. Records, addresses, entries (of the site
 // and of others) and names heard of are bounded. Run returns after its goroutines
 // have ended, except for one of the library's that lasts up to 3.5 s after a
 // registration and then ends by itself. The library prints to the standard

@@ -22,9 +22,11 @@ import (
 const Name = "mdns"
 
 const (
-	watchEvery      = 5 * time.Second  // interfaces, addresses and health are looked at
-	deafAfter       = 10 * time.Second // our own announcement must have come back by then
-	retryAfter      = 30 * time.Second // sockets that do not serve are made anew
+	watchEvery      = 5 * time.Second        // interfaces, addresses and health are looked at, told or not
+	linkPause       = 200 * time.Millisecond // after the kernel tells of a change, for others that follow
+	sessionLeast    = time.Second            // however often interfaces change
+	deafAfter       = 10 * time.Second       // our own announcement must have come back by then
+	retryAfter      = 30 * time.Second       // sockets that do not serve are made anew
 	defaultMaxPeers = 1024
 )
 
@@ -80,6 +82,7 @@ type Counters struct {
 type Source struct {
 	cfg      Config
 	counters atomic.Pointer[Counters]
+	watch    time.Duration // watchEvery, but in tests
 }
 
 var _ discovery.Source = (*Source)(nil)
@@ -99,7 +102,7 @@ func New(cfg Config) *Source {
 	if cfg.Report == nil {
 		cfg.Report = func(error) {}
 	}
-	s := &Source{cfg: cfg}
+	s := &Source{cfg: cfg, watch: watchEvery}
 	s.counters.Store(&Counters{})
 	return s
 }
@@ -111,7 +114,7 @@ func (s *Source) Name() string { return Name }
 func (s *Source) Counters() Counters { return *s.counters.Load() }
 
 // Run announces this device and finds the others; see [discovery.Source]. It
-// never fails: without multicast it reports that and tries again every 5 s. When
+// never fails: without multicast it reports that and tries again when an interface changes, and every 5 s. When
 // ctx ends it says goodbye and returns within half a second.
 func (s *Source) Run(ctx context.Context, self func() peer.AddrInfo, events chan<- discovery.Event) error {
 	r := &run{
@@ -119,12 +122,22 @@ func (s *Source) Run(ctx context.Context, self func() peer.AddrInfo, events chan
 		view:   newView(s.cfg.SiteKey, self().ID, s.cfg.MaxPeers),
 		rounds: rounds{interval: s.cfg.Interval},
 		id:     uint16(rand.N(1 << 16)),
+		links:  make(chan struct{}, 1),
+		watch:  s.watch,
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if links, err := openLinks(); err != nil {
+		s.cfg.Log.Debug("changes of interfaces are looked for, not told", "err", err)
+	} else {
+		defer links.Close()
+		wg.Go(func() { tellChanges(links, r.links) })
 	}
 	for ctx.Err() == nil {
 		again := r.session(ctx)
 		r.count()
 		if !again {
-			pause(ctx, watchEvery)
+			r.pause(ctx)
 			r.emit(ctx, r.view.expire(time.Now())...)
 		}
 	}
@@ -140,9 +153,11 @@ type run struct {
 	view    *view
 	rounds  rounds
 	totals  Counters
-	id      uint16 // of our queries
-	told    bool   // Report was called before
-	last    string // what it was told
+	id      uint16        // of our queries
+	told    bool          // Report was called before
+	last    string        // what it was told
+	links   chan struct{} // interfaces or addresses of the host may have changed
+	watch   time.Duration // how often they are looked at all the same
 }
 
 // place is what a session is made for; a new one is due when it changes.
@@ -221,7 +236,8 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 	r.rounds.begin(began)
 	ask := time.NewTimer(time.Until(r.rounds.next))
 	defer ask.Stop()
-	watch := time.NewTicker(watchEvery)
+	due := began.Add(r.watch)
+	watch := time.NewTimer(r.watch)
 	defer watch.Stop()
 	var sendErr error
 	for {
@@ -230,8 +246,13 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 			return true
 		case err := <-broken:
 			r.cfg.Log.Debug("mdns socket failed", "err", err)
-			pause(ctx, watchEvery)
+			r.pause(ctx)
 			return true
+		case <-r.links:
+			if d := max(linkPause, time.Until(began.Add(sessionLeast))); d < time.Until(due) {
+				due = time.Now().Add(d)
+				watch.Reset(d)
+			}
 		case m := <-in:
 			r.hear(ctx, m, ears)
 		case <-ask.C:
@@ -242,6 +263,8 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 			r.count()
 			r.report(health(here.lonely, regErr, sendErr, false))
 		case <-watch.C:
+			due = time.Now().Add(r.watch)
+			watch.Reset(r.watch)
 			r.emit(ctx, r.view.expire(time.Now())...)
 			r.count()
 			age := time.Since(began)
@@ -344,9 +367,16 @@ func names(ifaces []iface) []string {
 	return out
 }
 
-func pause(ctx context.Context, d time.Duration) {
+// pause waits until it is worth trying again.
+func (r *run) pause(ctx context.Context) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(d):
+		return
+	case <-time.After(linkPause):
+	}
+	select {
+	case <-ctx.Done():
+	case <-r.links:
+	case <-time.After(r.watch - linkPause):
 	}
 }

@@ -101,6 +101,30 @@ func TestPortChanges(t *testing.T) {
 	}
 }
 
+// A cable that is plugged in is noticed when it is, and who is there is found; one that is
+// pulled as well.
+func TestLinkChanges(t *testing.T) {
+	if inside(t) {
+		return
+	}
+	ip(t, "link", "set", "lo", "up")
+	d := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/10.9.0.1/tcp/4000")
+	d.src.OnlyTold()
+	stop := d.start(t)
+	eventually(t, "the device says that it is alone", 20*time.Second, func() bool { return errors.Is(d.state(), mdns.ErrNoMulticast) })
+	ip(t, "link", "add", "d0", "type", "veth", "peer", "name", "d1")
+	for _, set := range []string{"up", "down", "up"} {
+		ip(t, "link", "set", "d1", set)
+		ip(t, "link", "set", "d0", set)
+		if set == "up" {
+			ip(t, "addr", "replace", "10.9.0.1/24", "dev", "d0")
+		}
+		eventually(t, "the device knows that the link is "+set, 20*time.Second, func() bool { return errors.Is(d.state(), mdns.ErrNoMulticast) == (set == "down") })
+	}
+	stop()
+	settled(t)
+}
+
 // Stopping before anything has happened works as well.
 func TestStopAtOnce(t *testing.T) {
 	if inside(t) {
