@@ -314,18 +314,46 @@ func (a *assembly) openTree(p *page, end int64) error {
 	if next < a.art.ListingSize {
 		return nil
 	}
-	for _, p := range pages {
-		for i := range p.chunks {
-			if p.offs[i] < a.art.ListingSize && !p.Has(i) {
-				return nil
-			}
-		}
+	if !a.hasListing(pages) {
+		return nil
 	}
 	if err := a.st.(*treeStream).open(); err != nil {
 		return fmt.Errorf("node: tree %s: %w", a.art.Name, err)
 	}
 	a.opened.Store(true)
 	return nil
+}
+
+// hasListing reports whether all of the listing is there, in pages, and can be read: what
+// has changed on the disk since it came is given up, and comes again.
+func (a *assembly) hasListing(pages []*page) bool {
+	inListing := func(p *page, i int) bool { return p.offs[i] < a.art.ListingSize }
+	for _, p := range pages {
+		for i := range p.chunks {
+			if inListing(p, i) && !p.Has(i) {
+				return false
+			}
+		}
+	}
+	right := true
+	var buf []byte
+	for _, p := range pages {
+		for i, c := range p.chunks {
+			if !inListing(p, i) {
+				return right
+			}
+			b, err := p.Get(i, buf)
+			if err != nil || sha256.Sum256(b) != c.Sum {
+				right = false
+				p.Dropped(i)
+				a.reg.sw.Drop(p.id, i)
+			}
+			if err == nil {
+				buf = b
+			}
+		}
+	}
+	return right
 }
 
 // setMode changes what the assembly asks of the swarm, for all its pages.

@@ -104,16 +104,19 @@ func (r *rebuilder) write(b []byte, off int64) error {
 	return nil
 }
 
-// listed opens the tree as soon as its listing has been rebuilt; its chunks are
-// checked against the index like all others when their page is full.
+// listed opens the tree as soon as its listing has been rebuilt, so that its contents
+// are not written twice; its chunks are checked against the index like all others when
+// their page is full. A tree that was opened with a listing that proves wrong then is
+// given up in the end, see treeStream.finish.
 func (r *rebuilder) listed() error {
 	if r.a.opened.Load() {
 		return nil
 	}
-	if err := r.a.st.(*treeStream).open(); err != nil {
-		if errors.Is(err, tree.ErrCollision) { // so it is however the artifact comes
-			r.a.fail(err)
-		}
+	err := r.a.st.(*treeStream).open()
+	switch {
+	case errors.Is(err, tree.ErrListing), errors.Is(err, tree.ErrCollision):
+		return nil // so it is however the artifact comes, or the listing is wrong: openTree will know
+	case err != nil:
 		return err
 	}
 	r.a.opened.Store(true)

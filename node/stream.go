@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -77,6 +78,7 @@ type treeStream struct {
 	mu    sync.RWMutex // guards all below
 	head  *os.File     // the listing
 	w     *tree.Writer // nil until the listing is complete
+	made  [32]byte     // digest of the listing that w was made with
 	spill *os.File     // early contents, at their offset in the stream
 	early []span       // what spill holds
 }
@@ -114,17 +116,20 @@ func (s *treeStream) newWriter(l *tree.Listing) (*tree.Writer, error) {
 	return tree.NewWriter(s.dir, l)
 }
 
-// open is called once the listing has been written and verified: from then on
-// contents go straight into the files of the tree.
+// errOtherListing reports a tree that was made with another listing than came in the end.
+var errOtherListing = errors.New("node: the tree was begun with a listing that was not the release's")
+
+// open is called once the listing has been written: from then on contents go straight
+// into the files of the tree. It need not have been verified: finish looks at it again.
 func (s *treeStream) open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.w != nil {
 		return nil
 	}
-	b := make([]byte, s.size)
-	if _, err := s.head.ReadAt(b, 0); err != nil {
-		return fmt.Errorf("node: read listing: %w", err)
+	b, err := s.readListing()
+	if err != nil {
+		return err
 	}
 	l, err := tree.Parse(b)
 	if err != nil {
@@ -140,8 +145,16 @@ func (s *treeStream) open() error {
 			return errors.Join(fmt.Errorf("node: move early contents: %w", err), w.Close())
 		}
 	}
-	s.w, s.early = w, nil
+	s.w, s.made, s.early = w, sha256.Sum256(b), nil
 	return s.dropSpillLocked()
+}
+
+func (s *treeStream) readListing() ([]byte, error) {
+	b := make([]byte, s.size)
+	if _, err := s.head.ReadAt(b, 0); err != nil {
+		return nil, fmt.Errorf("node: read listing: %w", err)
+	}
+	return b, nil
 }
 
 func (s *treeStream) dropSpillLocked() error {
@@ -221,12 +234,22 @@ func (s *treeStream) writeEarly(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// finish implements stream, for a stream that has the artifact's digest. What was made
+// with another listing than is in it now is not finished, which is errOtherListing: whoever
+// assembles it again opens the tree with the right one, and keeps what is in its place.
 func (s *treeStream) finish() error {
 	if err := s.open(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	b, err := s.readListing()
+	if err != nil {
+		return err
+	}
+	if sha256.Sum256(b) != s.made {
+		return errOtherListing
+	}
 	if err := s.head.Sync(); err != nil {
 		return fmt.Errorf("node: sync listing: %w", err)
 	}

@@ -251,6 +251,39 @@ func TestHostileListing(t *testing.T) {
 	}
 }
 
+// TestListingThatChangesAfterwards: a tree is not finished with another listing than its
+// stream has in the end, and takes what is in its place into the next try.
+func TestListingThatChangesAfterwards(t *testing.T) {
+	b, ls := treeOf(t, 5000, 70000)
+	l, err := tree.Parse(b[:ls])
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Entries[len(l.Entries)-1].Mode = 0o666
+	dir := t.TempDir()
+	s := newTree(t, dir, ls)
+	put(t, s, l.Append(nil), 0, ls)
+	if err := s.open(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, b, 0, len(b))
+	if err := s.finish(); !errors.Is(err, errOtherListing) {
+		t.Errorf("finished with another listing: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = newTree(t, dir, ls)
+	if err := s.open(); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, s, b, 0, len(b))
+	if err := s.finish(); err != nil {
+		t.Fatal(err)
+	}
+	complete(t, dir, b)
+}
+
 // TestListingWithLessThanItsStream: contents beyond the files of the listing are
 // an error, early or late.
 func TestListingWithLessThanItsStream(t *testing.T) {
