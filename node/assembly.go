@@ -24,6 +24,7 @@ type assembly struct {
 	art     *release.Artifact
 	reg     *registry
 	index   *os.File // the pages, at their places
+	indexID [32]byte // of the object whose blobs are the pages
 	resumed bool     // the stream may hold chunks from before
 	seed    bool     // installed: every chunk is believed to be there until read
 	reuse   func(sum [32]byte, buf []byte) ([]byte, bool)
@@ -57,7 +58,7 @@ type assembly struct {
 // newAssembly starts the assembly of art in st; pages in the index file that
 // have the right digest are taken as known.
 func newAssembly(art *release.Artifact, reg *registry, st stream, index *os.File) *assembly {
-	a := &assembly{art: art, reg: reg, st: st, index: index, got: make([]bool, len(art.Pages)), wake: make(chan struct{}, 1), planned: make(chan struct{}, 1)}
+	a := &assembly{art: art, reg: reg, st: st, index: index, indexID: indexObject(art).ID, got: make([]bool, len(art.Pages)), wake: make(chan struct{}, 1), planned: make(chan struct{}, 1)}
 	a.opened.Store(art.Kind != release.Tree)
 	st.countTo(&a.written)
 	return a
@@ -144,18 +145,13 @@ func (a *assembly) start(receive bool) error {
 	return a.advance()
 }
 
-// indexID names the object whose blobs are the index pages of art. It is not the
-// index's own digest: an index of one page has the digest of that page, which
-// names the object whose blobs are the page's chunks.
-func indexID(art *release.Artifact) [32]byte {
-	return sha256.Sum256(append([]byte("updraft index\n"), art.Index[:]...))
-}
-
+// indexObject is the object whose blobs are the index pages of art.
 func indexObject(art *release.Artifact) swarm.Object {
-	o := swarm.Object{ID: indexID(art), Sums: art.Pages, Sizes: make([]uint32, len(art.Pages)), Priority: 2}
+	o := swarm.Object{Sums: art.Pages, Sizes: make([]uint32, len(art.Pages)), Priority: 2}
 	for i := range o.Sizes {
 		o.Sizes[i] = uint32(pageSize(art, i))
 	}
+	o.ID = tableID("index", o)
 	return o
 }
 
@@ -459,7 +455,7 @@ func (a *assembly) forget() error {
 	for _, p := range pages {
 		a.reg.close(p)
 	}
-	a.reg.sw.Close(indexID(a.art))
+	a.reg.sw.Close(a.indexID)
 	a.swapMu.Lock()
 	defer a.swapMu.Unlock()
 	return errors.Join(a.st.Close(), a.index.Close())

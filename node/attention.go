@@ -34,7 +34,7 @@ func (u *update) still(a *attention) time.Duration {
 	for _, x := range u.arts {
 		size += x.art.Size + u.onTheWay(x.art)
 		here += x.progress()
-		have, _ := u.n.sw.Progress(indexID(x.art))
+		have, _ := u.n.sw.Progress(x.indexID)
 		here += int64(have)
 	}
 	for _, m := range u.n.members() {

@@ -16,8 +16,9 @@ import (
 // patchFile is a patch on its way through this device, in a file of its own: the
 // Blobs of the patch's object, and what the decoder reads while blocks arrive.
 type patchFile struct {
-	p *release.Patch
-	f *os.File
+	p  *release.Patch
+	f  *os.File
+	id [32]byte // of its object
 
 	mu     sync.Mutex // guards have, left, change
 	have   []bool
@@ -40,6 +41,7 @@ func openPatch(path string, p *release.Patch) (*patchFile, error) {
 		}
 		buf = b
 	}
+	pf.id = pf.object().ID
 	return pf, nil
 }
 
@@ -55,11 +57,12 @@ func (pf *patchFile) size(i int) int {
 }
 
 func (pf *patchFile) object() swarm.Object {
-	o := swarm.Object{ID: pf.p.Sum, Priority: 1}
+	o := swarm.Object{Priority: 1}
 	for i := range pf.have {
 		o.Sums = append(o.Sums, pf.sum(i))
 		o.Sizes = append(o.Sizes, uint32(pf.size(i)))
 	}
+	o.ID = tableID("patch", o)
 	return o
 }
 

@@ -72,7 +72,7 @@ func TestPatchFileResumes(t *testing.T) {
 	if b, err := pf.Get(2, make([]byte, 0, 4000)); err != nil || !bytes.Equal(b, data[2000:]) {
 		t.Errorf("the last block: %d bytes, %v", len(b), err)
 	}
-	if o := pf.object(); o.ID != p.Sum || len(o.Sums) != 3 || o.Sizes[2] != 500 || o.Sums[1] != p.Blocks[1] {
+	if o := pf.object(); o.ID != pf.id || len(o.Sums) != 3 || o.Sizes[2] != 500 || o.Sums[1] != p.Blocks[1] {
 		t.Errorf("object %+v", o)
 	}
 }

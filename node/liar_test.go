@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"updraft/delta/chunk"
+	"updraft/delta/patch"
 	"updraft/node/fleet"
 	"updraft/node/report"
 	"updraft/swarm"
@@ -173,4 +174,43 @@ func TestLiar(t *testing.T) {
 		t.Errorf("the uplink carried %d bytes", out)
 	}
 	a.await("alone", func(st report.Status) bool { return st.Peers == 0 })
+}
+
+// TestManifestOfOneChannelShunsNobodyOfAnother: who signs for one channel names the index of another channel's artifact
+// there, by its digest, and other pages of it. The honest devices of the two do not take each other for liars.
+func TestManifestOfOneChannelShunsNobodyOfAnother(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	v1 := noise(1, 30<<20)
+	good := s.publish("1.0.0", s.write("v1/app.bin", v1))
+	bad := s.publishOn("evil", patch.Plain, "0.9.0", s.write("evil/app.bin", noise(2, 30<<20)))
+	if len(good.Artifacts[0].Pages) != len(bad.Artifacts[0].Pages) {
+		t.Fatalf("%d and %d pages", len(good.Artifacts[0].Pages), len(bad.Artifacts[0].Pages))
+	}
+	bad.Version, bad.Sequence, bad.Artifacts[0].Index = "1.0.0", bad.Sequence+1, good.Artifacts[0].Index
+	raw, err := bad.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := s.fleet.Repo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := repo.AddRelease(raw); err != nil {
+		t.Fatal(err)
+	}
+	b, a := s.start(*s.on("evil", nil)), s.start(*s.on("stable", nil))
+	b.awaitPeers(1)
+	b.look("1.0.0")
+	b.await("bringing it in vain", func(st report.Status) bool { return len(st.Problems) > 0 })
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	a.sees(v1)
+	for _, x := range []*agent{a, b} {
+		for _, p := range x.node.Status().Problems {
+			if p.Code == "refused" {
+				t.Errorf("%s: an honest device is shunned: %+v", x.node.Status().Name, p)
+			}
+		}
+	}
 }

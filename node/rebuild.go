@@ -144,7 +144,7 @@ func (r *rebuilder) flush() error {
 	if err := a.advance(); err != nil {
 		return err
 	}
-	a.reg.sw.Inject(indexID(a.art), k, nil)
+	a.reg.sw.Inject(a.indexID, k, nil)
 	pages := a.snapshot()
 	if k >= len(pages) {
 		return fmt.Errorf("%w: page %d before those in front of it", errDigest, k)

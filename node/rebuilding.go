@@ -19,7 +19,7 @@ func (u *update) openPatch(p *release.Patch, receive bool) (*patchFile, error) {
 	if pf := u.patches[p.Sum]; pf != nil {
 		if receive && !u.wanted[p.Sum] {
 			u.wanted[p.Sum] = true
-			return pf, u.n.sw.SetOptions(p.Sum, swarm.OpenOptions{Receive: true})
+			return pf, u.n.sw.SetOptions(pf.id, swarm.OpenOptions{Receive: true})
 		}
 		return pf, nil
 	}
@@ -134,10 +134,14 @@ func (u *update) giveUp(art *release.Artifact, w release.Way, base *release.Arti
 	if errors.As(err, &at) {
 		bad = at.sum
 	}
+	var files []*patchFile
 	u.mu.Lock()
 	u.failed[bad] = true
 	for i := range w {
 		delete(u.wanted, w[i].Sum) // another way may have use for it
+		if pf := u.patches[w[i].Sum]; pf != nil {
+			files = append(files, pf)
+		}
 	}
 	u.mu.Unlock()
 	switch {
@@ -151,8 +155,8 @@ func (u *update) giveUp(art *release.Artifact, w release.Way, base *release.Arti
 	default:
 		u.n.problem(problemPatch, art.Name+" "+w.BaseVersion(), err)
 	}
-	for i := range w {
-		_ = u.n.sw.SetOptions(w[i].Sum, swarm.OpenOptions{}) // the swarm is closing, or still has it
+	for _, pf := range files {
+		_ = u.n.sw.SetOptions(pf.id, swarm.OpenOptions{}) // the swarm is closing, or still has it
 	}
 	u.n.announce()
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"sync"
 
 	"updraft/swarm"
@@ -15,6 +16,20 @@ type registry struct {
 
 	mu     sync.Mutex // guards groups
 	groups map[[32]byte]*group
+}
+
+// tableID names an object other than a page, which has the digest that its table was read
+// from. What a manifest says of the digest of an index or a patch is not enough: the
+// manifests of two channels may tell of other blobs for the same, and then honest devices
+// would take each other's for wrong ones. A page never has this digest, for what that is
+// made of is not a number of records long.
+func tableID(what string, o swarm.Object) [32]byte {
+	h := sha256.New()
+	for i := range o.Sums {
+		h.Write(o.Sums[i][:])
+		h.Write(binary.LittleEndian.AppendUint32(nil, o.Sizes[i]))
+	}
+	return sha256.Sum256(h.Sum([]byte("updraft " + what + "\n")))
 }
 
 func newRegistry(sw *swarm.Swarm) *registry {

@@ -351,3 +351,32 @@ func damagedRelease(t *testing.T, before bool) {
 	}
 	whole(t, a)
 }
+
+// TestOtherTablesHaveOtherNames: what two manifests say of one index or patch, in different words, is not one object of
+// the swarm.
+func TestOtherTablesHaveOtherNames(t *testing.T) {
+	art := func(seed byte, last int) *release.Artifact {
+		return &release.Artifact{Index: [32]byte{1}, Pages: [][32]byte{{2}, {seed}}, LastPage: last}
+	}
+	patch := func(seed byte, size int64) *patchFile {
+		return &patchFile{p: &release.Patch{Sum: [32]byte{1}, Size: size, BlockSize: 1000, Blocks: [][32]byte{{2}, {seed}}}, have: make([]bool, 2)}
+	}
+	seen := map[[32]byte]string{{1}: "what the manifest says", {2}: "the digest of a blob"}
+	for name, o := range map[string]swarm.Object{
+		"index":                       indexObject(art(3, 7)),
+		"index with another page":     indexObject(art(4, 7)),
+		"index with a shorter page":   indexObject(art(3, 6)),
+		"patch":                       patch(3, 1500).object(),
+		"patch with another block":    patch(4, 1500).object(),
+		"patch with a shorter block":  patch(3, 1400).object(),
+		"index of the patch's blocks": {ID: tableID("index", patch(3, 1500).object())},
+	} {
+		if other := seen[o.ID]; other != "" {
+			t.Errorf("%s has the name of %s", name, other)
+		}
+		seen[o.ID] = name
+	}
+	if a, b := indexObject(art(3, 7)).ID, indexObject(art(3, 7)).ID; a != b {
+		t.Error("one table has two names")
+	}
+}

@@ -391,8 +391,8 @@ func (u *update) closePatches() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var err error
-	for sum, pf := range u.patches {
-		u.n.sw.Close(sum)
+	for _, pf := range u.patches {
+		u.n.sw.Close(pf.id)
 		err = errors.Join(err, pf.f.Close())
 	}
 	clear(u.patches)

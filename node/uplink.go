@@ -162,9 +162,14 @@ func (u *update) lacking() bool {
 // lacks is lacking for one artifact; way is zero where it comes by chunks.
 func (u *update) lacks(a *assembly, way [32]byte) bool {
 	if way != [32]byte{} {
-		return slices.ContainsFunc(u.way(a.art, way), func(s release.Step) bool { return len(u.n.sw.Missing(s.Sum)) > 0 })
+		return slices.ContainsFunc(u.way(a.art, way), func(s release.Step) bool {
+			u.mu.Lock()
+			pf := u.patches[s.Sum]
+			u.mu.Unlock()
+			return pf != nil && len(u.n.sw.Missing(pf.id)) > 0
+		})
 	}
-	if len(u.n.sw.Missing(indexID(a.art))) > 0 {
+	if len(u.n.sw.Missing(a.indexID)) > 0 {
 		return true
 	}
 	for _, p := range a.snapshot() {
@@ -299,7 +304,7 @@ func (u *update) wayBytes(w release.Way) (n int64) {
 			n += w[k].Size
 			continue
 		}
-		for _, i := range u.n.sw.Missing(w[k].Sum) {
+		for _, i := range u.n.sw.Missing(pf.id) {
 			n += int64(pf.size(i))
 		}
 	}
@@ -367,7 +372,7 @@ func (u *update) bringPatch(ctx context.Context, p *release.Patch) error {
 	if err != nil {
 		return err
 	}
-	list := u.n.sw.Missing(p.Sum)
+	list := u.n.sw.Missing(pf.id)
 	if len(list) == 0 {
 		return nil
 	}
@@ -385,7 +390,7 @@ func (u *update) bringPatch(ctx context.Context, p *release.Patch) error {
 		if err := pf.Put(i, b); err != nil {
 			return err
 		}
-		u.n.sw.Inject(p.Sum, i, b)
+		u.n.sw.Inject(pf.id, i, b)
 		u.n.sw.Pace(ctx)
 		return nil
 	})
@@ -415,7 +420,7 @@ func (u *update) bringChunks(ctx context.Context, a *assembly) (again bool, err 
 	}
 	u.fetching()
 	var early sync.WaitGroup
-	if len(u.n.sw.Missing(indexID(a.art))) > 0 {
+	if len(u.n.sw.Missing(a.indexID)) > 0 {
 		// Where the chunks lie is asked for while the index comes: over a satellite a
 		// round trip is most of a second. What goes wrong is seen when it is needed.
 		early.Go(func() { _, _ = u.packMap(ctx, a.art) })
@@ -447,7 +452,7 @@ func (u *update) bringChunks(ctx context.Context, a *assembly) (again bool, err 
 
 // bringIndex fetches the index pages that no member has.
 func (u *update) bringIndex(ctx context.Context, a *assembly) error {
-	list := u.n.sw.Missing(indexID(a.art))
+	list := u.n.sw.Missing(a.indexID)
 	var rs []origin.Range
 	for _, i := range list {
 		rs = append(rs, origin.Range{Off: int64(i) * pageBytes, Len: int64(pageSize(a.art, i))})
@@ -464,7 +469,7 @@ func (u *update) bringIndex(ctx context.Context, a *assembly) error {
 		if err := a.putPage(i, b); err != nil {
 			return err
 		}
-		u.n.sw.Inject(indexID(a.art), i, b)
+		u.n.sw.Inject(a.indexID, i, b)
 		return nil
 	})
 	if err != nil {
@@ -480,7 +485,7 @@ func (u *update) awaitIndex(ctx context.Context, a *assembly) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if err := u.n.sw.Wait(ctx, indexID(a.art)); err != nil {
+	if err := u.n.sw.Wait(ctx, a.indexID); err != nil {
 		return fmt.Errorf("node: chunk index of %s: %w", a.art.Name, err)
 	}
 	return nil

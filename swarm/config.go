@@ -16,7 +16,7 @@ import (
 
 // Object is a table of blobs under one name.
 type Object struct {
-	ID       [32]byte   // digest that names it; the same table everywhere
+	ID       [32]byte   // names the table: made from it, so that it is the same everywhere
 	Sums     [][32]byte // sha2-256 of each blob; 1 to wire.MaxBlobs; kept, not copied: do not change it
 	Sizes    []uint32   // bytes of each blob, 1 to 1 MiB; kept, not copied
 	Priority int        // higher goes first, in both directions
