@@ -234,7 +234,7 @@ func TestRebuiltTree(t *testing.T) {
 	art, index := artifactOf(t, b, ls)
 	dir := t.TempDir()
 	reg := loneRegistry(t)
-	st := newTree(t, dir, ls)
+	st := newTree(t, dir, ls, len(b))
 	f, err := os.OpenFile(filepath.Join(dir, "index"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"updraft/delta/release"
+	"updraft/delta/tree"
 	"updraft/node/report"
 )
 
@@ -82,6 +83,40 @@ func TestWrongDigestIsRefused(t *testing.T) {
 		t.Errorf("refused %+v, in service %s", r, st.Current)
 	}
 	a.sees(v1)
+}
+
+// TestListingBeyondItsArtifact: a tree whose listing tells of more than its artifact has takes no room for it, and is
+// refused.
+func TestListingBeyondItsArtifact(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	v1 := noise(1, 100<<10)
+	s.publish("1.0.0", s.write("v1/app.bin", v1))
+	a := s.start(s.enroll(nil))
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	const claimed = 64 << 20
+	head := (&tree.Listing{Entries: []tree.Entry{{Path: "big", Kind: tree.File, Mode: 0o644, Size: claimed}}}).Append(nil)
+	s.spoil = func(m *release.Manifest) {
+		b := &m.Artifacts[0]
+		b.Kind, b.Mode, b.ListingSize, b.Patches = release.Tree, 0, int64(len(head)), nil
+	}
+	s.publish("1.1.0", s.write("v2/app.bin", append(head, noise(2, 4<<10)...)))
+	a.look("1.1.0")
+	st := a.await("refusing 1.1.0", func(st report.Status) bool { return len(st.Refused) == 1 && st.State == "failed" })
+	if r := st.Refused[0]; r.Version != "1.1.0" || !strings.Contains(r.Reason, "listing") || st.Current != "1.0.0" {
+		t.Errorf("refused %+v, in service %s", r, st.Current)
+	}
+	a.sees(v1)
+	err := filepath.WalkDir(filepath.Join(a.data, "releases"), func(p string, d os.DirEntry, err error) error {
+		if fi, e := d.Info(); err == nil && e == nil && fi.Size() == claimed {
+			t.Errorf("%s has been made", p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func tried(t *testing.T, path string) int {

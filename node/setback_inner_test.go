@@ -102,7 +102,7 @@ func TestZerosBeforeTheListing(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, dir := r.ListingSize(), t.TempDir()
-	s, err := createTree(filepath.Join(dir, "app"), filepath.Join(dir, "listing"), list, old)
+	s, err := createTree(filepath.Join(dir, "app"), filepath.Join(dir, "listing"), list, int64(len(b)), old)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,6 +72,7 @@ type treeStream struct {
 	dir     string // of the tree
 	listing string // file that holds the listing's bytes
 	size    int64  // of the listing
+	whole   int64  // of the listing and the contents
 	like    string // a tree that is much the same, whose files may be linked; empty: none
 	written *counter
 
@@ -85,15 +86,16 @@ type treeStream struct {
 
 type span struct{ off, n int64 }
 
-// createTree opens the tree at dir for assembly. Its listing is kept in the file
-// listing; if that is complete already, open does the rest.
+// createTree opens the tree at dir for assembly. Its stream has whole bytes, of which
+// size are the listing, that is kept in the file listing; if that is complete already,
+// open does the rest.
 // Files that are the same in the tree at like are linked; empty: none.
-func createTree(dir, listing string, size int64, like string) (*treeStream, error) {
+func createTree(dir, listing string, size, whole int64, like string) (*treeStream, error) {
 	head, err := os.OpenFile(listing, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("node: open listing: %w", err)
 	}
-	return &treeStream{dir: dir, listing: listing, size: size, head: head, like: like, written: new(counter)}, nil
+	return &treeStream{dir: dir, listing: listing, size: size, whole: whole, head: head, like: like, written: new(counter)}, nil
 }
 
 func (s *treeStream) countTo(c *counter) { s.written = c }
@@ -121,6 +123,8 @@ var errOtherListing = errors.New("node: the tree was begun with a listing that w
 
 // open is called once the listing has been written: from then on contents go straight
 // into the files of the tree. It need not have been verified: finish looks at it again.
+// One that is malformed or tells of other contents than the stream has is a
+// tree.ErrListing, and nothing is made.
 func (s *treeStream) open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,6 +138,9 @@ func (s *treeStream) open() error {
 	l, err := tree.Parse(b)
 	if err != nil {
 		return err
+	}
+	if n := l.ContentSize(); n != s.whole-s.size {
+		return fmt.Errorf("%w: %d bytes of contents in a stream of %d", tree.ErrListing, n, s.whole-s.size)
 	}
 	w, err := s.newWriter(l)
 	if err != nil {

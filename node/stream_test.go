@@ -42,9 +42,9 @@ func treeOf(t *testing.T, sizes ...int) (stream []byte, listing int) {
 	return b, int(r.ListingSize())
 }
 
-func newTree(t *testing.T, dir string, listing int) *treeStream {
+func newTree(t *testing.T, dir string, listing, whole int) *treeStream {
 	t.Helper()
-	s, err := createTree(filepath.Join(dir, "app"), filepath.Join(dir, "listing"), int64(listing), "")
+	s, err := createTree(filepath.Join(dir, "app"), filepath.Join(dir, "listing"), int64(listing), int64(whole), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func complete(t *testing.T, dir string, b []byte) {
 func TestContentsBeforeTheListing(t *testing.T) {
 	b, ls := treeOf(t, 5000, 0, 70000, 1, 30000)
 	dir := t.TempDir()
-	s := newTree(t, dir, ls)
+	s := newTree(t, dir, ls, len(b))
 	if n, err := s.ReadAt(make([]byte, 10), int64(ls)); n != 0 || !errors.Is(err, errNotThere) {
 		t.Errorf("contents of nothing: %d, %v", n, err)
 	}
@@ -122,7 +122,7 @@ func TestContentsBeforeTheListing(t *testing.T) {
 func TestAcrossTheBorder(t *testing.T) {
 	b, ls := treeOf(t, 5000, 3000)
 	dir := t.TempDir()
-	s := newTree(t, dir, ls)
+	s := newTree(t, dir, ls, len(b))
 	put(t, s, b, ls-5, ls+100)
 	holds(t, s, b, ls-5, ls+100)
 	put(t, s, b, 0, ls-5)
@@ -150,7 +150,7 @@ func TestTreeResumes(t *testing.T) {
 		{name: "open", listing: ls, opened: true, from: ls, to: ls + 6000, wantContents: true},
 	} {
 		dir := t.TempDir()
-		s := newTree(t, dir, ls)
+		s := newTree(t, dir, ls, len(b))
 		put(t, s, b, 0, c.listing)
 		if c.opened {
 			if err := s.open(); err != nil {
@@ -161,7 +161,7 @@ func TestTreeResumes(t *testing.T) {
 			put(t, s, b, c.from, c.to)
 		}
 		// Killed here: nothing is closed, spilled contents stay on disk.
-		s = newTree(t, dir, ls)
+		s = newTree(t, dir, ls, len(b))
 		holds(t, s, b, 0, c.listing)
 		if c.opened {
 			if err := s.open(); err != nil {
@@ -185,7 +185,7 @@ func TestTreeResumes(t *testing.T) {
 func TestClosedTreeLeavesNoSpill(t *testing.T) {
 	b, ls := treeOf(t, 5000)
 	dir := t.TempDir()
-	s := newTree(t, dir, ls)
+	s := newTree(t, dir, ls, len(b))
 	put(t, s, b, ls, ls+100)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestClosedTreeLeavesNoSpill(t *testing.T) {
 func TestConcurrentWrites(t *testing.T) {
 	b, ls := treeOf(t, 50000, 70000, 1, 30000)
 	dir := t.TempDir()
-	s := newTree(t, dir, ls)
+	s := newTree(t, dir, ls, len(b))
 	var wg sync.WaitGroup
 	for k := range 4 {
 		wg.Go(func() {
@@ -233,11 +233,13 @@ func TestHostileListing(t *testing.T) {
 		"no parent":  entry(tree.Entry{Path: "a/evil", Kind: tree.File}),
 		"no listing": random(1, 100),
 		"rest":       append(long, 0),
+		"too much":   entry(tree.Entry{Path: "big", Kind: tree.File, Size: 11}),
+		"too little": entry(tree.Entry{Path: "big", Kind: tree.File, Size: 9}),
 		"huge":       entry(tree.Entry{Path: "big", Kind: tree.File, Size: 1 << 62}),
 		"hard link":  entry(tree.Entry{Path: "l", Kind: tree.Hardlink, Target: "../../etc/passwd"}),
 	} {
 		dir := t.TempDir()
-		s := newTree(t, dir, len(listing))
+		s := newTree(t, dir, len(listing), len(listing)+10)
 		put(t, s, listing, 0, len(listing))
 		if err := s.open(); !errors.Is(err, tree.ErrListing) {
 			t.Errorf("%s: %v", name, err)
@@ -261,7 +263,7 @@ func TestListingThatChangesAfterwards(t *testing.T) {
 	}
 	l.Entries[len(l.Entries)-1].Mode = 0o666
 	dir := t.TempDir()
-	s := newTree(t, dir, ls)
+	s := newTree(t, dir, ls, len(b))
 	put(t, s, l.Append(nil), 0, ls)
 	if err := s.open(); err != nil {
 		t.Fatal(err)
@@ -273,7 +275,7 @@ func TestListingThatChangesAfterwards(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = newTree(t, dir, ls)
+	s = newTree(t, dir, ls, len(b))
 	if err := s.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +291,7 @@ func TestListingThatChangesAfterwards(t *testing.T) {
 func TestListingWithLessThanItsStream(t *testing.T) {
 	b, ls := treeOf(t, 100)
 	for _, early := range []bool{true, false} {
-		s := newTree(t, t.TempDir(), ls)
+		s := newTree(t, t.TempDir(), ls, len(b))
 		write := func() error {
 			_, err := s.WriteAt(make([]byte, 200), int64(len(b)-50))
 			return err

@@ -133,7 +133,7 @@ func (u *update) prepare(art *release.Artifact) (*assembly, error) {
 	resumed := err == nil
 	var st stream
 	if art.Kind == release.Tree {
-		st, err = createTree(path, n.paths.listing(art.Sum), art.ListingSize, n.likeTree(art))
+		st, err = createTree(path, n.paths.listing(art.Sum), art.ListingSize, art.Size, n.likeTree(art))
 	} else {
 		st, err = createFile(path, art.Size, os.FileMode(art.Mode))
 	}

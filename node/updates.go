@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"updraft/delta/release"
+	"updraft/delta/tree"
 )
 
 // synced takes over what the metadata says now; trustMu is held.
@@ -151,8 +152,8 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 			}
 		})
 		err = u.run(ctx)
-		if errors.Is(err, errDigest) && ctx.Err() == nil {
-			// All chunks are right, twice, and the whole is not: it was published so.
+		if (errors.Is(err, errDigest) || errors.Is(err, tree.ErrListing)) && ctx.Err() == nil {
+			// All chunks are right, twice, and the whole or its listing is not: it was published so.
 			err = n.refuse(t.m.Version, t.digest, err)
 		}
 		cancel()
