@@ -138,7 +138,7 @@ func (a *assembly) start(receive bool) error {
 		}
 	}
 	if len(a.art.Pages) > 0 {
-		if err := a.reg.sw.Open(indexObject(a.art), (*indexBlobs)(a), swarm.OpenOptions{Receive: receive}); err != nil {
+		if err := a.reg.openIndex(a, receive); err != nil {
 			return fmt.Errorf("node: open index object: %w", err)
 		}
 	}
@@ -155,36 +155,23 @@ func indexObject(art *release.Artifact) swarm.Object {
 	return o
 }
 
-// indexBlobs is the Blobs of the index object.
-type indexBlobs assembly
-
-// Has implements swarm.Blobs.
-func (x *indexBlobs) Has(i int) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.got[i]
+func (a *assembly) hasPage(i int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.got[i]
 }
 
-// Get implements swarm.Blobs.
-func (x *indexBlobs) Get(i int, buf []byte) ([]byte, error) {
-	n := pageSize(x.art, i)
+// readPage reads index page i, in buf if that is large enough.
+func (a *assembly) readPage(i int, buf []byte) ([]byte, error) {
+	n := pageSize(a.art, i)
 	if cap(buf) < n {
 		buf = make([]byte, n)
 	}
 	buf = buf[:n]
-	if _, err := x.index.ReadAt(buf, int64(i)*pageBytes); err != nil {
+	if _, err := a.index.ReadAt(buf, int64(i)*pageBytes); err != nil {
 		return nil, fmt.Errorf("node: read index page: %w", err)
 	}
 	return buf, nil
-}
-
-// Put implements swarm.Blobs.
-func (x *indexBlobs) Put(i int, b []byte) error {
-	if err := (*assembly)(x).putPage(i, b); err != nil {
-		return err
-	}
-	(*assembly)(x).signal()
-	return nil
 }
 
 func (a *assembly) putPage(i int, b []byte) error {
@@ -250,7 +237,7 @@ func (a *assembly) advance() error {
 }
 
 func (a *assembly) loadPage(k int, off int64) (*page, error) {
-	b, err := (*indexBlobs)(a).Get(k, nil)
+	b, err := a.readPage(k, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -455,7 +442,7 @@ func (a *assembly) forget() error {
 	for _, p := range pages {
 		a.reg.close(p)
 	}
-	a.reg.sw.Close(a.indexID)
+	a.reg.closeIndex(a)
 	a.swapMu.Lock()
 	defer a.swapMu.Unlock()
 	return errors.Join(a.st.Close(), a.index.Close())

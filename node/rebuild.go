@@ -136,7 +136,7 @@ func (r *rebuilder) flush() error {
 	if k >= len(a.art.Pages) || sha256.Sum256(r.page) != a.art.Pages[k] {
 		return fmt.Errorf("%w: %s differs in index page %d", errDigest, a.art.Name, k)
 	}
-	if err := a.putPage(k, r.page); err != nil {
+	if err := a.reg.putIndex(a, k, r.page); err != nil {
 		return err
 	}
 	r.page = r.page[:0]

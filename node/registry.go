@@ -10,12 +10,14 @@ import (
 
 // registry opens page objects in the swarm. The same page can occur in several
 // artifacts, and several times in one (an image with large empty regions): the
-// swarm sees it once, and what comes goes to every place.
+// swarm sees it once, and what comes goes to every place. So it is with the index of an
+// artifact that several releases have.
 type registry struct {
 	sw *swarm.Swarm
 
-	mu     sync.Mutex // guards groups
-	groups map[[32]byte]*group
+	mu      sync.Mutex // guards groups and indexes
+	groups  map[[32]byte]*group
+	indexes map[[32]byte]*indexGroup
 }
 
 // tableID names an object other than a page, which has the digest that its table was read
@@ -33,7 +35,7 @@ func tableID(what string, o swarm.Object) [32]byte {
 }
 
 func newRegistry(sw *swarm.Swarm) *registry {
-	return &registry{sw: sw, groups: make(map[[32]byte]*group)}
+	return &registry{sw: sw, groups: make(map[[32]byte]*group), indexes: make(map[[32]byte]*indexGroup)}
 }
 
 // group is the places of one page; it is the page's swarm.Blobs.

@@ -71,6 +71,15 @@ func wrote(t *testing.T, a *assembly) int64 {
 // assemblyOf begins the assembly of a file in dir.
 func assemblyOf(t *testing.T, reg *registry, dir string, art *release.Artifact) *assembly {
 	t.Helper()
+	a := unstarted(t, reg, dir, art)
+	if err := a.start(true); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func unstarted(t *testing.T, reg *registry, dir string, art *release.Artifact) *assembly {
+	t.Helper()
 	path := filepath.Join(dir, "stream")
 	_, err := os.Lstat(path)
 	st, err2 := createFile(path, art.Size, 0o644)
@@ -80,9 +89,6 @@ func assemblyOf(t *testing.T, reg *registry, dir string, art *release.Artifact) 
 	}
 	a := newAssembly(art, reg, st, index)
 	a.resumed = err == nil
-	if err := a.start(true); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { _ = a.forget() })
 	return a
 }
@@ -230,6 +236,55 @@ func TestPageSharedByReleases(t *testing.T) {
 	whole(t, n)
 }
 
+// TestIndexSharedByReleases: the index of an artifact that two releases have reaches both,
+// also what has changed on the disk since it was there, and stays when one of them goes.
+func TestIndexSharedByReleases(t *testing.T) {
+	art, index := artifactOf(t, random(1, 64<<20), 0)
+	page := func(i int) []byte { return index[i*pageBytes : i*pageBytes+pageSize(art, i)] }
+	if len(art.Pages) < 3 {
+		t.Fatalf("%d pages", len(art.Pages))
+	}
+	reg, dir := loneRegistry(t), t.TempDir()
+	a := assemblyOf(t, reg, dir, art)
+	for i := range 2 {
+		if err := a.putPage(i, page(i)); err != nil {
+			t.Fatal(err)
+		}
+		reg.sw.Inject(a.indexID, i, nil)
+	}
+	if _, err := a.index.WriteAt([]byte{^index[0]}, 0); err != nil {
+		t.Fatal(err)
+	}
+	b := assemblyOf(t, reg, t.TempDir(), art)
+	if b.hasPage(0) || !b.hasPage(1) {
+		t.Errorf("a page that has changed: %v, one that has not: %v", b.hasPage(0), b.hasPage(1))
+	}
+	for _, i := range reg.sw.Missing(a.indexID) {
+		if err := reg.putIndex(b, i, page(i)); err != nil {
+			t.Fatal(err)
+		}
+		reg.sw.Inject(a.indexID, i, nil)
+	}
+	if err := errors.Join(a.advance(), b.advance()); err != nil || len(b.snapshot()) != len(art.Pages) {
+		t.Fatalf("%d of %d pages, %v", len(b.snapshot()), len(art.Pages), err)
+	}
+	if err := a.forget(); err != nil {
+		t.Fatal(err)
+	}
+	if have, total := reg.sw.Progress(b.indexID); have != len(art.Pages) || total != have {
+		t.Errorf("%d of %d pages are served", have, total)
+	}
+	if p, err := reg.indexes[b.indexID].Get(0, nil); err != nil || !bytes.Equal(p, page(0)) {
+		t.Errorf("the first page: %d bytes, %v", len(p), err)
+	}
+	if err := b.forget(); err != nil {
+		t.Fatal(err)
+	}
+	if _, total := reg.sw.Progress(b.indexID); total != 0 {
+		t.Errorf("%d pages of nothing", total)
+	}
+}
+
 // TestDroppedChunk: a chunk that can no longer be read is missed and fetched anew.
 func TestDroppedChunk(t *testing.T) {
 	b := random(3, 3<<20)
@@ -286,15 +341,10 @@ func TestPlaceOpenedWhileChunkComes(t *testing.T) {
 	go func() { wrote <- reg.put(p, 0, b[:p.chunks[0].Len]) }()
 	<-gate.entered
 
-	other := assemblyOf(t, reg, t.TempDir(), art)
-	for i := range art.Pages {
-		if err := other.putPage(i, index[i*pageBytes:i*pageBytes+pageSize(art, i)]); err != nil {
-			t.Fatal(err)
-		}
-	}
+	other := unstarted(t, reg, t.TempDir(), art)
 	opened := make(chan error)
-	go func() { opened <- other.advance() }()
-	time.Sleep(50 * time.Millisecond) // it opens the place, or waits for the chunk
+	go func() { opened <- other.start(true) }() // the index is there already
+	time.Sleep(50 * time.Millisecond)           // it opens the place, or waits for the chunk
 	close(gate.leave)
 	if err := errors.Join(<-wrote, <-opened); err != nil {
 		t.Fatal(err)

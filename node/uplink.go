@@ -466,7 +466,7 @@ func (u *update) bringIndex(ctx context.Context, a *assembly) error {
 		if sha256.Sum256(b) != a.art.Pages[i] {
 			return fmt.Errorf("%w: chunk index of %s, page %d", errOrigin, a.art.Name, i)
 		}
-		if err := a.putPage(i, b); err != nil {
+		if err := u.n.reg.putIndex(a, i, b); err != nil {
 			return err
 		}
 		u.n.sw.Inject(a.indexID, i, b)
