@@ -30,6 +30,9 @@ func (n *Node) installer() (install.Installer, error) {
 func (u *update) install(ctx context.Context) error {
 	n := u.n
 	n.setState(stateInstalling)
+	if err := u.makeTwins(ctx); err != nil {
+		return err
+	}
 	for _, a := range u.arts {
 		if err := a.st.finish(); err != nil {
 			return fmt.Errorf("node: finish %s: %w", a.art.Name, err)
@@ -52,7 +55,11 @@ func (u *update) install(ctx context.Context) error {
 	// What is complete is held, whether or not it works: it serves others, and a new
 	// try needs nothing more.
 	u.kept = true
-	if err := errors.Join(n.lib.add(u.m, u.arts, final), n.activate(ctx, u.m, u.digest)); err != nil {
+	arts := make([]*assembly, len(u.m.Artifacts))
+	for i := range arts {
+		arts[i] = u.assembly(i)
+	}
+	if err := errors.Join(n.lib.add(u.m, arts, final), n.activate(ctx, u.m, u.digest)); err != nil {
 		return err
 	}
 	return n.prune()

@@ -52,7 +52,17 @@ func (p paths) make() error {
 // held is a release that is installed here.
 type held struct {
 	manifest *release.Manifest
-	arts     []*assembly
+	arts     []*assembly // one for each artifact that can serve; the same for those with the same bytes
+}
+
+// find returns the artifact with the digest, or nil.
+func (h *held) find(sum [32]byte) *assembly {
+	for _, a := range h.arts {
+		if a.art.Sum == sum {
+			return a
+		}
+	}
+	return nil
 }
 
 // library is what this device holds complete: its installed releases, served
@@ -104,7 +114,10 @@ func (l *library) load(dir func(version string) string, problem func(error)) err
 		}
 		h := &held{manifest: m}
 		for i := range m.Artifacts {
-			a, err := l.open(&m.Artifacts[i], at)
+			a := h.find(m.Artifacts[i].Sum)
+			if a == nil {
+				a, err = l.open(&m.Artifacts[i], at)
+			}
 			if err != nil {
 				problem(fmt.Errorf("node: %s of release %s cannot serve: %w", m.Artifacts[i].Name, m.Version, err))
 				continue
@@ -237,7 +250,9 @@ func (l *library) drop(version string, dirOf func(version string) string) error 
 	if h != nil {
 		for _, a := range h.arts {
 			if other := l.holderLocked(a); other == "" {
-				gone = append(gone, a)
+				if !slices.Contains(gone, a) {
+					gone = append(gone, a)
+				}
 			} else if st, err := openInstalled(dirOf(other), a.art, l.paths.listing(a.art.Sum)); err == nil {
 				_ = a.swap(st) // the old stream's close: nothing was written
 			}
@@ -309,10 +324,8 @@ func (l *library) find(sum [32]byte) *assembly {
 		return nil
 	}
 	for _, h := range l.rel {
-		for _, a := range h.arts {
-			if a.art.Sum == sum {
-				return a
-			}
+		if a := h.find(sum); a != nil {
+			return a
 		}
 	}
 	return nil

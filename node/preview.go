@@ -27,6 +27,11 @@ func (n *Node) Plan() (report.Plan, error) {
 	out := report.Plan{Version: t.m.Version, InService: n.inService(t.m), Artifacts: []report.PlanArtifact{}}
 	for i := range t.m.Artifacts {
 		art := &t.m.Artifacts[i]
+		if k := original(t.m, i); k != i {
+			c := choice{none: true, why: fmt.Sprintf("%s: nothing to bring, it is the same as %s", art.Name, t.m.Artifacts[k].Name)}
+			out.Artifacts = append(out.Artifacts, report.PlanArtifact{Name: art.Name, Size: art.Size, Ways: []report.PlanWay{n.way(t, c)}})
+			continue
+		}
 		best, others := choosePlan(art, n.preview(t, u, i))
 		p := report.PlanArtifact{Name: art.Name, Size: art.Size, Bytes: best.bytes}
 		for _, c := range append([]choice{best}, others...) {
@@ -56,11 +61,11 @@ func (n *Node) preview(t *target, u *update, i int) siteView {
 		v.complete = n.completeAt(art)
 	}
 	if u == nil {
-		v.ways = release.Ways(art, t.m.Steps)
+		v.ways = waysTo(t.m, i)
 		v.chunkBytes = packedSize(t.m, art.Size)
 		return v
 	}
-	v.chunkBytes, v.indexed = u.chunkBytes(u.arts[i])
+	v.chunkBytes, v.indexed = u.chunkBytes(u.assembly(i))
 	v.ways = u.ways[art.Sum]
 	v.usable = func(w release.Way) bool { return !u.wayFailed(w) }
 	v.rebuilding = func(w release.Way) string { return u.applying(art, w) }

@@ -28,7 +28,7 @@ type update struct {
 	raw     []byte
 	digest  [32]byte // of raw
 	staging string
-	arts    []*assembly                // of the manifest, in its order
+	arts    []*assembly                // of the manifest, in its order, without twins
 	ways    map[[32]byte][]release.Way // by artifact
 	room    atomic.Int64               // bytes free for what lies on a chain's way; see Node.room
 	better  atomic.Bool                // a way can be gone again: whoever brings what it makes should look
@@ -77,7 +77,9 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (_ *u
 		failed: make(map[[32]byte]bool), setbacks: make(map[[32]byte]*setback), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int),
 		notes: make(map[[32]byte]string), yielded: make(map[[32]byte]bool), ways: make(map[[32]byte][]release.Way), chain: make(chan struct{}, 1)}
 	for i := range m.Artifacts {
-		u.ways[m.Artifacts[i].Sum] = release.Ways(&m.Artifacts[i], m.Steps)
+		if original(m, i) == i {
+			u.ways[m.Artifacts[i].Sum] = waysTo(m, i)
+		}
 	}
 	if err := n.makeWay(m.Version, raw); err != nil {
 		return nil, err
@@ -104,6 +106,9 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (_ *u
 		}
 	}()
 	for i := range m.Artifacts {
+		if original(m, i) != i {
+			continue
+		}
 		a, err := u.prepare(&m.Artifacts[i])
 		if err != nil {
 			return nil, err
@@ -126,17 +131,23 @@ func (n *Node) makeWay(version string, raw []byte) error {
 	return n.lib.drop(version, n.dir.Path)
 }
 
-// prepare opens an artifact for assembly.
-func (u *update) prepare(art *release.Artifact) (*assembly, error) {
-	n, path := u.n, filepath.Join(u.staging, art.Name)
-	_, err := os.Lstat(path)
-	resumed := err == nil
-	var st stream
+// place opens where art is assembled, and reports whether something of it may be there.
+func (u *update) place(art *release.Artifact) (st stream, resumed bool, err error) {
+	path := filepath.Join(u.staging, art.Name)
+	_, err = os.Lstat(path)
+	resumed = err == nil
 	if art.Kind == release.Tree {
-		st, err = createTree(path, n.paths.listing(art.Sum), art.ListingSize, art.Size, n.likeTree(art))
+		st, err = createTree(path, u.n.paths.listing(art.Sum), art.ListingSize, art.Size, u.n.likeTree(art))
 	} else {
 		st, err = createFile(path, art.Size, os.FileMode(art.Mode))
 	}
+	return st, resumed, err
+}
+
+// prepare opens an artifact for assembly.
+func (u *update) prepare(art *release.Artifact) (*assembly, error) {
+	n := u.n
+	st, resumed, err := u.place(art)
 	if err != nil {
 		return nil, err
 	}

@@ -344,7 +344,9 @@ func packedSize(m *release.Manifest, n int64) int64 {
 		packs += p.Size
 	}
 	for i := range m.Artifacts {
-		plain += m.Artifacts[i].Size
+		if original(m, i) == i {
+			plain += m.Artifacts[i].Size
+		}
 	}
 	return min(n, int64(float64(n)/float64(plain)*float64(packs)))
 }
