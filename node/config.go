@@ -64,8 +64,10 @@ type Config struct {
 	Keep int `yaml:"keep"`
 	// Links makes files of a tree that are the same in the release in service and
 	// the new one further names of one file, so that they are not written again.
-	// Set it to false where an application writes to files of its own release: that
-	// would change them in the release that a rollback returns to. Default true.
+	// Only those are that nobody but the agent's user and root can write to. Set it to
+	// false where an application that runs as one of them writes to files of its own
+	// release: that would change them in the release that a rollback returns to.
+	// Default true.
 	Links bool `yaml:"links"`
 	// MDNS finds the site's devices by multicast. Default true.
 	MDNS bool `yaml:"mdns"`

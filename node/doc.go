@@ -36,8 +36,8 @@
 // twice but for the last of a file, of which at most 1 MiB is gathered in memory so
 // that it is written in long pieces; and what a rebuild wrote before it was given up
 // is compared, not written again. An installed release is the seed: there is no second
-// copy. Files of a tree that are the same in the release in service and the next have
-// two names, and are not written again (Config.Links).
+// copy. Files of a tree that are the same in the release in service and the next, and
+// that nobody else can write to, have two names, and are not written again (Config.Links).
 //
 // Trust runs through all of it: what is signed is verified here whoever brought it; a
 // peer is admitted with a certificate of this fleet and site that is valid and not

@@ -40,8 +40,9 @@ Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
   uplink_windows: []        cron expressions of the minutes in which the origin may be used
   looks_any_time: false     look for a release outside of these as well (some hundred bytes each)
   keep: 2                   releases on the device, with the one in service
-  links: true               equal files of two releases are one file with two names; false where an
-                            application writes to files of its own release
+  links: true               equal files of two releases are one file with two names, if only the agent's
+                            user and root can write to it; false where an application that runs as
+                            one of them writes to files of its own release
   mdns: true                find the site's devices by multicast
   interfaces: []            for multicast; empty: all that can
   dht: false                find devices of other segments through bootstrap nodes

@@ -25,9 +25,10 @@ type links struct {
 
 // NewLinkedWriter is NewWriter for a tree of which a part is the same as in the one
 // at old: a file there with the same path, size, permissions, time and (for root)
-// owner is linked instead of made. Nobody may write to it in place from then on.
-// Its bytes are not trusted: they read as what was written, and it is for the caller
-// to check them.
+// owner is linked instead of made, if nobody but this user and root can write to it:
+// another, as whom an application runs, could change it after it was checked. Nobody may
+// write to it in place from then on. Its bytes are not trusted: they read as what was
+// written, and it is for the caller to check them.
 func NewLinkedWriter(dir string, l *Listing, old string) (*Writer, error) {
 	from, err := os.OpenRoot(old)
 	if err != nil {
@@ -56,7 +57,7 @@ func (w *Writer) link(from *os.Root, i int) bool {
 		return false
 	}
 	st, err := from.Lstat(e.Path)
-	if err != nil || !e.describes(st) {
+	if err != nil || !e.describes(st) || !ours(st) {
 		return false
 	}
 	if err := w.root.RemoveAll(e.Path); err != nil {
@@ -65,7 +66,7 @@ func (w *Writer) link(from *os.Root, i int) bool {
 	if err := linkBetween(from, w.root, e.Path); err != nil {
 		return false
 	}
-	if now, err := w.root.Lstat(e.Path); err != nil || !e.describes(now) {
+	if now, err := w.root.Lstat(e.Path); err != nil || !e.describes(now) || !ours(now) {
 		_ = w.root.RemoveAll(e.Path) // what follows makes the file, or fails as well
 		return false
 	}
@@ -81,6 +82,13 @@ func (e *Entry) describes(st fs.FileInfo) bool {
 		return false
 	}
 	return os.Geteuid() != 0 || sys.Uid == e.UID && sys.Gid == e.GID
+}
+
+// ours reports whether nobody but this user and root can write to the file with the
+// metadata st, or let himself. An ACL that lets others shows in the bits of the group.
+func ours(st fs.FileInfo) bool {
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	return ok && (sys.Uid == 0 || int(sys.Uid) == os.Geteuid()) && sys.Mode&0o022 == 0
 }
 
 // linkBetween gives the file at p in from the same path in to. Neither root is left

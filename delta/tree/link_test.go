@@ -140,3 +140,39 @@ func TestNotLinked(t *testing.T) {
 		t.Error("a tree that is not there to link from")
 	}
 }
+
+// TestOthersMayWrite: a file that somebody else can write to, or could let himself, is not shared with the tree in which
+// he has it.
+func TestOthersMayWrite(t *testing.T) {
+	for _, c := range []struct {
+		mode   os.FileMode
+		uid    int
+		linked int
+	}{{0o644, os.Geteuid(), 1}, {0o555, os.Geteuid(), 1}, {0o664, os.Geteuid(), 0}, {0o646, os.Geteuid(), 0}, {0o444, 1234, 0}, {0o644, 1234, 0}} {
+		if c.uid != os.Geteuid() && os.Geteuid() != 0 {
+			continue // only root gives files away
+		}
+		dir, old := tempDir(t), tempDir(t)
+		path := filepath.Join(dir, "f")
+		must(t, os.WriteFile(path, []byte(strings.Repeat("x", 100)), 0o600))
+		must(t, os.Chown(path, c.uid, -1))
+		must(t, os.Chmod(path, c.mode))
+		l := walk(t, dir)
+		stream := read(t, dir, l)
+		w, err := tree.NewWriter(old, l)
+		must(t, err)
+		write(t, w, stream, 100)
+		must(t, w.Finish())
+		must(t, w.Close())
+		w, dst, written := nextTo(t, l, old)
+		if w.Linked() != c.linked {
+			t.Errorf("mode %v of %d: %d linked", c.mode, c.uid, w.Linked())
+		}
+		write(t, w, stream, 100)
+		must(t, w.Finish())
+		must(t, w.Close())
+		if !bytes.Equal(read(t, dst, walk(t, dst)), stream) || written.Load() != int64(100*(1-c.linked)) {
+			t.Errorf("mode %v of %d: other bytes, or not once: %d", c.mode, c.uid, written.Load())
+		}
+	}
+}
