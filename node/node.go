@@ -43,7 +43,7 @@ type Node struct {
 	trust   *release.Trust
 	trustMu sync.Mutex // serialises Refresh and Release
 	origin  *origin.Client
-	windows limit.Schedule
+	windows windows
 	dir     *install.Dir
 	inst    install.Installer
 	host    host.Host
@@ -76,6 +76,12 @@ type Node struct {
 
 	renewMu  sync.Mutex        // serialises changes of cert, here and on disk
 	renewals map[peer.ID]claim // renewals looked for at the origin; of the look under way
+}
+
+// windows are the times at which the uplink may be used; see limit.Schedule.
+type windows interface {
+	Open(t time.Time) bool
+	Next(t time.Time) (next time.Time, ok bool)
 }
 
 // target is the release the channel names.

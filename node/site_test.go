@@ -148,13 +148,16 @@ func (s *site) enrollBy(f *fleet.Fleet, o fleet.EnrollOptions, change func(*node
 	return cfg
 }
 
-// start runs an agent that knows those started before.
-func (s *site) start(cfg node.Config) *agent {
+// start runs an agent that knows those started before; change is called before it runs.
+func (s *site) start(cfg node.Config, change ...func(*node.Node)) *agent {
 	s.t.Helper()
 	cfg.Peers = append([]string(nil), s.peers...)
 	n, err := node.New(cfg)
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	for _, f := range change {
+		f(n)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	a := &agent{t: s.t, cfg: cfg, data: cfg.Data, stop: stop, done: make(chan error, 1), node: n}

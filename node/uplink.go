@@ -45,6 +45,10 @@ func (u *update) obtain(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if !u.n.windows.Open(time.Now()) { // it closed while others had the lease
+			t.Release()
+			continue
+		}
 		deposed, err := u.serve(ctx, t)
 		switch {
 		case ctx.Err() != nil:
