@@ -16,3 +16,31 @@ func (s *Switch) Next(t time.Time) (time.Time, bool) { return t, true }
 
 // SetWindows is called before Run.
 func (n *Node) SetWindows(s *Switch) { n.windows = s }
+
+// Planned returns the way that the site's plan has for the first artifact of the update
+// under way, zero for chunks, and the epoch of that plan.
+func (n *Node) Planned() (way [32]byte, epoch uint64) {
+	n.mu.Lock()
+	u := n.upd
+	n.mu.Unlock()
+	if u == nil {
+		return way, 0
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.chosen[u.arts[0].art.Sum], u.epoch
+}
+
+// PlanProfile is a member's profile with another plan for an artifact.
+func PlanProfile(raw []byte, artifact, way [32]byte, epoch uint64) []byte {
+	p, err := decodeProfile(raw)
+	if err != nil {
+		panic(err)
+	}
+	p.Plan, p.Epoch = []planEntry{{Artifact: artifact, Way: way}}, epoch
+	b, err := p.encode()
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

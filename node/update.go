@@ -292,20 +292,21 @@ func (u *update) await(ctx context.Context, a *assembly) error {
 	}
 }
 
-// follow adopts the plan of the member that holds the uplink.
+// follow adopts the plan of the member that holds the uplink. What this device planned when it
+// held it itself stays until another does.
 func (u *update) follow(ctx context.Context) error {
-	var holder peer.ID // the last one seen
+	var holder peer.ID // the last one seen, which may be this device
 	for {
 		changed := u.n.sw.Changed()
+		if by, ok := u.n.sw.Holder(); ok {
+			holder = by
+		}
 		u.mu.Lock()
 		epoch := u.epoch
 		u.mu.Unlock()
 		for _, m := range u.n.members() {
 			// Only the holder's own word counts: a plan that went from hand to hand
 			// could be anybody's.
-			if by, ok := u.n.sw.Holder(); ok && by == m.ID {
-				holder = by
-			}
 			if m.ID == holder && m.profile.Target == u.digest && m.profile.Epoch != epoch && len(m.profile.Plan) > 0 {
 				u.adoptPlan(u.known(m.profile.Plan), m.profile.Epoch)
 			}
