@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -62,5 +63,19 @@ func TestHolderKeepsItsPlan(t *testing.T) {
 		if w, epoch := a.node.Planned(); w == way || epoch <= held.Epoch() {
 			t.Fatalf("it is back at the plan of epoch %d, a patch: %v", epoch, w == way)
 		}
+	}
+}
+
+// TestReplanIsFollowed: a holder may plan anew as often as it likes while it has the lease.
+func TestReplanIsFollowed(t *testing.T) {
+	t.Parallel()
+	s, _, _, m := patchedSite(t, 0, 256<<10)
+	a, _, by, held := s.closing()
+	for k, way := range [][32]byte{m.Artifacts[0].Patches[0].Sum, {}, m.Artifacts[0].Patches[0].Sum} {
+		announcePlan(t, by, m, way, held.Epoch())
+		a.await(fmt.Sprint("following plan ", k), func(report.Status) bool {
+			w, epoch := a.node.Planned()
+			return w == way && epoch == held.Epoch()
+		})
 	}
 }

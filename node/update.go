@@ -301,13 +301,10 @@ func (u *update) follow(ctx context.Context) error {
 		if by, ok := u.n.sw.Holder(); ok {
 			holder = by
 		}
-		u.mu.Lock()
-		epoch := u.epoch
-		u.mu.Unlock()
 		for _, m := range u.n.members() {
 			// Only the holder's own word counts: a plan that went from hand to hand
-			// could be anybody's.
-			if m.ID == holder && m.profile.Target == u.digest && m.profile.Epoch != epoch && len(m.profile.Plan) > 0 {
+			// could be anybody's. It may plan anew under the same epoch.
+			if m.ID == holder && m.profile.Target == u.digest && len(m.profile.Plan) > 0 {
 				u.adoptPlan(u.known(m.profile.Plan), m.profile.Epoch)
 			}
 		}
