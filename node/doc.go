@@ -14,7 +14,8 @@
 //	plan      the device that holds the uplink lease picks what is cheapest to
 //	          bring given every base that a member of the site holds: a patch, a
 //	          chain of patches, or the chunks nobody has; the plan travels with its
-//	          profile
+//	          profile. It is made anew when no device has been able to go a way of it
+//	          for some seconds
 //	bring     it fetches that over the uplink and injects each blob into the swarm
 //	          as it arrives
 //	assemble  a device with the patch's base rebuilds the artifact and injects the

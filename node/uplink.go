@@ -25,6 +25,7 @@ const (
 	holderLook   = time.Second      // how often a holder asks whether it still may, and should, use the uplink
 	silentMost   = 5 * time.Second  // so long nothing came from the origin: another device may do better
 	replanBytes  = 512 << 10        // so much was brought by others: fetch only what is still missing
+	baseAbsence  = 3 * time.Second  // so long nobody could go a way of the plan: a device with its base is back sooner if it was cut off
 )
 
 // obtain works the uplink until everything of the update is here, whenever this
@@ -80,29 +81,7 @@ func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err 
 	defer t.Release()
 	held, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-t.Lost():
-				cancel(nil)
-				return
-			case <-held.Done():
-				return
-			case <-time.After(holderLook):
-				switch {
-				case !u.n.windows.Open(time.Now()):
-					cancel(nil)
-					return
-				case t.Wanted() && u.n.origin.Silent() > silentMost:
-					cancel(errSilent)
-					return
-				case u.better.Swap(false):
-					cancel(nil)
-					return
-				}
-			}
-		}
-	})
+	wg.Go(func() { u.oversee(held, cancel, t) })
 	before, _ := u.n.origin.Counters()
 	err = u.bring(held, t.Epoch())
 	deposed = held.Err() != nil
@@ -115,6 +94,58 @@ func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err 
 		u.n.setUplink(true)
 	}
 	return deposed, err
+}
+
+// oversee ends the work of the tenure t, by cancel, when it may not or should not go on,
+// or is over.
+func (u *update) oversee(held context.Context, cancel context.CancelCauseFunc, t *swarm.Tenure) {
+	of := time.Now() // use, the plan was last
+	for {
+		select {
+		case <-t.Lost():
+			cancel(nil)
+			return
+		case <-held.Done():
+			return
+		case <-time.After(holderLook):
+		}
+		if !u.stranded(t.Epoch()) {
+			of = time.Now()
+		}
+		switch {
+		case !u.n.windows.Open(time.Now()):
+			cancel(nil)
+			return
+		case t.Wanted() && u.n.origin.Silent() > silentMost:
+			cancel(errSilent)
+			return
+		case u.better.Swap(false), time.Since(of) > baseAbsence:
+			cancel(nil)
+			return
+		}
+	}
+}
+
+// stranded reports whether the plan of epoch, if that is the plan, has a way that no
+// device of the site could go now: what is brought of it is of no use.
+func (u *update) stranded(epoch uint64) bool {
+	u.mu.Lock()
+	plans := u.plans
+	planned := u.epoch == epoch
+	u.mu.Unlock()
+	return planned && slices.ContainsFunc(plans, func(e planEntry) bool {
+		return slices.ContainsFunc(u.arts, func(a *assembly) bool {
+			w := u.way(a.art, e.Way)
+			return a.art.Sum == e.Artifact && !a.complete() && w != nil && !u.passable(w)
+		})
+	})
+}
+
+// passable reports whether some device of the site could go w: this one only if it has not
+// failed at it.
+func (u *update) passable(w release.Way) bool {
+	own := u.n.canApply(w) && !u.wayFailed(w)
+	return own || slices.ContainsFunc(u.n.members(), func(m member) bool { return u.n.wants(m, u.target()) && m.profile.able(w) })
 }
 
 // watch waits until the update is complete or stalls.
