@@ -15,7 +15,7 @@
 //	          bring given every base that a member of the site holds: a patch, a
 //	          chain of patches, or the chunks nobody has; the plan travels with its
 //	          profile. It is made anew when no device has been able to go a way of it
-//	          for some seconds
+//	          for some seconds, or others have brought much of what it is to bring
 //	bring     it fetches that over the uplink and injects each blob into the swarm
 //	          as it arrives
 //	assemble  a device with the patch's base rebuilds the artifact and injects the

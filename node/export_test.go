@@ -3,6 +3,8 @@ package node
 import (
 	"sync/atomic"
 	"time"
+
+	"updraft/swarm"
 )
 
 // Switch are windows that a test opens and closes.
@@ -31,11 +33,18 @@ func (n *Node) Planned() (way [32]byte, epoch uint64) {
 	return u.chosen[u.arts[0].art.Sum], u.epoch
 }
 
-// PlanProfile is a member's profile with another plan for an artifact.
+// PatchID names the object of the swarm whose blobs are the blocks of a patch.
+func PatchID(o swarm.Object) [32]byte { return tableID("patch", o) }
+
+// PlanProfile is a member's profile with another plan for an artifact; nil while the member
+// knows of no release.
 func PlanProfile(raw []byte, artifact, way [32]byte, epoch uint64) []byte {
 	p, err := decodeProfile(raw)
 	if err != nil {
 		panic(err)
+	}
+	if p.Target == [32]byte{} {
+		return nil
 	}
 	p.Plan, p.Epoch = []planEntry{{Artifact: artifact, Way: way}}, epoch
 	b, err := p.encode()

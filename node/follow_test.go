@@ -2,11 +2,16 @@ package node_test
 
 import (
 	"fmt"
+	"os"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"updraft/delta/release"
 	"updraft/node"
+	"updraft/node/fleet"
 	"updraft/node/report"
 	"updraft/swarm"
 )
@@ -25,12 +30,12 @@ func patchedSite(t *testing.T, rate int64, n int) (s *site, old, v []byte, m *re
 	return s, old, v, m
 }
 
-// scattered is b with a fifth changed, all over.
+// scattered is b with half of it changed, in all places.
 func scattered(b []byte) []byte {
-	out := append([]byte(nil), b...)
-	n := noise(7, len(b)/5+2000)
-	for i := 0; i+8192 <= len(b); i += 8192 {
-		copy(out[i:i+1638], n[i/5:])
+	const step = 8 << 10
+	out, n := slices.Clone(b), noise(7, len(b))
+	for i := 0; i+step <= len(b); i += step {
+		copy(out[i:i+step/2], n[i:])
 	}
 	return out
 }
@@ -38,7 +43,14 @@ func scattered(b []byte) []byte {
 // announcePlan has by, a member of a's site, tell of a plan for m as one on its way does.
 func announcePlan(t *testing.T, by *swarm.Swarm, m *release.Manifest, way [32]byte, epoch uint64) {
 	t.Helper()
-	if err := by.Announce(swarm.Profile{Node: node.PlanProfile(by.Members()[0].Profile.Node, m.Artifacts[0].Sum, way, epoch)}); err != nil {
+	var b []byte
+	for end := time.Now().Add(20 * time.Second); b == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the member tells of no target")
+		}
+		b = node.PlanProfile(by.Members()[0].Profile.Node, m.Artifacts[0].Sum, way, epoch)
+	}
+	if err := by.Announce(swarm.Profile{Node: b}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -47,7 +59,7 @@ func announcePlan(t *testing.T, by *swarm.Swarm, m *release.Manifest, way [32]by
 // on, not by that of the holder before it, which still tells of it.
 func TestHolderKeepsItsPlan(t *testing.T) {
 	t.Parallel()
-	s, _, _, m := patchedSite(t, 128<<10, 2<<20)
+	s, _, _, m := patchedSite(t, 128<<10, 1<<20)
 	way := m.Artifacts[0].Patches[0].Sum
 	a, window, by, held := s.closing()
 	announcePlan(t, by, m, way, held.Epoch())
@@ -116,7 +128,7 @@ func (a *agent) bringsPatch(n int64) (before int64) {
 // brought. The rest of it is not, but the chunks are.
 func TestBaseGoes(t *testing.T) {
 	t.Parallel()
-	_, a, based, window, _, m := basedSite(t, 3<<20, 40<<10)
+	_, a, based, window, _, m := basedSite(t, 2<<20, 64<<10)
 	p := m.Artifacts[0].Patches[0].Size
 	window.Store(true)
 	before := a.bringsPatch(40 << 10)
@@ -131,7 +143,7 @@ func TestBaseGoes(t *testing.T) {
 // has come of the patch.
 func TestBaseIsBack(t *testing.T) {
 	t.Parallel()
-	s, a, based, window, v, m := basedSite(t, 2<<20, 256<<10)
+	s, a, based, window, v, m := basedSite(t, 1<<20, 192<<10)
 	p := m.Artifacts[0].Patches[0].Size
 	window.Store(true)
 	before := a.bringsPatch(100 << 10)
@@ -149,5 +161,54 @@ func TestBaseIsBack(t *testing.T) {
 	}
 	if got := a.node.Status().Bytes.Uplink - before; got > p+p/20+64<<10 {
 		t.Errorf("the uplink carried %d bytes for a patch of %d", got, p)
+	}
+}
+
+// blocks are the first n blobs of a patch.
+type blocks struct {
+	p *release.Patch
+	b []byte
+	n int
+}
+
+func (x *blocks) Has(i int) bool        { return i < x.n }
+func (x *blocks) Put(int, []byte) error { return nil }
+func (x *blocks) Get(i int, buf []byte) ([]byte, error) {
+	from := i * x.p.BlockSize
+	return append(buf[:0], x.b[from:min(from+x.p.BlockSize, len(x.b))]...), nil
+}
+
+// TestHalvesMeet: the other half of a site has brought most of the same patch. When they meet,
+// the holder, which has no use for the patch itself, leaves out what the others have.
+func TestHalvesMeet(t *testing.T) {
+	t.Parallel()
+	s, a, based, window, v, m := basedSite(t, 4<<20, 192<<10)
+	p := &m.Artifacts[0].Patches[0]
+	b, err := os.ReadFile(s.originFile(fmt.Sprintf("patches/%x", p.Sum)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := swarm.Object{Priority: 1, Sums: p.Blocks}
+	for i := range p.Blocks {
+		o.Sizes = append(o.Sizes, uint32(min(p.BlockSize, len(b)-i*p.BlockSize)))
+	}
+	o.ID = node.PatchID(o)
+	window.Store(true)
+	before := a.bringsPatch(64 << 10)
+	half := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "half", Site: "lab"}), a)
+	if err := half.Open(o, &blocks{p, b, len(p.Blocks) * 4 / 5}, swarm.OpenOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	to, err := peer.AddrInfoFromString(based.node.Addrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	half.Connect(*to)
+	for _, x := range []*agent{a, based} {
+		x.awaitVersion("1.1.0")
+		x.sees(v)
+	}
+	if got := a.node.Status().Bytes.Uplink - before; got > p.Size*3/4 {
+		t.Errorf("the uplink carried %d bytes of a patch of %d that others had", got, p.Size)
 	}
 }

@@ -259,7 +259,7 @@ func (u *update) bring(ctx context.Context, epoch uint64) error {
 			switch c := plan[i]; {
 			case c.none:
 			case c.way != nil:
-				err = u.bringWay(ctx, c.way)
+				more, err = u.bringWay(ctx, c.way)
 			default:
 				more, err = u.bringChunks(ctx, a)
 			}
@@ -394,31 +394,35 @@ func (u *update) fetching() {
 }
 
 // bringWay fetches the patches of w, in the order in which they are applied.
-func (u *update) bringWay(ctx context.Context, w release.Way) error {
+func (u *update) bringWay(ctx context.Context, w release.Way) (again bool, err error) {
 	for i := range w {
-		if err := u.bringPatch(ctx, &w[i].Patch); err != nil {
-			return err
+		again, err = u.bringPatch(ctx, &w[i].Patch)
+		if again || err != nil {
+			return again, err
 		}
 	}
-	return nil
+	return false, nil
 }
 
-// bringPatch fetches the blocks of p that no member has.
-func (u *update) bringPatch(ctx context.Context, p *release.Patch) error {
+// bringPatch fetches the blocks of p that no member has, but for some that come from others
+// meanwhile; again: much has.
+func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, err error) {
 	pf, err := u.openPatch(p, false)
 	if err != nil {
-		return err
+		return false, err
 	}
 	list := u.n.sw.Missing(pf.id)
 	if len(list) == 0 {
-		return nil
+		return false, nil
 	}
 	rs := make([]origin.Range, len(list))
 	for k, i := range list {
 		rs[k] = origin.Range{Off: int64(i) * int64(p.BlockSize), Len: int64(pf.size(i))}
 	}
 	u.fetching()
-	return u.n.origin.Ranges(ctx, delta.ObjectName(delta.PatchDir, p.Sum), p.Size, rs, func(k int, b []byte) error {
+	came := make([]bool, len(list))
+	var unasked int // bytes since it was last asked what others have
+	err = u.n.origin.Ranges(ctx, delta.ObjectName(delta.PatchDir, p.Sum), p.Size, rs, func(k int, b []byte) error {
 		i := list[k]
 		if sha256.Sum256(b) != pf.sum(i) {
 			u.countBad(p)
@@ -428,9 +432,33 @@ func (u *update) bringPatch(ctx context.Context, p *release.Patch) error {
 			return err
 		}
 		u.n.sw.Inject(pf.id, i, b)
+		came[k] = true
+		if unasked += len(b); unasked > replanBytes {
+			unasked = 0
+			if u.surplus(pf, list, came) > replanBytes {
+				return errReplan
+			}
+		}
 		u.n.sw.Pace(ctx)
 		return nil
 	})
+	if errors.Is(err, errReplan) {
+		return true, nil
+	}
+	return false, err
+}
+
+// surplus returns how many bytes of the blocks in list, which is ascending, somebody has by now
+// although they did not come over the uplink. This device need not have them: without the base
+// it does not receive the patch.
+func (u *update) surplus(pf *patchFile, list []int, came []bool) (n int64) {
+	missing := u.n.sw.Missing(pf.id)
+	for k, i := range list {
+		if _, miss := slices.BinarySearch(missing, i); !came[k] && !miss {
+			n += int64(pf.size(i))
+		}
+	}
+	return n
 }
 
 // countBad gives a patch up that the origin has changed: after some tries the
