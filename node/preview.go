@@ -93,15 +93,22 @@ func (n *Node) wants(m member, t *target) bool {
 	return m.profile.Target == t.digest || m.profile.Meta < n.trust.Version()
 }
 
-// unaware returns the name of a device on its way to t that knows of no chains, or "":
-// one that does tells of its room.
+// unaware returns the name of a device on its way to t that knows of no chains and would bring
+// chunks beside one, or "".
 func (n *Node) unaware(t *target) string {
 	for _, m := range n.members() {
-		if n.wants(m, t) && m.profile.V > 0 && m.profile.Room == 0 {
+		if n.wants(m, t) && m.besides(t) {
 			return m.Name
 		}
 	}
 	return ""
+}
+
+// besides reports whether m, on its way to t, would bring chunks beside a chain as soon as it has
+// the lease: it knows of no chains, for one that does tells of its room, the release is for it,
+// and it does not say that the origin is out of its reach.
+func (m member) besides(t *target) bool {
+	return m.profile.V > 0 && m.profile.Room == 0 && m.profile.Uplink != uplinkBad && t.m.Fits(m.Type)
 }
 
 // based reports whether some device has the base of w, whatever else it lacks.

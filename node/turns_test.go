@@ -7,6 +7,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"updraft/delta/release"
+	"updraft/swarm"
 )
 
 func TestTurns(t *testing.T) {
@@ -119,6 +120,28 @@ func TestAbleToGoAChain(t *testing.T) {
 	}
 	if none := (&profile{Bases: [][32]byte{{5}}}); !none.able(w[2:]) {
 		t.Error("a single patch asks for room")
+	}
+}
+
+// TestWhoBringsChunksBesideAChain: an earlier program, but only where it could have the uplink
+// and the release is for it.
+func TestWhoBringsChunksBesideAChain(t *testing.T) {
+	to := &target{m: &release.Manifest{Types: []string{"till"}}}
+	for name, c := range map[string]struct {
+		typ  string
+		p    profile
+		want bool
+	}{
+		"an earlier program": {"till", profile{V: 1, Uplink: uplinkOK}, true},
+		"an earlier program that has not tried the origin":   {"till", profile{V: 1}, true},
+		"an earlier program without a way to the origin":     {"till", profile{V: 1, Uplink: uplinkBad}, false},
+		"an earlier program on a device of another type":     {"kiosk", profile{V: 1, Uplink: uplinkOK}, false},
+		"a program that knows of chains and has no room":     {"till", profile{V: 1, Uplink: uplinkOK, Room: 1}, false},
+		"a device that has said nothing of itself until now": {"till", profile{}, false},
+	} {
+		if got := (member{swarm.Member{Type: c.typ}, &c.p}).besides(to); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 
