@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -210,5 +211,43 @@ func TestHalvesMeet(t *testing.T) {
 	}
 	if got := a.node.Status().Bytes.Uplink - before; got > p.Size*3/4 {
 		t.Errorf("the uplink carried %d bytes of a patch of %d that others had", got, p.Size)
+	}
+}
+
+// TestReasonsOfTheRelease: what status gives as reasons is for the newest release, by whoever
+// plans it, and nothing is left there of the one before.
+func TestReasonsOfTheRelease(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	old := noise(1, 256<<10)
+	s.publish("1.0.0", s.write("v1/app.bin", old))
+	window := new(node.Switch)
+	window.Store(true)
+	a := s.start(s.enroll(nil), func(n *node.Node) { n.SetWindows(window) })
+	a.look("1.0.0")
+	st := a.awaitVersion("1.0.0")
+	if st.WhyFor != "1.0.0" || len(st.Why) != 1 || !strings.Contains(st.Why[0], "bytes of chunks") || st.Brought < int64(len(old)) {
+		t.Errorf("%d bytes for %s: %q", st.Brought, st.WhyFor, st.Why)
+	}
+	window.Store(false)
+	m := s.publish("1.1.0", s.write("v2/app.bin", scattered(old)))
+	by := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "holder", Site: "lab"}), a)
+	held, err := by.Acquire(t.Context(), swarm.AcquireOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.look("1.1.0")
+	if st := a.node.Status(); st.WhyFor != "1.1.0" || len(st.Why) > 0 || st.Brought != 0 {
+		t.Errorf("%d bytes for %s, which nobody has planned: %q", st.Brought, st.WhyFor, st.Why)
+	}
+	for _, c := range []struct {
+		way [32]byte
+		why string
+	}{
+		{m.Artifacts[0].Patches[0].Sum, "app.bin: patch from 1.0.0, by the plan of holder"},
+		{[32]byte{}, "app.bin: chunks that no device of the site has, by the plan of holder"},
+	} {
+		announcePlan(t, by, m, c.way, held.Epoch())
+		a.await("saying: "+c.why, func(st report.Status) bool { return len(st.Why) == 1 && st.Why[0] == c.why })
 	}
 }

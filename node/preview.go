@@ -147,3 +147,21 @@ func explainPlan(best choice, others []choice) []string {
 	}
 	return why
 }
+
+// explainFollowed turns what another device has planned into lines of status.
+func (u *update) explainFollowed(plan []planEntry, by string) []string {
+	var why []string
+	for _, e := range plan {
+		for _, a := range u.arts {
+			if a.art.Sum != e.Artifact || a.complete() {
+				continue
+			}
+			way := "chunks that no device of the site has"
+			if w := u.way(a.art, e.Way); w != nil {
+				way = describe(w)
+			}
+			why = append(why, fmt.Sprintf("%s: %s, by the plan of %s", a.art.Name, way, by))
+		}
+	}
+	return why
+}

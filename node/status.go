@@ -62,10 +62,18 @@ type statusBoard struct {
 	mu        sync.Mutex // guards all below
 	now       string
 	failed    bool
-	why       []string
+	why       reasons
 	lastCheck time.Time
 	reused    int64 // bytes of earlier updates
 	written   int64
+}
+
+// reasons tell why a release comes as it does.
+type reasons struct {
+	version  string
+	own      []string // of the last plan that this device made for it
+	followed []string // whose plan it has followed since then, and what that is
+	brought  int64    // bytes that this device brought for it over the uplink
 }
 
 func newStatusBoard() *statusBoard {
@@ -118,12 +126,19 @@ func (s *statusBoard) add(a *assembly) {
 
 func (n *Node) setState(state string) { n.status.set(state) }
 
-func (n *Node) setWhy(why []string) {
-	n.status.mu.Lock()
-	defer n.status.mu.Unlock()
-	n.status.why = why
-	for _, w := range why {
-		n.log.Info("plan", "why", w)
+// aim forgets the reasons of the release before, as version is wanted now.
+func (s *statusBoard) aim(version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.why = reasons{version: version}
+}
+
+// reason changes the reasons of version, unless another release is wanted by now.
+func (s *statusBoard) reason(version string, change func(*reasons)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why.version == version {
+		change(&s.why)
 	}
 }
 
@@ -256,12 +271,12 @@ func (n *Node) Status() report.Status {
 	}
 	n.countBytes(&st.Bytes)
 	s.mu.Lock()
-	st.Why, st.LastCheck = s.why, s.lastCheck
+	st.Why, st.WhyFor, st.Brought, st.LastCheck = slices.Concat(s.why.own, s.why.followed), s.why.version, s.why.brought, s.lastCheck
 	s.mu.Unlock()
 	if u != nil {
 		have, total := u.progress()
 		st.Progress = &report.Progress{Have: have, Total: total}
-		st.Why = append(st.Why[:len(st.Why):len(st.Why)], u.explained()...)
+		st.Why = append(st.Why, u.explained()...)
 	}
 	st.Releases, st.Refused = n.releases(st.Current), n.refusals()
 	return st

@@ -305,7 +305,11 @@ func (u *update) follow(ctx context.Context) error {
 			// Only the holder's own word counts: a plan that went from hand to hand
 			// could be anybody's. It may plan anew under the same epoch.
 			if m.ID == holder && m.profile.Target == u.digest && len(m.profile.Plan) > 0 {
-				u.adoptPlan(u.known(m.profile.Plan), m.profile.Epoch)
+				plan := u.known(m.profile.Plan)
+				if u.adoptPlan(plan, m.profile.Epoch) {
+					why := u.explainFollowed(plan, m.Name)
+					u.n.status.reason(u.m.Version, func(r *reasons) { r.followed = why })
+				}
 			}
 		}
 		select {
@@ -348,7 +352,8 @@ func (u *update) adopt(cs []choice, epoch uint64) {
 	u.adoptPlan(plan, epoch)
 }
 
-func (u *update) adoptPlan(plan []planEntry, epoch uint64) {
+// adoptPlan makes plan that of the site and reports whether it is another one than before.
+func (u *update) adoptPlan(plan []planEntry, epoch uint64) bool {
 	u.mu.Lock()
 	same := u.epoch == epoch && slices.Equal(u.plans, plan)
 	u.epoch, u.plans = epoch, plan
@@ -361,12 +366,13 @@ func (u *update) adoptPlan(plan []planEntry, epoch uint64) {
 	}
 	u.mu.Unlock()
 	if same {
-		return
+		return false
 	}
 	for _, a := range u.arts {
 		a.signalPlan()
 	}
 	u.n.announce()
+	return true
 }
 
 func (u *update) complete() bool {

@@ -50,6 +50,7 @@ func (n *Node) setTarget(m *release.Manifest, raw []byte) (changed bool) {
 		return false
 	}
 	n.target = &target{m, raw, d}
+	n.status.aim(m.Version)
 	n.wakeLocked()
 	n.log.Info("release on the channel", "version", m.Version, "sequence", m.Sequence)
 	return true

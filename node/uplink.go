@@ -81,8 +81,9 @@ func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err 
 	defer t.Release()
 	held, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { u.oversee(held, cancel, t) })
 	before, _ := u.n.origin.Counters()
+	counted := before
+	wg.Go(func() { u.oversee(held, cancel, t, &counted) })
 	err = u.bring(held, t.Epoch())
 	deposed = held.Err() != nil
 	if errors.Is(context.Cause(held), errSilent) {
@@ -90,15 +91,24 @@ func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err 
 	}
 	cancel(nil)
 	wg.Wait()
-	if got, _ := u.n.origin.Counters(); err == nil && got > before {
+	u.count(&counted)
+	if err == nil && counted > before {
 		u.n.setUplink(true)
 	}
 	return deposed, err
 }
 
+// count adds to what this device has brought for the release what has come over the uplink since
+// counted.
+func (u *update) count(counted *int64) {
+	got, _ := u.n.origin.Counters()
+	u.n.status.reason(u.m.Version, func(r *reasons) { r.brought += got - *counted })
+	*counted = got
+}
+
 // oversee ends the work of the tenure t, by cancel, when it may not or should not go on,
-// or is over.
-func (u *update) oversee(held context.Context, cancel context.CancelCauseFunc, t *swarm.Tenure) {
+// or is over; meanwhile it counts what comes.
+func (u *update) oversee(held context.Context, cancel context.CancelCauseFunc, t *swarm.Tenure, counted *int64) {
 	of := time.Now() // use, the plan was last
 	for {
 		select {
@@ -109,6 +119,7 @@ func (u *update) oversee(held context.Context, cancel context.CancelCauseFunc, t
 			return
 		case <-time.After(holderLook):
 		}
+		u.count(counted)
 		if !u.stranded(t.Epoch()) {
 			of = time.Now()
 		}
@@ -295,7 +306,10 @@ func (u *update) plan(ctx context.Context) ([]choice, error) {
 		out[i] = best
 		why = append(why, explainPlan(best, others)...)
 	}
-	u.n.setWhy(why)
+	for _, w := range why {
+		u.n.log.Info("plan", "why", w)
+	}
+	u.n.status.reason(u.m.Version, func(r *reasons) { r.own, r.followed = why, nil })
 	return out, ctx.Err()
 }
 

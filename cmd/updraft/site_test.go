@@ -33,6 +33,21 @@ func TestPrintSite(t *testing.T) {
 	}
 }
 
+// TestPrintWhy: reasons come with the version that they are for, and what it cost.
+func TestPrintWhy(t *testing.T) {
+	t.Parallel()
+	for want, s := range map[string]report.Status{
+		"why:\n  nothing was decided yet\n": {WhyFor: "1.1.0"},
+		"why, for 1.1.0:\n  app: a patch\n  app: chunks, by the plan of till-7\n  12.0 kB of it came over the uplink of this device\n": {WhyFor: "1.1.0",
+			Why: []string{"app: a patch", "app: chunks, by the plan of till-7"}, Brought: 12_000},
+	} {
+		var b bytes.Buffer
+		if printWhy(&b, s); b.String() != want {
+			t.Errorf("got\n%swant\n%s", b.String(), want)
+		}
+	}
+}
+
 // TestPlain: nor can what they say steer it by way of anything else that is printed.
 func TestPlain(t *testing.T) {
 	t.Parallel()

@@ -126,13 +126,7 @@ func printStatus(w io.Writer, s report.Status, why bool) {
 		}
 	}
 	if why {
-		fmt.Fprintln(w, "why:")
-		for _, r := range s.Why {
-			fmt.Fprintf(w, "  %s\n", r)
-		}
-		if len(s.Why) == 0 {
-			fmt.Fprintln(w, "  nothing was decided yet")
-		}
+		printWhy(w, s)
 	}
 	for _, r := range s.Refused {
 		fmt.Fprintf(w, "refused: %s, %s (again with updraft check --retry): %s\n", r.Version, ago(r.Time), r.Reason)
@@ -143,6 +137,18 @@ func printStatus(w io.Writer, s report.Status, why bool) {
 			fmt.Fprintf(w, "  what to do: %s\n", p.Hint)
 		}
 	}
+}
+
+func printWhy(w io.Writer, s report.Status) {
+	if s.WhyFor == "" || len(s.Why) == 0 {
+		fmt.Fprintln(w, "why:\n  nothing was decided yet")
+		return
+	}
+	fmt.Fprintf(w, "why, for %s:\n", s.WhyFor)
+	for _, r := range s.Why {
+		fmt.Fprintf(w, "  %s\n", r)
+	}
+	fmt.Fprintf(w, "  %s of it came over the uplink of this device\n", size(s.Brought))
 }
 
 func newPeers(u *ui) *cobra.Command {

@@ -24,7 +24,9 @@ type Status struct {
 	Bytes     Bytes            `json:"bytes"`              // since the agent started
 	Peers     int              `json:"peers"`              // connected devices of the site
 	Problems  []Problem        `json:"problems"`
-	Why       []string         `json:"why,omitempty"` // reasons of the last plan this device made
+	WhyFor    string           `json:"why_for,omitempty"` // version that the reasons are for: the newest known
+	Why       []string         `json:"why,omitempty"`     // reasons of the last plan this device made for it, and whose it follows
+	Brought   int64            `json:"brought,omitempty"` // bytes that this device brought for it over the uplink
 	LastCheck time.Time        `json:"last_check,omitzero"`
 	Since     time.Time        `json:"since"`              // start of the agent
 	NotAfter  time.Time        `json:"not_after,omitzero"` // end of the device's certificate
