@@ -339,6 +339,9 @@ func (s *Swarm) register(m *member) error {
 	}
 	s.members[m.id] = m
 	delete(s.strange, m.conn)
+	if g, ok := m.conn.Scope().(*guest); ok {
+		g.admit()
+	}
 	m.heard = s.now()
 	m.slowUntil = s.late[m.id].until
 	m.profileDue = true

@@ -31,7 +31,7 @@ import (
 type HostConfig struct {
 	Key     crypto.PrivKey
 	Listen  []string // multiaddrs; empty: does not listen
-	Gateway bool     // room for 512 connections instead of 128
+	Gateway bool     // room for 512 connections instead of 192
 	Gate    *Gate    // refuses shunned peers early; nil: none
 }
 
@@ -93,7 +93,8 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 	if err != nil {
 		return nil, fmt.Errorf("swarm: upgrader: %w", err)
 	}
-	if err := net.AddTransport(&lanTransport{up, rm}); err != nil {
+	most := connections(c.Gateway)
+	if err := net.AddTransport(&lanTransport{up, rm, &guests{most: inbound(most) - most/16}}); err != nil {
 		return nil, fmt.Errorf("swarm: tcp: %w", err)
 	}
 	addrs := make([]multiaddr.Multiaddr, 0, len(c.Listen))
@@ -121,16 +122,27 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 // the site needs one; several may run on a machine.
 const perAddress = 48
 
+// connections is how many a host may have, those not established included.
+func connections(gateway bool) int {
+	if gateway {
+		return 512
+	}
+	return 192
+}
+
+// inbound is how many of so many connections may have come in: more than there are members.
+func inbound(conns int) int { return conns * 3 / 4 }
+
 // newResourceManager returns fixed limits, by address and not by prefix: the defaults take a whole site behind one IPv6
 // prefix for one attacker.
 func newResourceManager(gateway bool) (network.ResourceManager, error) {
-	conns, memory := 192, int64(64<<20)
+	conns, memory := connections(gateway), int64(64<<20)
 	if gateway {
-		conns, memory = 512, 128<<20
+		memory = 128 << 20
 	}
 	l := rcmgr.ResourceLimits{
 		Streams: rcmgr.LimitVal(conns * 8), StreamsInbound: rcmgr.LimitVal(conns * 4), StreamsOutbound: rcmgr.LimitVal(conns * 4),
-		Conns: rcmgr.LimitVal(conns), ConnsInbound: rcmgr.LimitVal(conns * 3 / 4), ConnsOutbound: rcmgr.LimitVal(conns * 3 / 4),
+		Conns: rcmgr.LimitVal(conns), ConnsInbound: rcmgr.LimitVal(inbound(conns)), ConnsOutbound: rcmgr.LimitVal(conns * 3 / 4),
 		FD: rcmgr.LimitVal(conns), Memory: rcmgr.LimitVal64(memory),
 	}
 	one := rcmgr.ResourceLimits{

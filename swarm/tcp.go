@@ -28,8 +28,9 @@ const (
 
 // lanTransport is TCP for a LAN: few keep-alives, and an end to connections whose other side is gone.
 type lanTransport struct {
-	up transport.Upgrader
-	rm network.ResourceManager
+	up     transport.Upgrader
+	rm     network.ResourceManager
+	guests *guests
 }
 
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: tcpIdle, Interval: tcpProbe, Count: tcpProbes}
@@ -107,20 +108,32 @@ func (t *lanTransport) Listen(a multiaddr.Multiaddr) (transport.Listener, error)
 		_ = l.Close()
 		return nil, fmt.Errorf("swarm: %w", err)
 	}
-	return t.up.UpgradeGatedMaListener(t, lanListener{t.up.GateMaListener(ml)}), nil
+	return t.up.UpgradeGatedMaListener(t, lanListener{ml, t.rm, t.guests}), nil
 }
 
-// lanListener prepares accepted connections.
-type lanListener struct{ transport.GatedMaListener }
+// lanListener lets connections in and prepares them. It asks no connmgr.ConnectionGater: a [Gate] knows peers, not
+// addresses.
+type lanListener struct {
+	manet.Listener
+	rm     network.ResourceManager
+	guests *guests
+}
 
 // Accept is part of transport.GatedMaListener.
 func (l lanListener) Accept() (manet.Conn, network.ConnManagementScope, error) {
-	c, scope, err := l.GatedMaListener.Accept()
-	if err != nil {
-		return nil, scope, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, nil, err
+		}
+		abrupt(c)
+		scope, err := l.rm.OpenConnection(network.DirInbound, true, c.RemoteMultiaddr())
+		if err != nil {
+			_ = c.Close()
+			continue
+		}
+		return followRecords(c), l.guests.enter(c, scope), nil
 	}
-	abrupt(c)
-	return followRecords(c), scope, nil
 }
 
 // abrupt makes a close free the port at once: what matters was acknowledged above TCP.

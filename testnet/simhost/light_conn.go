@@ -35,6 +35,9 @@ func (c *lightConn) Stat() network.ConnStats {
 	return network.ConnStats{Stats: network.Stats{Direction: c.dir}}
 }
 
+// Scope is part of network.Conn.
+func (c *lightConn) Scope() network.ConnScope { return &network.NullScope{} }
+
 // Close is part of network.Conn. Both sides know at once.
 func (c *lightConn) Close() error {
 	for _, s := range []*lightConn{c, c.other} {
