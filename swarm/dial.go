@@ -9,6 +9,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 )
 
 const (
@@ -18,8 +19,11 @@ const (
 	dialFirst   = time.Second            // wait after the first failure, doubled after each
 	dialLast    = time.Minute            // longest wait after a failure
 	dialRefused = 5 * time.Minute        // wait after a refusal
-	addrTTL     = time.Hour
 )
+
+// addrTTL is how long libp2p knows where a peer is, from the last attempt on. It dials addresses of its own TTL, and
+// gives that to those that have less.
+var addrTTL = peerstore.TempAddrTTL
 
 // target is a peer that is to be a member.
 type target struct {
@@ -30,12 +34,11 @@ type target struct {
 }
 
 // Connect remembers a peer and its addresses, and keeps a connection to it as long as it is reachable and not
-// forgotten. It does not wait. Calling it again adds addresses and makes the next attempt due.
+// forgotten. It does not wait. Calling it again replaces the addresses and makes the next attempt due.
 func (s *Swarm) Connect(ai peer.AddrInfo) {
 	if ai.ID == s.self || ai.ID == "" || len(ai.Addrs) == 0 {
 		return
 	}
-	s.cfg.Host.Peerstore().AddAddrs(ai.ID, ai.Addrs, addrTTL)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
@@ -123,11 +126,11 @@ func (s *Swarm) wantsMoreLocked() bool {
 
 // dial makes one attempt; on success it stays until the member is gone.
 func (s *Swarm) dial(ctx context.Context, t *target) {
-	id := t.info.ID
 	s.mu.Lock()
-	shown := s.renewed
+	to, shown := t.info, s.renewed
 	s.mu.Unlock()
-	c, err := s.reach(ctx, id)
+	id := to.ID
+	c, err := s.reach(ctx, to)
 	if err == nil && c == nil {
 		err = errDuplicate // it has dialled us
 	}
@@ -161,11 +164,15 @@ func (s *Swarm) dial(ctx context.Context, t *target) {
 	s.soonLocked(t.next)
 }
 
-// reach returns the connection that this device dialled, or nil if the peer has dialled meanwhile.
-func (s *Swarm) reach(ctx context.Context, id peer.ID) (network.Conn, error) {
+// reach returns the connection that this device dialled, or nil if the peer has dialled meanwhile. Of what it was told
+// before where the peer is, nothing stays: libp2p would try all of that in the time of one attempt.
+func (s *Swarm) reach(ctx context.Context, to peer.AddrInfo) (network.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c, err := s.cfg.Host.Network().DialPeer(ctx, id)
+	known := s.cfg.Host.Peerstore()
+	known.UpdateAddrs(to.ID, addrTTL, 0)
+	known.AddAddrs(to.ID, to.Addrs, addrTTL)
+	c, err := s.cfg.Host.Network().DialPeer(ctx, to.ID)
 	if err != nil {
 		return nil, fmt.Errorf("swarm: dial: %w", err)
 	}

@@ -195,6 +195,9 @@ type lightStore struct{ peerstore.Peerstore }
 // AddAddrs is part of peerstore.Peerstore.
 func (lightStore) AddAddrs(peer.ID, []multiaddr.Multiaddr, time.Duration) {}
 
+// UpdateAddrs is part of peerstore.Peerstore.
+func (lightStore) UpdateAddrs(peer.ID, time.Duration, time.Duration) {}
+
 // SetStreamHandler is part of host.Host.
 func (h *lightHost) SetStreamHandler(p protocol.ID, f network.StreamHandler) {
 	h.mux.AddHandler(p, func(p protocol.ID, rwc io.ReadWriteCloser) error {
