@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	defaultMaxPeers = 1024
-	maxAddrs        = 16  // addresses kept per peer, over all sources
-	maxAddrLen      = 256 // bytes of a binary multiaddr
+	defaultMaxPeers = 2048 // one source alone, of up to half as many, leaves room for the others
+	maxAddrs        = 16   // addresses kept per peer, over all sources
+	maxAddrLen      = 256  // bytes of a binary multiaddr
 	minRestart      = time.Second
 	maxRestart      = time.Minute
 )
@@ -25,7 +25,7 @@ const (
 // TableConfig configures a Table. The zero value works.
 type TableConfig struct {
 	// MaxPeers bounds the peers remembered; further ones are dropped until
-	// others go. Zero: 1024.
+	// others go. Zero: 2048.
 	MaxPeers int
 	// Notify, when set, is told each change of the merged view: a new peer, a
 	// peer whose set of addresses or of sources changed, and with Gone a peer

@@ -5,16 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 const (
 	dialTimeout = 10 * time.Second
-	dialers     = 8                      // dials at once
+	dialers     = 8                      // dials at once,
+	dialsOfKind = 6                      // of peers that were members, and of peers that never were,
+	dialsAtIP   = 2                      // and of the latter at one address
 	dialPolite  = 700 * time.Millisecond // the higher ID gives the lower this long to dial first
 	dialFirst   = time.Second            // wait after the first failure, doubled after each
 	dialLast    = time.Minute            // longest wait after a failure
@@ -28,9 +32,11 @@ var addrTTL = peerstore.TempAddrTTL
 // target is a peer that is to be a member.
 type target struct {
 	info    peer.AddrInfo
+	ip      netip.Addr    // of the first address; zero if that is a name
 	next    time.Duration // when it may be dialled
 	fails   int
 	dialing bool
+	known   bool // was a member
 }
 
 // Connect remembers a peer and its addresses, and keeps a connection to it as long as it is reachable and not
@@ -47,13 +53,14 @@ func (s *Swarm) Connect(ai peer.AddrInfo) {
 		if len(s.targets) >= maxTargets {
 			return
 		}
-		t = &target{info: ai, next: now + s.politeness(ai.ID)}
+		t = &target{next: now + s.politeness(ai.ID), known: s.members[ai.ID] != nil}
 		s.targets[ai.ID] = t
-	} else {
-		t.info = ai
-		if s.members[ai.ID] == nil {
-			t.next = min(t.next, now+s.politeness(ai.ID))
-		}
+	} else if s.members[ai.ID] == nil {
+		t.next = min(t.next, now+s.politeness(ai.ID))
+	}
+	t.info, t.ip = ai, netip.Addr{}
+	if ip, err := manet.ToIP(ai.Addrs[0]); err == nil {
+		t.ip, _ = netip.AddrFromSlice(ip)
 	}
 	s.soonLocked(t.next)
 }
@@ -87,29 +94,56 @@ func (s *Swarm) Evict(id peer.ID) {
 
 // dialLocked starts the dials that are due and returns when to look again.
 func (s *Swarm) dialLocked(ctx context.Context, now time.Duration) time.Duration {
-	next := now + idleWake
-	busy := 0
-	for _, t := range s.targets {
-		if t.dialing {
-			busy++
+	next, due := now+idleWake, false
+	for id, t := range s.targets {
+		switch {
+		case t.dialing, s.members[id] != nil:
+		case now < t.next:
+			next = min(next, t.next)
+		default:
+			due = true
 		}
 	}
-	for id, t := range s.targets {
-		if t.dialing || s.members[id] != nil {
-			continue
+	for due && s.wantsMoreLocked() {
+		t := s.dueLocked(now)
+		if t == nil {
+			break
 		}
-		if now < t.next {
-			next = min(next, t.next)
-			continue
-		}
-		if busy >= dialers || !s.wantsMoreLocked() || s.gate.Shunned(id) {
-			continue
-		}
-		busy++
 		t.dialing = true
 		s.wg.Go(func() { s.dial(ctx, t) })
 	}
 	return next
+}
+
+// dueLocked returns the peer to dial now, or nil: of those whose time has come, one that has failed the fewest times.
+// Who has the site's key, or had it, can invent peers: they leave room for those that were members before, the failures
+// of either kind for the other, and those at one address for those elsewhere.
+func (s *Swarm) dueLocked(now time.Duration) *target {
+	known, others, at := 0, 0, map[netip.Addr]int{} // being dialled
+	for _, t := range s.targets {
+		switch {
+		case !t.dialing:
+		case t.known:
+			known++
+		default:
+			others++
+			at[t.ip]++
+		}
+	}
+	if known+others >= dialers {
+		return nil
+	}
+	var out *target
+	for id, t := range s.targets {
+		switch {
+		case t.dialing, now < t.next, s.members[id] != nil:
+		case t.known && known >= dialsOfKind, !t.known && (others >= dialsOfKind || t.ip.IsValid() && at[t.ip] >= dialsAtIP):
+		case out != nil && out.fails <= t.fails:
+		case !s.gate.Shunned(id):
+			out = t
+		}
+	}
+	return out
 }
 
 // partialLocked reports whether the site has more devices than there is room for.
@@ -137,6 +171,7 @@ func (s *Swarm) dial(ctx context.Context, t *target) {
 	s.mu.Lock()
 	t.dialing = false // the handshake is short, and bounded by itself
 	t.next = s.now() + helloTimeout
+	s.soonLocked(s.now()) // others may be due
 	s.mu.Unlock()
 	if err == nil {
 		err = s.offerHello(ctx, c)

@@ -2,10 +2,13 @@ package swarm_test
 
 import (
 	"fmt"
+	"net"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // TestNewestAddressesAreDialled: where a peer was said to be before is not tried any more, however often that was said.
@@ -26,4 +29,35 @@ func TestNewestAddressesAreDialled(t *testing.T) {
 			t.Errorf("%s is still known", m)
 		}
 	}
+}
+
+// TestInventedPeersDelayNobody: who has the site's key, or had it, announces devices that do not exist, where nobody
+// answers. One that does exist is a member soon all the same, and so is one that was a member before.
+func TestInventedPeersDelayNobody(t *testing.T) {
+	t.Parallel()
+	a, old, young := start(t, nil), start(t, nil), start(t, nil)
+	a.Connect(old.info())
+	eventually(t, a, "a member", func() bool { return len(a.Members()) == 1 })
+	l, err := net.Listen("tcp", "127.0.0.66:0") // and does not accept
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	at, err := manet.FromNetAddr(l.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		id, err := peer.IDFromPrivateKey(newKey(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Connect(peer.AddrInfo{ID: id, Addrs: []multiaddr.Multiaddr{at}})
+	}
+	time.Sleep(time.Second) // the attempts have begun
+	if err := a.host.Network().ClosePeer(old.host.ID()); err != nil {
+		t.Fatal(err)
+	}
+	a.Connect(young.info())
+	eventually(t, a, "both members", func() bool { return len(a.Members()) == 2 })
 }

@@ -350,7 +350,7 @@ func (s *Swarm) register(m *member) error {
 		s.attachLocked(m, obj)
 	}
 	if t := s.targets[m.id]; t != nil {
-		t.fails = 0
+		t.fails, t.known = 0, true
 	}
 	s.runLocked(s.lease.Up(s.now(), string(m.id)))
 	s.log.Debug("member joined", "peer", m.id, "name", m.ident.Name, "addr", m.conn.RemoteMultiaddr(), "dialled", m.dialled)

@@ -69,9 +69,11 @@
 // # What is guaranteed
 //
 // Run never fails and never spins: a host without multicast is reported (Config.
-// Report) and looked at again when an interface changes and every 5 s. Records, addresses, entries (of the site
-// and of others) and names heard of are bounded. Run returns after its goroutines
-// have ended, except for one of the library's that lasts up to 3.5 s after a
+// Report) and looked at again when an interface changes and every 5 s. Records,
+// addresses, entries (of the site and of others) and names heard of are bounded; when
+// there are too many entries, the oldest of those whose first address most of them have
+// makes room. Run returns after its goroutines have ended, except for one of the
+// library's that lasts up to 3.5 s after a
 // registration and then ends by itself. The library prints to the standard
 // logger when one of the two families cannot be joined; programs that mind should
 // redirect it (slog.SetDefault does).

@@ -55,8 +55,9 @@ type Config struct {
 	// the longest is 2.5 times as much. Zero: 120 s. The cost is in the package
 	// comment.
 	Interval time.Duration
-	// MaxPeers bounds the devices remembered, and apart from them those of other
-	// sites that are counted. Zero: 1024.
+	// MaxPeers bounds the devices remembered, of which one makes room for the next
+	// beyond that, and apart from them those of other sites that are counted.
+	// Zero: 1024.
 	MaxPeers int
 	// Report, when set, is told the state of the source when it changes: an error
 	// that wraps ErrNoMulticast or ErrNotAnnounced, and nil when all is well (also
@@ -72,7 +73,7 @@ type Counters struct {
 	Messages  int64 // heard about the service, ours included
 	Foreign   int64 // announcements with the tag of another site
 	Malformed int64 // announcements that could not be read
-	Dropped   int64 // announcements beyond MaxPeers
+	Dropped   int64 // devices that made room for others beyond MaxPeers
 	Sessions  int64 // times the sockets and the registration were made anew
 	Peers     int   // devices of the site known now
 	Others    int   // devices of other sites known now
@@ -300,9 +301,7 @@ func (r *run) hear(ctx context.Context, m heard, ears *ears) {
 	r.totals.Messages++
 	on := ears.iface(m.ifIndex)
 	for _, a := range m.announcements {
-		if ev, ok := r.view.heard(a, on.Name, on.loopback(), now); ok {
-			r.emit(ctx, ev)
-		}
+		r.emit(ctx, r.view.heard(a, on.Name, on.loopback(), now)...)
 	}
 	if !m.query || m.id == r.id {
 		return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // goodbyeGrace is how long an entry outlives its goodbye. A device that registers
@@ -52,6 +53,7 @@ type entry struct {
 	instance string
 	peer     peer.ID // empty for another site
 	addrs    []ma.Multiaddr
+	ip       netip.Addr // of the first
 	ttl      time.Duration
 	expires  time.Time
 	leaving  bool // goodbye was said
@@ -65,11 +67,11 @@ func newView(key [32]byte, self peer.ID, limit int) *view {
 }
 
 // heard takes one announcement in, which came in on the named interface. It
-// returns the event to send, if there is one.
-func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time) (discovery.Event, bool) {
+// returns the events to send.
+func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time) []discovery.Event {
 	if a.ttl == 0 {
 		v.goodbye(a.instance, now)
-		return discovery.Event{}, false
+		return nil
 	}
 	c, err := parseCard(a.text)
 	if err == nil {
@@ -79,10 +81,10 @@ func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time
 	case errors.Is(err, errForeign):
 		v.counts.foreign++
 		v.noteForeign(a, now)
-		return discovery.Event{}, false
+		return nil
 	case err != nil, a.instance != c.nonce: // what another instance said, said again by anybody
 		v.counts.malformed++
-		return discovery.Event{}, false
+		return nil
 	}
 	fresh := &entry{instance: a.instance, peer: c.peer, ttl: a.ttl, expires: now.Add(a.ttl)}
 	if c.peer == v.self {
@@ -91,20 +93,25 @@ func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time
 			v.instances[a.instance] = fresh
 			v.ownOnLAN = v.ownOnLAN || !loopback
 		}
-		return discovery.Event{}, false
+		return nil
 	}
 	fresh.addrs = addresses(c, ifName, loopback)
 	if len(fresh.addrs) == 0 {
-		return discovery.Event{}, false
+		return nil
+	}
+	if ip, err := manet.ToIP(fresh.addrs[0]); err == nil {
+		fresh.ip, _ = netip.AddrFromSlice(ip)
 	}
 	return v.store(fresh)
 }
 
-func (v *view) store(fresh *entry) (discovery.Event, bool) {
+func (v *view) store(fresh *entry) (out []discovery.Event) {
 	old := v.peers[fresh.peer]
 	if old == nil && len(v.peers) >= v.limit {
 		v.counts.dropped++
-		return discovery.Event{}, false
+		e := v.least()
+		v.drop(e)
+		out = append(out, e.gone())
 	}
 	if old != nil && old.instance != fresh.instance {
 		delete(v.instances, old.instance)
@@ -120,9 +127,33 @@ func (v *view) store(fresh *entry) (discovery.Event, bool) {
 	v.instances[fresh.instance] = fresh
 	delete(v.rumours, fresh.instance)
 	if old != nil && same(old.addrs, fresh.addrs) {
-		return discovery.Event{}, false
+		return out
 	}
-	return discovery.Event{Peer: peer.AddrInfo{ID: fresh.peer, Addrs: slices.Clone(fresh.addrs)}, Source: Name}, true
+	return append(out, discovery.Event{Peer: peer.AddrInfo{ID: fresh.peer, Addrs: slices.Clone(fresh.addrs)}, Source: Name})
+}
+
+// least is the entry of the site that is worth least: of the address that has the
+// most, the one heard longest ago. Who has the site's key can invent devices; a
+// real one is missed by nobody to whom it is connected, and is heard again.
+func (v *view) least() *entry {
+	of := make(map[netip.Addr]int)
+	for _, e := range v.peers {
+		of[e.ip]++
+	}
+	var out *entry
+	for _, e := range v.peers {
+		if out == nil || of[e.ip] > of[out.ip] || of[e.ip] == of[out.ip] && e.last().Before(out.last()) {
+			out = e
+		}
+	}
+	return out
+}
+
+// last is when the entry was heard; earlier if it is leaving.
+func (e *entry) last() time.Time { return e.expires.Add(-e.ttl) }
+
+func (e *entry) gone() discovery.Event {
+	return discovery.Event{Peer: peer.AddrInfo{ID: e.peer}, Source: Name, Gone: true}
 }
 
 func (v *view) noteForeign(a announcement, now time.Time) {
@@ -165,7 +196,7 @@ func (v *view) expire(now time.Time) []discovery.Event {
 		}
 		v.drop(e)
 		if e.peer != "" && e.peer != v.self {
-			out = append(out, discovery.Event{Peer: peer.AddrInfo{ID: e.peer}, Source: Name, Gone: true})
+			out = append(out, e.gone())
 		}
 	}
 	for name, ru := range v.rumours {

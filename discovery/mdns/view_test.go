@@ -46,10 +46,7 @@ func TestViewLife(t *testing.T) {
 	v := newView(testKey, self, 10)
 	now := time.Unix(1e9, 0)
 	hear := func(a announcement) string {
-		if ev, ok := v.heard(a, "eth0", false, now); ok {
-			return told(ev)
-		}
-		return ""
+		return told(v.heard(a, "eth0", false, now)...)
 	}
 	name := id.ShortString()[8:]
 	a := said(t, id, "aaaaaaaaaaaaa", "/ip4/10.0.0.1/tcp/1")
@@ -96,11 +93,11 @@ func TestViewLife(t *testing.T) {
 
 func TestViewOthers(t *testing.T) {
 	self := testPeer(t, 1)
-	v := newView(testKey, self, 3)
+	v := newView(testKey, self, 5)
 	now := time.Unix(1e9, 0)
 	v.renew("own")
-	if ev, ok := v.heard(said(t, self, "own", "/ip4/10.0.0.9/tcp/1"), "eth0", false, now); ok {
-		t.Errorf("own entry: %v", ev)
+	if evs := v.heard(said(t, self, "own", "/ip4/10.0.0.9/tcp/1"), "eth0", false, now); len(evs) > 0 {
+		t.Errorf("own entry: %v", evs)
 	}
 	if !v.ownHeard(true) || v.responders() != 0 {
 		t.Error("own entry not noted")
@@ -110,8 +107,8 @@ func TestViewOthers(t *testing.T) {
 	malformed := foreign
 	malformed.text = []string{"x"}
 	for range 2 {
-		if ev, ok := v.heard(foreign, "eth0", false, now); ok {
-			t.Errorf("another site's: %v", ev)
+		if evs := v.heard(foreign, "eth0", false, now); len(evs) > 0 {
+			t.Errorf("another site's: %v", evs)
 		}
 	}
 	v.heard(malformed, "eth0", false, now)
@@ -124,33 +121,61 @@ func TestViewOthers(t *testing.T) {
 		v.heard(f, "eth0", false, now)
 		v.heard(said(t, testPeer(t, byte(10+i)), fmt.Sprint("i", i), "/ip4/10.0.0.1/tcp/1"), "eth0", false, now)
 	}
-	if v.foreign != 3 || len(v.peers) != 3 || v.counts.dropped != 2 {
-		t.Errorf("limits: %d foreign, %d peers, %d dropped", v.foreign, len(v.peers), v.counts.dropped)
+	if v.foreign != 5 || len(v.peers) != 5 {
+		t.Errorf("limits: %d foreign, %d peers", v.foreign, len(v.peers))
 	}
 	// A stranger cannot take over the instance of a device of the site.
 	f := foreign
 	f.instance = "i0"
 	v.heard(f, "eth0", false, now)
-	if e := v.instances["i0"]; e == nil || e.peer == "" || v.foreign != 3 {
+	if e := v.instances["i0"]; e == nil || e.peer == "" || v.foreign != 5 {
 		t.Error("an instance was taken over")
 	}
 	// Nor can one who says again what another device of the site said.
 	replayed := said(t, testPeer(t, 11), "i1", "/ip4/10.0.0.6/tcp/1")
 	replayed.instance = "i0"
-	if ev, ok := v.heard(replayed, "eth0", false, now); ok || v.peers[testPeer(t, 10)] == nil || v.instances["i1"] == nil {
-		t.Errorf("an instance was taken over by what was said of another: %v", ev)
+	if evs := v.heard(replayed, "eth0", false, now); len(evs) > 0 || v.peers[testPeer(t, 10)] == nil || v.instances["i1"] == nil {
+		t.Errorf("an instance was taken over by what was said of another: %v", evs)
 	}
 	// Nor can it be said again with other addresses.
 	elsewhere := said(t, testPeer(t, 10), "i0", "/ip4/10.0.0.1/tcp/1")
 	for i := range maxAddrs {
 		elsewhere.text = append(elsewhere.text, fmt.Sprintf("a=ip4/10.9.9.%d/tcp/1", i))
 	}
-	if ev, ok := v.heard(elsewhere, "eth0", false, now); ok {
-		t.Errorf("other addresses under a true tag: %v", ev)
+	if evs := v.heard(elsewhere, "eth0", false, now); len(evs) > 0 {
+		t.Errorf("other addresses under a true tag: %v", evs)
 	}
 	v.expire(now.Add(testTTL))
 	if v.foreign != 0 || len(v.instances) != 0 || v.ownHeard(false) {
 		t.Errorf("left over: %d foreign, %d instances", v.foreign, len(v.instances))
+	}
+}
+
+// TestViewHasRoomForTheHonest: who has the site's key, or had it, invents devices; real ones are found all the same, and
+// those that were found before stay.
+func TestViewHasRoomForTheHonest(t *testing.T) {
+	const limit = 16
+	v := newView(testKey, testPeer(t, 1), limit)
+	now := time.Unix(1e9, 0)
+	hear := func(id byte, addr string) []discovery.Event {
+		now = now.Add(time.Second)
+		return v.heard(said(t, testPeer(t, id), fmt.Sprintf("aaaaaaaaaa%03d", id), addr), "eth0", false, now)
+	}
+	hear(2, "/ip4/192.168.1.2/tcp/4001")
+	for i := range byte(3 * limit) {
+		evs := hear(100+i, fmt.Sprintf("/ip4/192.168.1.66/tcp/%d", 1+i))
+		if last := evs[len(evs)-1]; last.Gone || last.Peer.ID != testPeer(t, 100+i) || len(v.peers) > limit {
+			t.Fatalf("%d peers after the events %v", len(v.peers), evs)
+		}
+	}
+	for i := range byte(4) { // what was invented first goes first, and the table is told before it is of the next
+		evs := hear(3+i, fmt.Sprintf("/ip4/192.168.1.%d/tcp/4001", 3+i))
+		if len(evs) != 2 || !evs[0].Gone || evs[0].Peer.ID != testPeer(t, 100+2*limit+1+i) || evs[1].Gone || evs[1].Peer.ID != testPeer(t, 3+i) {
+			t.Errorf("device %d: events %v", 3+i, evs)
+		}
+	}
+	if v.peers[testPeer(t, 2)] == nil || len(v.peers) != limit || len(v.instances) != limit || v.counts.dropped != 2*limit+5 {
+		t.Errorf("%d peers, %d instances, %d dropped", len(v.peers), len(v.instances), v.counts.dropped)
 	}
 }
 
