@@ -183,7 +183,7 @@ func (n *Node) openSwarm() error {
 	}
 	n.id = id
 	gate := new(swarm.Gate)
-	h, err := swarm.NewHost(swarm.HostConfig{Key: key, Listen: n.cfg.Listen, Gateway: n.gw, Gate: gate})
+	h, err := swarm.NewHost(swarm.HostConfig{Key: key, Listen: n.cfg.Listen, Gateway: n.gw, Gate: gate, Identify: n.cfg.DHT})
 	if err != nil {
 		return fmt.Errorf("node: open host: %w", err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	p2pswarm "github.com/libp2p/go-libp2p/p2p/net/swarm"
 	tptu "github.com/libp2p/go-libp2p/p2p/net/upgrader"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/x/rate"
 	"github.com/multiformats/go-multiaddr"
@@ -33,6 +34,10 @@ type HostConfig struct {
 	Listen  []string // multiaddrs; empty: does not listen
 	Gateway bool     // room for 512 connections instead of 192
 	Gate    *Gate    // refuses shunned peers early; nil: none
+
+	// Identify has the host tell whoever connects of its protocols and all its addresses, by libp2p's identify. Only a DHT
+	// needs that.
+	Identify bool
 }
 
 // NewHost returns a host that speaks TCP, TLS 1.3 and yamux, and nothing else, with limits fixed by its role.
@@ -115,6 +120,11 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 		return nil, fmt.Errorf("swarm: host: %w", err)
 	}
 	h.Start()
+	if !c.Identify {
+		h.RemoveStreamHandler(identify.ID)
+		h.RemoveStreamHandler(identify.IDPush)
+		_ = h.IDService().Close() // which would tell of changes unasked
+	}
 	return h, nil
 }
 

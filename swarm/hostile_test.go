@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -359,4 +360,37 @@ func TestWhoDoesNotDeliverIsAskedLess(t *testing.T) {
 			t.Errorf("the blobs counted as missing for %.2f of two minutes", share)
 		}
 	})
+}
+
+// TestStrangerIsToldNothing: who has not said hello learns nothing of a device, by libp2p's own protocols either, unless
+// the host is to tell. Then it does not say what it runs.
+func TestStrangerIsToldNothing(t *testing.T) {
+	t.Parallel()
+	told := func(h host.Host) (agent any, protos []protocol.ID) {
+		b := start(t, nil)
+		if err := b.host.Connect(t.Context(), peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}); err != nil { // it asks, as libp2p does
+			t.Fatal(err)
+		}
+		agent, _ = b.host.Peerstore().Get(h.ID(), "AgentVersion")
+		protos, _ = b.host.Peerstore().GetProtocols(h.ID())
+		return agent, protos
+	}
+	a := start(t, nil)
+	if agent, protos := told(a.host); agent != nil || len(protos) > 0 {
+		t.Errorf("told agent %v, protocols %v", agent, protos)
+	}
+	h, err := swarm.NewHost(swarm.HostConfig{Key: newKey(t), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Identify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	if agent, protos := told(h); agent != "updraft" || len(protos) == 0 {
+		t.Errorf("with Identify: told agent %v, protocols %v", agent, protos)
+	}
+	ours := []protocol.ID{swarm.ProtoHello, swarm.ProtoBlob, swarm.ProtoFile, swarm.ProtoCall}
+	for _, p := range a.host.Mux().Protocols() {
+		if !slices.Contains(ours, p) {
+			t.Errorf("a stranger may ask for %s", p)
+		}
+	}
 }
