@@ -132,6 +132,10 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 // the site needs one; several may run on a machine.
 const perAddress = 48
 
+// handshakes is how fast one address may open connections: each may cost a handshake, which is 10 ms and more of a small
+// board's time. All that a machine may have, twice over, are opened at once.
+var handshakes = rate.Limit{RPS: 4, Burst: 2 * perAddress}
+
 // connections is how many a host may have, those not established included.
 func connections(gateway bool) int {
 	if gateway {
@@ -171,7 +175,13 @@ func newResourceManager(gateway bool) (network.ResourceManager, error) {
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 128, ConnCount: perAddress}}),
-		rcmgr.WithConnRateLimiters(&rate.Limiter{}))
+		rcmgr.WithConnRateLimiters(&rate.Limiter{
+			NetworkPrefixLimits: []rate.PrefixLimit{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}, {Prefix: netip.MustParsePrefix("::1/128")}}, // unlimited
+			SubnetRateLimiter: rate.SubnetLimiter{
+				IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: handshakes}},
+				IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 128, Limit: handshakes}},
+			},
+		}))
 	if err != nil {
 		return nil, fmt.Errorf("swarm: resource manager: %w", err)
 	}

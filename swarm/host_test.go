@@ -86,6 +86,38 @@ func TestOneAddressTakesNotAll(t *testing.T) {
 	}
 }
 
+// TestHandshakesOfOneAddressAreFew: who opens and closes connections all the time is let in a few times a second only.
+func TestHandshakesOfOneAddressAreFew(t *testing.T) {
+	for pattern, least := range map[string]int{"/ip4/192.168.1.66/tcp/%d": handshakes.Burst, "/ip6/fe80::66/tcp/%d": handshakes.Burst, "/ip4/127.0.0.1/tcp/%d": 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			rm, err := newResourceManager(false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rm.Close()
+			open := func() (n int) {
+				for i := 1; i <= 1000; i++ {
+					if c, err := rm.OpenConnection(network.DirInbound, true, multiaddr.StringCast(fmt.Sprintf(pattern, i))); err == nil {
+						c.Done()
+						n++
+					}
+				}
+				return n
+			}
+			if n := open(); n != least {
+				t.Errorf("%s is let in %d times at once, want %d", pattern, n, least)
+			}
+			time.Sleep(10 * time.Second)
+			if n, want := open(), min(least, int(10*handshakes.RPS)); least < 1000 && n != want {
+				t.Errorf("%s is let in %d times after 10 s, want %d", pattern, n, want)
+			}
+			if _, err := rm.OpenConnection(network.DirInbound, true, multiaddr.StringCast("/ip4/192.168.1.7/tcp/4001")); err != nil {
+				t.Errorf("another: %v", err)
+			}
+		})
+	}
+}
+
 func TestGate(t *testing.T) {
 	var g Gate
 	if g.Shunned("a") {
