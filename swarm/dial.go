@@ -181,8 +181,11 @@ func (s *Swarm) dial(ctx context.Context, t *target) {
 	wait := dialPolite/4 + s.politeness(id)
 	var refused *RefusedError
 	switch {
-	case err == nil || errors.Is(err, errDuplicate):
+	case err == nil || errors.Is(err, errDuplicate) && s.members[id] != nil:
 		t.fails = 0
+	case errors.Is(err, errDuplicate): // of a connection that is not up here yet, or not any more
+		wait = min(wait<<min(t.fails, 10), dialLast)
+		t.fails++
 	case errors.As(err, &refused) && !refused.Full:
 		if shown == s.renewed { // what was refused is what would be shown again
 			wait = dialRefused

@@ -1,5 +1,7 @@
 package swarm
 
+import "time"
+
 // Held is what a member makes a device keep: the most of any of its members, and what all share.
 type Held struct {
 	Shares, ShareBytes, Wants, Nacks, Leases, Rumors, Outbox int
@@ -21,4 +23,14 @@ func (s *Swarm) Held() Held {
 		}
 	}
 	return l
+}
+
+// Age makes it as if nothing had been said nor done for d.
+func (s *Swarm) Age(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.worked -= d
+	for _, m := range s.members {
+		m.heard -= d
+	}
 }

@@ -26,6 +26,7 @@ const (
 const (
 	helloTimeout  = 5 * time.Second
 	strangerLimit = 10 * time.Second // a connection that is no member's after this is closed
+	deafAfter     = 5 * time.Second  // silence after which a connection is given up for one that the peer dials
 )
 
 // errDuplicate ends a handshake on a connection that is not the one to keep.
@@ -316,6 +317,8 @@ func (s *Swarm) judgeLocked(m *member) wire.Verdict {
 		return wire.Duplicate
 	case old.dialled == m.dialled:
 		return wire.Admitted // the same side dialled again: its old connection is dead
+	case !m.dialled && s.now()-old.heard > deafAfter:
+		return wire.Admitted // it has lost the old connection, and its word of that was lost; if not, it says so
 	}
 	// Both dialled at once: the connection that the lower ID dialled is kept.
 	if m.dialled == (s.self < m.id) {

@@ -1,0 +1,167 @@
+package swarm_test
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"updraft/swarm"
+	"updraft/swarm/wire"
+	"updraft/testnet/simhost"
+)
+
+// detour forwards TCP connections to a host until it is shut: then nothing passes any more, neither bytes nor the end of
+// a connection, as on a LAN that is split.
+type detour struct {
+	l    net.Listener
+	to   string
+	shut atomic.Bool
+	wg   sync.WaitGroup
+
+	mu    sync.Mutex // guards conns
+	conns []net.Conn
+}
+
+func newDetour(t *testing.T, to host.Host) *detour {
+	t.Helper()
+	a, err := manet.ToNetAddr(to.Addrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &detour{l: l, to: a.String()}
+	d.wg.Go(d.accept)
+	t.Cleanup(d.close)
+	return d
+}
+
+func (d *detour) addr(t *testing.T) multiaddr.Multiaddr {
+	t.Helper()
+	a, err := manet.FromNetAddr(d.l.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (d *detour) accept() {
+	for {
+		a, err := d.l.Accept()
+		if err != nil {
+			return
+		}
+		b, err := net.Dial("tcp", d.to)
+		if err != nil {
+			a.Close()
+			continue
+		}
+		d.mu.Lock()
+		d.conns = append(d.conns, a, b)
+		d.mu.Unlock()
+		d.wg.Go(func() { d.pass(a, b) })
+		d.wg.Go(func() { d.pass(b, a) })
+	}
+}
+
+func (d *detour) pass(from, to net.Conn) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if !d.shut.Load() {
+			_, _ = to.Write(buf[:n])
+			if err != nil {
+				to.Close()
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (d *detour) close() {
+	d.l.Close()
+	d.mu.Lock()
+	for _, c := range d.conns {
+		c.Close()
+	}
+	d.mu.Unlock()
+	d.wg.Wait()
+}
+
+// TestHalfOpenConnectionGivesWay: the device with the lower ID has dialled the other. The LAN is split, the other ends the
+// connection, and its word of that is lost. When it dials after the split, it is let in.
+func TestHalfOpenConnectionGivesWay(t *testing.T) {
+	type hosted struct {
+		h host.Host
+		g *swarm.Gate
+	}
+	make1 := func() hosted {
+		g := new(swarm.Gate)
+		h, err := swarm.NewHost(swarm.HostConfig{Key: newKey(t), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Gate: g})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hosted{h, g}
+	}
+	lower, higher := make1(), make1()
+	if lower.h.ID() > higher.h.ID() {
+		lower, higher = higher, lower
+	}
+	d, p := startOn(t, lower.h, lower.g, nil), startOn(t, higher.h, higher.g, nil)
+	way := newDetour(t, p.host)
+	d.Connect(peer.AddrInfo{ID: p.host.ID(), Addrs: []multiaddr.Multiaddr{way.addr(t)}})
+	eventually(t, d, "members", func() bool { return len(d.Members()) == 1 && len(p.Members()) == 1 })
+	since := d.Members()[0].Since
+
+	way.shut.Store(true)
+	if err := p.host.Network().ClosePeer(d.host.ID()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, p, "alone", func() bool { return len(p.Members()) == 0 })
+	d.Age(time.Minute)
+	if m := d.Members(); len(m) != 1 || !m[0].Since.Equal(since) {
+		t.Fatalf("the split was noticed: %v", m)
+	}
+	p.Connect(d.info())
+	eventually(t, p, "members again", func() bool { m := d.Members(); return len(p.Members()) == 1 && len(m) == 1 && m[0].Since.After(since) })
+	eventually(t, d, "the dead connection is closed", func() bool { return len(d.host.Network().Conns()) == 1 && len(p.host.Network().Conns()) == 1 })
+}
+
+// TestDuplicateIsNotDialledOverAndOver: a peer keeps a connection of which nothing is known here.
+func TestDuplicateIsNotDialledOverAndOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 1, nil)
+		defer s.close()
+		h, err := s.net.Host(simhost.Link{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		var hellos atomic.Int32
+		h.SetStreamHandler(swarm.ProtoHello, func(st network.Stream) {
+			hellos.Add(1)
+			_, _, _ = wire.ReadFrame(bufio.NewReader(st), wire.MaxHello, nil)
+			_, _ = st.Write(wire.AppendVerdict(nil, wire.Duplicate))
+			_ = st.Close()
+		})
+		s.dev[0].Connect(peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()})
+		time.Sleep(2 * time.Minute)
+		if n := hellos.Load(); n < 4 || n > 12 {
+			t.Errorf("dialled %d times in two minutes", n)
+		}
+	})
+}
