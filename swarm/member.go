@@ -131,6 +131,7 @@ func (s *Swarm) dropLocked(m *member, why string) {
 	s.wg.Go(func() { _ = m.conn.Close() })
 	s.soonLocked(s.now())
 	if !s.closed {
+		s.assignLocked()
 		s.notifyLocked()
 	}
 }
@@ -323,6 +324,7 @@ func (s *Swarm) retractLocked(m *member, id [32]byte) {
 		s.withdrawLocked(h)
 		h.owed, h.owedN, h.relay, h.wants, h.wanted = nil, 0, nil, nil, nil
 		h.forget()
+		s.assignLocked()
 	} else {
 		h.forget()
 		delete(m.shares, id)

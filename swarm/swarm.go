@@ -150,10 +150,10 @@ func (s *Swarm) shut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.runLocked(s.lease.Release(s.now()))
+	s.closed = true
 	for _, m := range s.members {
 		s.dropLocked(m, "stopping")
 	}
-	s.closed = true
 	if t := s.tenure; t != nil {
 		s.tenure = nil
 		close(t.lost)

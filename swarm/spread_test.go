@@ -1,0 +1,75 @@
+package swarm
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"updraft/swarm/lease"
+)
+
+// deadConn is a connection on which nothing happens.
+type deadConn struct{ network.Conn }
+
+func (deadConn) Close() error { return nil }
+
+// nothing is an object of which nothing is stored.
+type nothing struct{}
+
+func (nothing) Has(int) bool                    { return false }
+func (nothing) Get(int, []byte) ([]byte, error) { return nil, errors.New("nothing is here") }
+func (nothing) Put(int, []byte) error           { return nil }
+
+// bare returns a swarm without a host, an object of n blobs that is open in it, and what members with these names are to
+// each other about it: each receives it and has nothing.
+func bare(t *testing.T, n int, names ...peer.ID) (*Swarm, *object, map[peer.ID]*share) {
+	t.Helper()
+	s := &Swarm{
+		self: "me", start: time.Now().Add(-time.Minute), kick: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler), gate: new(Gate),
+		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, late: map[peer.ID]lateness{}, objects: map[[32]byte]*object{},
+		changed: make(chan struct{}), rumors: map[string]heard{}, lease: lease.New("me", 0),
+	}
+	s.cfg.MaxPeers = DefaultMaxPeers
+	for _, id := range names {
+		s.members[id] = &member{
+			id: id, conn: deadConn{}, gone: make(chan struct{}), heard: s.now(), shares: map[[32]byte]*share{},
+			controlWake: make(chan struct{}, 1), sendWake: make(chan struct{}, 1),
+		}
+	}
+	o := Object{ID: [32]byte{1}, Sums: make([][32]byte, n), Sizes: slices.Repeat([]uint32{9}, n)}
+	if err := s.Open(o, nothing{}, OpenOptions{Receive: true}); err != nil {
+		t.Fatal(err)
+	}
+	shares := map[peer.ID]*share{}
+	for _, h := range s.objects[o.ID].shares {
+		h.known, h.receive, h.count, h.bits = true, true, n, newBitmap(n)
+		shares[h.m.id] = h
+	}
+	return s, s.objects[o.ID], shares
+}
+
+// TestWhatARelayLeavesGoesToAnother at once, whether the relay is gone or has closed the object.
+func TestWhatARelayLeavesGoesToAnother(t *testing.T) {
+	for what, leave := range map[string]func(*Swarm, *member, [32]byte){
+		"is gone":  func(s *Swarm, m *member, _ [32]byte) { s.dropLocked(m, "killed") },
+		"retracts": func(s *Swarm, m *member, id [32]byte) { s.retractLocked(m, id) },
+	} {
+		s, obj, _ := bare(t, 4, "a", "b", "c", "d")
+		s.Inject(obj.ID, 0, nil)
+		first := obj.pending[0]
+		if first == nil {
+			t.Fatal("no relay")
+		}
+		s.mu.Lock()
+		leave(s, first.to.m, obj.ID)
+		if d := obj.pending[0]; d == nil || d.to == first.to || obj.injectN > 0 {
+			t.Errorf("the relay %s: %+v has the blob, %d wait", what, d, obj.injectN)
+		}
+		s.mu.Unlock()
+	}
+}
