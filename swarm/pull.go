@@ -102,7 +102,7 @@ func (s *Swarm) pullObjectLocked(obj *object, now time.Duration, room int64) (ne
 	}
 	if len(list) == 0 {
 		if len(obj.asked) > 0 && obj.n+len(obj.asked) == len(obj.Sums) {
-			s.endGameLocked(obj, now)
+			next = min(next, s.endGameLocked(obj, now))
 		}
 		return next, 0
 	}
@@ -279,10 +279,16 @@ func (s *Swarm) servedLocked(m *member) {
 	}
 }
 
-// endGameLocked asks a second member for what has been awaited for long, when nothing else is left to ask for.
-func (s *Swarm) endGameLocked(obj *object, now time.Duration) {
+// endGameLocked asks a second member for what has been awaited for long, when nothing else is left to ask for. It returns
+// when more will have been.
+func (s *Swarm) endGameLocked(obj *object, now time.Duration) time.Duration {
+	next := now + idleWake
 	for i, a := range obj.asked {
-		if a.also != nil || now-max(a.at, a.from.m.lastBlob) < pullEnd || now-obj.busySince(i) < busyTime {
+		if a.also != nil {
+			continue
+		}
+		if due := max(max(a.at, a.from.m.lastBlob)+pullEnd, obj.busySince(i)+busyTime); now < due {
+			next = min(next, due)
 			continue
 		}
 		if h := obj.sourceLocked(i, now, pullLeast, a.from); h != nil {
@@ -290,6 +296,7 @@ func (s *Swarm) endGameLocked(obj *object, now time.Duration) {
 			s.askLocked(h, i, int64(obj.Sizes[i]))
 		}
 	}
+	return next
 }
 
 // nackLocked applies the answer that a member does not have a blob.

@@ -1,10 +1,12 @@
 package swarm
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -72,4 +74,38 @@ func TestWhatARelayLeavesGoesToAnother(t *testing.T) {
 		}
 		s.mu.Unlock()
 	}
+}
+
+// TestEndGameIsPunctual: what is the last to be missing and has been awaited for pullEnd is asked for a second time then,
+// not when something else wakes the loop.
+func TestEndGameIsPunctual(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, obj, shares := bare(t, 1, "a", "b")
+		for _, h := range shares {
+			h.bits.set(0)
+			h.n++
+			s.learnLocked(obj, 0, s.now())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.loop(ctx)
+		defer cancel()
+		asked := func() (first, second bool) {
+			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			a := obj.asked[0]
+			return a != nil, a != nil && a.also != nil
+		}
+		if first, _ := asked(); !first {
+			t.Fatal("nobody was asked")
+		}
+		time.Sleep(pullEnd - time.Millisecond)
+		if _, second := asked(); second {
+			t.Error("a second member was asked early")
+		}
+		time.Sleep(2 * time.Millisecond)
+		if _, second := asked(); !second {
+			t.Errorf("no second member was asked after %v", pullEnd)
+		}
+	})
 }
