@@ -21,6 +21,7 @@ type object struct {
 	kept    map[uint32]bool // blobs that are here and not told of yet; they are not in log
 	behind  bool            // the log has entries that some member was not told
 	busy    map[uint32]time.Duration
+	spares  map[uint32]spare
 	storing map[uint32]bool // in Put
 	avail   []uint16        // members that have the blob
 	ready   []uint32        // millisecond of the swarm's clock from which the blob may be asked for; 0: nobody has it
@@ -36,6 +37,11 @@ type object struct {
 	delta     []byte // encoded log[deltaFrom:deltaTo], shared between members
 	deltaFrom int
 	deltaTo   int
+}
+
+// spare is a copy of a blob that was read over while another was being received or stored; the last of them.
+type spare struct {
+	by *member // who ordered it passed on
 }
 
 // share is what a member and this device have to say to each other about one object.
@@ -93,7 +99,7 @@ func (s *Swarm) Open(o Object, b Blobs, opt OpenOptions) error {
 	}
 	n := len(o.Sums)
 	obj := &object{
-		Object: o, blobs: b, opt: opt, have: newBitmap(n), busy: map[uint32]time.Duration{}, storing: map[uint32]bool{},
+		Object: o, blobs: b, opt: opt, have: newBitmap(n), busy: map[uint32]time.Duration{}, storing: map[uint32]bool{}, spares: map[uint32]spare{},
 		avail: make([]uint16, n), ready: make([]uint32, n), asked: map[uint32]*ask{}, inject: newBitmap(n),
 		pending: map[uint32]*delegation{}, done: make(chan struct{}), kept: map[uint32]bool{}, only: map[uint32]struct{}{},
 	}
@@ -228,6 +234,7 @@ func (s *Swarm) hadLocked(obj *object, i int, keep bool) {
 		return
 	}
 	obj.n++
+	delete(obj.spares, uint32(i))
 	s.worked = s.now()
 	s.lease.Progress(s.worked)
 	s.touchLocked()

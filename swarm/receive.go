@@ -150,9 +150,13 @@ func (s *Swarm) duplicateLocked(obj *object, m *member, h wire.BlobHeader) {
 	if a := obj.asked[h.Index]; a != nil && a.from.m == m {
 		s.unaskLocked(obj, h.Index, a, false)
 	}
-	if h.Flags&wire.BlobRelay != 0 && obj.have.has(int(h.Index)) {
+	switch order := h.Flags&wire.BlobRelay != 0; {
+	case !order:
+	case obj.have.has(int(h.Index)):
 		s.waitsLocked(m, obj)
-		s.relayLocked(obj, int(h.Index), m)
+		s.relayLocked(obj, int(h.Index), m, m)
+	default:
+		obj.spares[h.Index] = spare{by: m}
 	}
 }
 
@@ -263,8 +267,8 @@ func (s *Swarm) beginStore(obj *object, m *member, h wire.BlobHeader) bool {
 	return true
 }
 
-// storedLocked records a blob that was stored, and passes it on, in the form f in which it came, if it came with that
-// order.
+// storedLocked records a blob that was stored, and passes it on, in the form f in which it came, if that or another copy
+// came with that order.
 func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffer) {
 	if s.objects[obj.ID] != obj {
 		return
@@ -279,13 +283,17 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 		}
 		s.unaskLocked(obj, h.Index, a, a.from.m != m || a.also != nil)
 	}
+	by := obj.spares[h.Index].by
 	if h.Flags&wire.BlobRelay != 0 {
 		s.waitsLocked(m, obj)
 	}
+	if by != nil {
+		s.waitsLocked(by, obj)
+	}
 	s.hadLocked(obj, i, false)
-	if h.Flags&wire.BlobRelay != 0 {
+	if h.Flags&wire.BlobRelay != 0 || by != nil {
 		s.cache.add(blobKey{obj.ID, h.Index}, f)
-		s.relayLocked(obj, i, m)
+		s.relayLocked(obj, i, m, by)
 	}
 	if asked && s.pullRoomLocked() {
 		s.soonLocked(s.pullLocked(s.now()))

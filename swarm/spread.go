@@ -307,10 +307,10 @@ func (s *Swarm) ackLocked(h *share, i uint32, now time.Duration) {
 	}
 }
 
-// relayLocked owes a blob to everybody who lacks it but the one that sent it.
-func (s *Swarm) relayLocked(obj *object, i int, from *member) {
+// relayLocked owes a blob to everybody who lacks it but the one that sent it and the one that ordered it passed on.
+func (s *Swarm) relayLocked(obj *object, i int, from, by *member) {
 	for _, h := range obj.shares {
-		if h.m != from && h.lacks(i) {
+		if h.m != from && h.m != by && h.lacks(i) {
 			s.oweLocked(h, i, false)
 		}
 	}

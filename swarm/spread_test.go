@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"updraft/swarm/lease"
+	"updraft/swarm/wire"
 )
 
 // deadConn is a connection on which nothing happens.
@@ -108,4 +109,38 @@ func TestEndGameIsPunctual(t *testing.T) {
 			t.Errorf("no second member was asked after %v", pullEnd)
 		}
 	})
+}
+
+// TestOrderToPassOnIsNotLost: the blob that is to be passed on is being received from another, or being stored, when it
+// comes. Nobody else will pass it on: that it is here counts as having done so.
+func TestOrderToPassOnIsNotLost(t *testing.T) {
+	for _, storing := range []bool{false, true} {
+		s, obj, shares := bare(t, 2, "a", "b", "c", "d")
+		from, by := shares["a"].m, shares["b"].m
+		h := wire.BlobHeader{ID: obj.ID, Len: 9}
+		order := h
+		order.Flags = wire.BlobRelay
+		if o, err := s.expect(from, h); o != obj || err != nil {
+			t.Fatalf("the first copy: %v, %v", o, err)
+		}
+		if storing && !s.beginStore(obj, from, h) {
+			t.Fatal("the first copy is not stored")
+		}
+		if o, err := s.expect(by, order); o != nil || err != nil {
+			t.Fatalf("the second copy: %v, %v", o, err)
+		}
+		f := newBuffer(9)
+		s.mu.Lock()
+		s.storedLocked(obj, from, h, f)
+		for id, h := range shares {
+			if want := id == "c" || id == "d"; h.owed.has(0) != want || h.waits != (id == "b") {
+				t.Errorf("storing %v: %s is owed it: %v; waits: %v", storing, id, h.owed.has(0), h.waits)
+			}
+		}
+		if len(obj.spares) > 0 {
+			t.Errorf("kept: %v", obj.spares)
+		}
+		s.mu.Unlock()
+		f.release()
+	}
 }
