@@ -308,7 +308,7 @@ func (s *Swarm) interestLocked(m *member, in wire.Interest) {
 		}
 	}
 	if !h.receive {
-		h.owed, h.owedN, h.relay = nil, 0, nil
+		h.owed, h.owedN, h.relay, h.flight = nil, 0, nil, nil // what is on its way is read over
 	}
 	s.touchLocked()
 	s.assignLocked()
@@ -322,7 +322,7 @@ func (s *Swarm) retractLocked(m *member, id [32]byte) {
 	}
 	if h.obj != nil {
 		s.withdrawLocked(h)
-		h.owed, h.owedN, h.relay, h.wants, h.wanted = nil, 0, nil, nil, nil
+		h.owed, h.owedN, h.relay, h.wants, h.wanted, h.flight = nil, 0, nil, nil, nil, nil
 		h.forget()
 		s.assignLocked()
 	} else {

@@ -41,7 +41,9 @@ type object struct {
 
 // spare is a copy of a blob that was read over while another was being received or stored; the last of them.
 type spare struct {
-	by *member // who ordered it passed on
+	by    *member       // who sent it, and does not send it again on request within flightTime
+	order bool          // it was to be passed on
+	at    time.Duration // when it came
 }
 
 // share is what a member and this device have to say to each other about one object.

@@ -180,7 +180,11 @@ func (s *Swarm) sourcesLocked(obj *object) int {
 func (obj *object) sourceLocked(i uint32, now time.Duration, each int, not *share) *share {
 	var best *share
 	ties := 0
+	sp := obj.spares[i]
 	for _, h := range obj.shares {
+		if sp.by == h.m && now-sp.at < flightTime {
+			continue
+		}
 		if h == not || !h.bits.has(int(i)) || h.m.asked >= each || h.m.suspect(now) {
 			continue
 		}

@@ -150,13 +150,15 @@ func (s *Swarm) duplicateLocked(obj *object, m *member, h wire.BlobHeader) {
 	if a := obj.asked[h.Index]; a != nil && a.from.m == m {
 		s.unaskLocked(obj, h.Index, a, false)
 	}
-	switch order := h.Flags&wire.BlobRelay != 0; {
-	case !order:
-	case obj.have.has(int(h.Index)):
+	order := h.Flags&wire.BlobRelay != 0
+	switch {
+	case !obj.have.has(int(h.Index)):
+		if order || !obj.spares[h.Index].order {
+			obj.spares[h.Index] = spare{by: m, order: order, at: s.now()}
+		}
+	case order:
 		s.waitsLocked(m, obj)
 		s.relayLocked(obj, int(h.Index), m, m)
-	default:
-		obj.spares[h.Index] = spare{by: m}
 	}
 }
 
@@ -212,8 +214,9 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 		if a := obj.asked[h.Index]; a != nil {
 			s.unaskLocked(obj, h.Index, a, false)
 		}
-		obj.ready[h.Index] = uint32((s.now() + time.Second) / time.Millisecond)
-		s.soonLocked(s.now() + time.Second)
+		again := s.now() + flightTime // it would not be sent sooner
+		obj.ready[h.Index] = uint32(again / time.Millisecond)
+		s.soonLocked(again)
 		return nil
 	}
 	s.storedLocked(obj, m, h, f)
@@ -283,17 +286,17 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 		}
 		s.unaskLocked(obj, h.Index, a, a.from.m != m || a.also != nil)
 	}
-	by := obj.spares[h.Index].by
 	if h.Flags&wire.BlobRelay != 0 {
 		s.waitsLocked(m, obj)
 	}
-	if by != nil {
-		s.waitsLocked(by, obj)
+	sp := obj.spares[h.Index]
+	if sp.order {
+		s.waitsLocked(sp.by, obj)
 	}
 	s.hadLocked(obj, i, false)
-	if h.Flags&wire.BlobRelay != 0 || by != nil {
+	if h.Flags&wire.BlobRelay != 0 || sp.order {
 		s.cache.add(blobKey{obj.ID, h.Index}, f)
-		s.relayLocked(obj, i, m, by)
+		s.relayLocked(obj, i, m, sp.by)
 	}
 	if asked && s.pullRoomLocked() {
 		s.soonLocked(s.pullLocked(s.now()))

@@ -144,3 +144,56 @@ func TestOrderToPassOnIsNotLost(t *testing.T) {
 		f.release()
 	}
 }
+
+// TestWhoseCopyWasReadOverIsNotAskedSoon: it does not send what it has just sent, and would be taken for one that does
+// not answer.
+func TestWhoseCopyWasReadOverIsNotAskedSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, obj, shares := bare(t, 1, "a", "b")
+		h := wire.BlobHeader{ID: obj.ID, Len: 9}
+		shares["a"].bits.set(0)
+		s.learnLocked(obj, 0, s.now())
+		for _, id := range []peer.ID{"b", "a"} {
+			if _, err := s.expect(shares[id].m, h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.cutShort(obj, shares["b"].m, 0, s.now())
+		s.pullLocked(s.now())
+		time.Sleep(flightTime - time.Millisecond)
+		s.pullLocked(s.now())
+		if len(obj.asked) > 0 {
+			t.Error("asked for what it has just sent")
+		}
+		time.Sleep(time.Millisecond)
+		s.pullLocked(s.now())
+		if len(obj.asked) == 0 || len(s.late) > 0 {
+			t.Errorf("not asked afterwards; late: %v", s.late)
+		}
+	})
+}
+
+// TestWhatAClosedObjectMissedIsSentAgain: blobs that were on their way when a member closed an object are sent when it
+// asks for them.
+func TestWhatAClosedObjectMissedIsSentAgain(t *testing.T) {
+	for what, leave := range map[string]func(s *Swarm, m *member, id [32]byte){
+		"closed": func(s *Swarm, m *member, id [32]byte) { s.retractLocked(m, id) },
+		"no more received": func(s *Swarm, m *member, id [32]byte) {
+			s.interestLocked(m, wire.Interest{ID: id, Count: 2, Bits: []byte{0}})
+		},
+	} {
+		s, obj, shares := bare(t, 2, "a")
+		h := shares["a"]
+		obj.have.set(0)
+		s.wantLocked(h, 0, s.now())
+		if _, ok := s.nextJobLocked(h.m); !ok {
+			t.Fatal("not sent")
+		}
+		leave(s, h.m, obj.ID)
+		s.interestLocked(h.m, wire.Interest{ID: obj.ID, Count: 2, Flags: wire.FlagReceive, Bits: []byte{0}})
+		s.wantLocked(h, 0, s.now())
+		if _, ok := s.nextJobLocked(h.m); !ok {
+			t.Errorf("%s and opened again: not sent", what)
+		}
+	}
+}
