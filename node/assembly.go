@@ -26,9 +26,7 @@ type assembly struct {
 	index   *os.File // the pages, at their places
 	indexID [32]byte // of the object whose blobs are the pages
 	resumed bool     // the stream may hold chunks from before
-	seed    bool     // installed: every chunk is believed to be there until read
 	reuse   func(sum [32]byte, buf []byte) ([]byte, bool)
-	onLost  func(a *release.Artifact)
 	written counter       // bytes written to the stream
 	reused  counter       // of them: copied from releases held here
 	wake    chan struct{} // something has come
@@ -53,6 +51,8 @@ type assembly struct {
 	rough   span       // of the stream: what rebuilds wrote, or an earlier run, and no chunk says yet
 	failed  error      // what stops it
 	closed  bool
+	seed    bool                      // installed: every chunk is believed to be there until read
+	onLost  func(a *release.Artifact) // told of a chunk that is no longer there; nil: nobody is
 }
 
 // newAssembly starts the assembly of art in st; pages in the index file that
@@ -76,6 +76,19 @@ func (a *assembly) signalPlan() {
 	case a.planned <- struct{}{}:
 	default:
 	}
+}
+
+// becomeSeed notes that the artifact is installed; lost is told of a chunk that is no longer there.
+func (a *assembly) becomeSeed(lost func(*release.Artifact)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.seed, a.onLost = true, lost
+}
+
+func (a *assembly) isSeed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.seed
 }
 
 func (a *assembly) readAt(b []byte, off int64) (int, error) {
@@ -195,7 +208,7 @@ func (a *assembly) advance() error {
 		a.mu.Lock()
 		k := len(a.pages)
 		ready := k < len(a.got) && a.got[k] && !a.closed
-		off, receive, produce, rough := a.next, a.receive, a.produce, a.rough
+		off, receive, produce, rough, seed := a.next, a.receive, a.produce, a.rough, a.seed
 		a.mu.Unlock()
 		if !ready {
 			break
@@ -206,7 +219,7 @@ func (a *assembly) advance() error {
 		}
 		last := p.chunks[len(p.chunks)-1]
 		end := off + last.Offset + int64(last.Len)
-		if a.seed {
+		if seed {
 			p.markAll()
 		} else {
 			overlaps := rough.off < end && rough.off+rough.n > off
@@ -223,7 +236,7 @@ func (a *assembly) advance() error {
 		a.next = end
 		a.mu.Unlock()
 	}
-	if err := a.openTree(nil, 0); err != nil || !a.opened.Load() || a.adopted || a.seed || a.art.Kind != release.Tree {
+	if err := a.openTree(nil, 0); err != nil || !a.opened.Load() || a.adopted || a.isSeed() || a.art.Kind != release.Tree {
 		return err
 	}
 	a.adopted = true

@@ -145,9 +145,8 @@ func (l *library) open(art *release.Artifact, dir string) (*assembly, error) {
 		return nil, errors.Join(fmt.Errorf("node: open chunk index: %w", err), st.Close())
 	}
 	a := newAssembly(art, l.reg, st, index)
-	a.seed = true
+	a.becomeSeed(l.lost)
 	a.opened.Store(true)
-	a.onLost = l.lost
 	if err := a.start(false); err != nil {
 		return nil, errors.Join(err, a.forget())
 	}
@@ -156,9 +155,14 @@ func (l *library) open(art *release.Artifact, dir string) (*assembly, error) {
 
 // add takes over the assemblies of a release that has just been installed at dir.
 func (l *library) add(m *release.Manifest, arts []*assembly, dir string) error {
+	l.mu.Lock()
+	for _, a := range arts {
+		delete(l.bad, a.art.Sum) // before anything is told of the new copies
+	}
+	l.mu.Unlock()
 	var err error
 	for _, a := range arts {
-		if a.seed { // shared with an earlier release, served from there
+		if a.isSeed() { // shared with an earlier release, served from there
 			continue
 		}
 		st, e := openInstalled(dir, a.art, l.paths.listing(a.art.Sum))
@@ -167,16 +171,12 @@ func (l *library) add(m *release.Manifest, arts []*assembly, dir string) error {
 			continue
 		}
 		err = errors.Join(err, a.swap(st))
-		a.seed = true
-		a.onLost = l.lost
+		a.becomeSeed(l.lost)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rel[m.Version] = &held{m, arts}
 	l.lookup = nil
-	for _, a := range arts {
-		delete(l.bad, a.art.Sum)
-	}
 	return err
 }
 

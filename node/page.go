@@ -106,8 +106,11 @@ func (p *page) Dropped(i int) {
 		p.left++
 	}
 	p.mu.Unlock()
-	if p.a.onLost != nil {
-		p.a.onLost(p.a.art)
+	p.a.mu.Lock()
+	lost := p.a.onLost
+	p.a.mu.Unlock()
+	if lost != nil {
+		lost(p.a.art)
 	}
 }
 

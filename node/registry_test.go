@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -312,6 +314,36 @@ func TestDroppedChunk(t *testing.T) {
 	}
 	bring(t, a, p, 5, b)
 	whole(t, a)
+}
+
+// TestDroppedWhileInstalled: the swarm finds that a chunk cannot be read in the moment in which its artifact becomes a
+// held one; what is lost from then on spoils it as a base.
+func TestDroppedWhileInstalled(t *testing.T) {
+	b := random(8, 1<<20)
+	art, index := artifactOf(t, b, 0)
+	reg := loneRegistry(t)
+	a := assemblyOf(t, reg, t.TempDir(), art)
+	learn(t, a, index)
+	final := t.TempDir()
+	if err := os.WriteFile(filepath.Join(final, art.Name), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := a.snapshot()[0]
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 100 {
+			p.Dropped(0)
+		}
+	})
+	lib := newLibrary(paths{t.TempDir()}, reg, slog.New(slog.DiscardHandler))
+	if err := lib.add(&release.Manifest{Version: "1"}, []*assembly{a}, final); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	p.Dropped(0)
+	if lib.find(art.Sum) != nil {
+		t.Error("a damaged artifact counts as a base")
+	}
 }
 
 // gated is a stream whose next write waits.
