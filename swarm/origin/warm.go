@@ -18,6 +18,7 @@ type stash struct {
 	mu    sync.Mutex // guards all below
 	last  string     // address that was dialled last
 	conns []warmConn
+	end   *time.Timer // closes what nobody took; nil: nothing was made ahead yet
 }
 
 type warmConn struct {
@@ -63,15 +64,22 @@ func (s *stash) fill(ctx context.Context, n int) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.conns = append(s.conns, warmConn{c, addr, time.Now()})
+			if s.end == nil {
+				s.end = time.AfterFunc(warmLife, s.close)
+			} else {
+				s.end.Reset(warmLife)
+			}
 		})
 	}
 	wg.Wait()
-	time.AfterFunc(warmLife, s.close) // what nobody took
 }
 
 func (s *stash) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.end != nil {
+		s.end.Stop()
+	}
 	for _, w := range s.conns {
 		w.Close()
 	}

@@ -85,4 +85,7 @@ func TestWarm(t *testing.T) {
 	if len(c.warm.conns) != 0 {
 		t.Error("closed, and connections are left")
 	}
+	if c.warm.end.Stop() {
+		t.Error("closed, and a timer is left")
+	}
 }
