@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -104,18 +103,64 @@ func (n *Node) syncFrom(ctx context.Context, by peer.ID, held []byte) error {
 }
 
 // sync runs the metadata workflow with fetch and takes the release that results
-// as the target.
+// as the target. Nobody else waits for fetch: see gathered.
 func (n *Node) sync(ctx context.Context, fetch release.Fetcher) error {
 	defer n.expelEnded(ctx) // newer metadata may tell that it is later than the clock says
+	g := gathered{files: make(map[string]answer), version: n.trust.Version()}
+	for {
+		err := n.syncGathered(ctx, &g)
+		if !errors.Is(err, release.ErrLater) {
+			return err
+		}
+		b, err := fetch(ctx, g.next, g.limit)
+		g.files[g.next] = answer{b, err}
+	}
+}
+
+// gathered is the fetcher of a metadata workflow that runs with the store locked. It has
+// the files that came before; the first that is not among them ends the workflow, which
+// is run again once that has been asked for, without the lock. So whoever sends slowly,
+// or not at all, keeps this device from nothing that others know.
+type gathered struct {
+	files   map[string]answer // by name at the origin
+	next    string            // the file that is missing
+	limit   int64             // of its size
+	version int64             // of the metadata that the workflow knows of
+}
+
+// answer is what came of asking for a file.
+type answer struct {
+	b   []byte
+	err error
+}
+
+func (g *gathered) fetch(_ context.Context, name string, limit int64) ([]byte, error) {
+	a, ok := g.files[name]
+	if !ok {
+		g.next, g.limit = name, limit
+		return nil, release.ErrLater
+	}
+	return a.b, a.err
+}
+
+// syncGathered runs the metadata workflow as far as it gets with what g has; then it is
+// release.ErrLater. What is older than what others have brought since g began is left
+// alone, and no error.
+func (n *Node) syncGathered(ctx context.Context, g *gathered) error {
 	n.trustMu.Lock()
 	defer n.trustMu.Unlock()
-	if err := n.trust.Refresh(ctx, fetch, time.Now()); err != nil {
+	err := n.trust.Refresh(ctx, g.fetch, time.Now())
+	if errors.Is(err, release.ErrRollback) && n.trust.Version() != g.version {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	if err := n.syncRevocations(ctx, fetch); err != nil {
+	g.version = n.trust.Version()
+	if err := n.syncRevocations(ctx, g.fetch); err != nil {
 		return err
 	}
-	m, raw, err := n.trust.Release(ctx, n.enr.Channel, n.enr.Type, fetch)
+	m, raw, err := n.trust.Release(ctx, n.enr.Channel, n.enr.Type, g.fetch)
 	switch {
 	case errors.Is(err, release.ErrNoRelease):
 		n.synced(nil, nil)
@@ -164,51 +209,34 @@ func (n *Node) call(ctx context.Context, from peer.ID, method string, arg []byte
 	}
 }
 
-// poll looks for a release now and then, and follows members that know more.
+// poll looks for a release now and then.
 func (n *Node) poll(ctx context.Context) error {
-	var next <-chan time.Time
-	if n.cfg.Poll > 0 || n.cfg.Once {
-		next = time.After(settleTime)
+	if n.cfg.Poll == 0 && !n.cfg.Once {
+		return nil
 	}
-	wait := time.Second
-	asked := make(map[peer.ID]claim)
-	again := time.NewTicker(claimPause / 4)
-	defer again.Stop()
-	for {
-		changed := n.sw.Changed()
-		n.expel()
-		n.expelEnded(ctx)
-		n.followMembers(ctx, asked)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-again.C: // of what came to nothing nobody tells once more
-		case <-changed:
-			select { // members change together: take them in one go
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-				return nil
-			}
-		case <-next:
-			if d := n.untilLook(); d > 0 {
-				next = time.After(jitter(min(d, windowLook)))
-				continue
-			}
-			err := n.checker.check(ctx, false)
-			if err != nil && ctx.Err() == nil {
-				n.log.Warn("look for a release failed", "err", err, "again_in", wait)
-				next = time.After(jitter(wait))
-				wait = min(2*wait, max(n.cfg.Poll, time.Minute))
-				continue
-			}
-			n.checkedOnce()
-			wait = time.Second
-			next = nil
-			if n.cfg.Poll > 0 {
-				next = time.After(jitter(n.cfg.Poll))
-			}
+	wait, next := time.Second, settleTime
+	for sleep(ctx, next) {
+		if d := n.untilLook(); d > 0 {
+			next = jitter(min(d, windowLook))
+			continue
 		}
+		err := n.checker.check(ctx, false)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			n.log.Warn("look for a release failed", "err", err, "again_in", wait)
+			next = jitter(wait)
+			wait = min(2*wait, max(n.cfg.Poll, time.Minute))
+			continue
+		}
+		n.checkedOnce()
+		if n.cfg.Poll == 0 {
+			return nil
+		}
+		wait, next = time.Second, jitter(n.cfg.Poll)
 	}
+	return nil
 }
 
 // errWindow reports a look that would use the uplink when it may not be used.
@@ -225,33 +253,4 @@ func (n *Node) untilLook() time.Duration {
 		return max(time.Until(next), time.Second)
 	}
 	return time.Hour
-}
-
-// claim is what a member said it had when it was asked for it.
-type claim struct {
-	meta int64
-	at   time.Time
-}
-
-// claimPause is how long a claim that came to nothing is left alone.
-const claimPause = time.Minute
-
-// followTimeout bounds what a member that answers slowly takes of that.
-const followTimeout = 30 * time.Second
-
-// followMembers fetches metadata from members that say they have newer. Who has claimed
-// what it does not have is asked again after a minute only, whatever it claims: then that
-// costs little. asked is who was asked lately.
-func (n *Node) followMembers(ctx context.Context, asked map[peer.ID]claim) {
-	maps.DeleteFunc(asked, func(_ peer.ID, c claim) bool { return time.Since(c.at) > claimPause })
-	for _, m := range n.members() {
-		have := n.trust.Version()
-		if c, lately := asked[m.ID]; m.profile.Meta <= have || lately && c.meta > have {
-			continue
-		}
-		asked[m.ID] = claim{m.profile.Meta, time.Now()}
-		brief, done := context.WithTimeout(ctx, followTimeout)
-		_ = n.syncFrom(brief, m.ID, nil) // noted as a problem there
-		done()
-	}
 }

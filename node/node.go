@@ -41,7 +41,7 @@ type Node struct {
 	gw     bool   // ranks as a gateway: configured and certified
 
 	trust   *release.Trust
-	trustMu sync.Mutex // serialises Refresh and Release
+	trustMu sync.Mutex // serialises what brings the metadata up to date; nobody is asked for anything while it is held
 	origin  *origin.Client
 	windows windows
 	dir     *install.Dir
@@ -248,6 +248,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 			return nil
 		})
 	}
+	g.Go(func() error { return n.follow(ctx) })
 	g.Go(func() error { return n.poll(ctx) })
 	g.Go(func() error {
 		err := n.updates(ctx)

@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"updraft/node/fleet"
 	"updraft/node/identity"
 	"updraft/node/report"
+	"updraft/swarm"
 )
 
 // refuses waits until status says that a device is not admitted.
@@ -163,4 +165,48 @@ func TestCertificateEnds(t *testing.T) {
 	a.await("alone", func(st report.Status) bool { return st.Peers == 0 })
 	b.look("1.0.0")
 	b.awaitVersion("1.0.0")
+}
+
+// TestRevokedWhileItAnswersSlowly: a device that says it has newer metadata, and does not
+// send them, keeps its neighbour from nothing that others know, not even that it is revoked.
+func TestRevokedWhileItAnswersSlowly(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	a := s.start(s.enroll(nil))
+	b := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{}, nil)) // has no origin
+	b.awaitPeers(1)
+	a.look("1.0.0")
+	b.awaitVersion("1.0.0")
+	asked, ended := make(chan struct{}, 1), make(chan struct{})
+	sw := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "evil", Site: "lab"}), b, func(c *swarm.Config) {
+		c.Files = func(string) ([]byte, error) {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			<-ended
+			return nil, fs.ErrNotExist
+		}
+	})
+	t.Cleanup(func() { close(ended) })
+	if err := sw.Announce(swarm.Profile{Node: []byte{0xa2, 1, 1, 2, 0x1a, 0x7f, 0, 0, 0}}); err != nil { // {1: 1, 2: 0x7f000000}
+		t.Fatal(err)
+	}
+	select {
+	case <-asked:
+	case <-time.After(20 * time.Second):
+		t.Fatal("not asked")
+	}
+	if _, err := s.fleet.Revoke("stolen", "evil"); err != nil {
+		t.Fatal(err)
+	}
+	checkAnew(a)
+	known := time.Now()
+	b.await("refusing evil", func(st report.Status) bool {
+		return st.Peers == 1 && slices.ContainsFunc(st.Problems, func(p report.Problem) bool { return p.Code == "refused" && p.Subject == "evil" })
+	})
+	if d := time.Since(known); d > 10*time.Second {
+		t.Errorf("its neighbour has known for %v by then", d)
+	}
 }

@@ -61,6 +61,7 @@ func (n *Node) Survey(ctx context.Context, quiet time.Duration) (list []Answer, 
 	g, run := errgroup.WithContext(run)
 	g.Go(func() error { return n.sw.Run(run) })
 	g.Go(func() error { return n.table.Run(run, n.self, sources...) })
+	g.Go(func() error { return n.follow(run) }) // who is revoked is not believed
 	g.Go(func() error {
 		defer stop()
 		list = n.survey(run, quiet)
@@ -76,13 +77,11 @@ func (n *Node) survey(ctx context.Context, quiet time.Duration) []Answer {
 	var mu sync.Mutex // guards answers
 	answers := map[peer.ID]Answer{}
 	asked := map[peer.ID]bool{}
-	claims := map[peer.ID]claim{}
 	var wg sync.WaitGroup
 	idle := time.NewTimer(quiet)
 	defer idle.Stop()
 	for more := true; more; {
 		changed := n.sw.Changed()
-		n.followMembers(ctx, claims) // who is revoked is not asked, and not believed
 		for _, m := range n.sw.Members() {
 			if asked[m.ID] {
 				continue

@@ -11,6 +11,9 @@ var (
 	// ErrNotFound reports a file that the source does not have. It is a
 	// fs.ErrNotExist. A Fetcher may return either.
 	ErrNotFound = fmt.Errorf("release: %w", fs.ErrNotExist)
+	// ErrLater is what a Fetcher returns for a file that it will have when the workflow is
+	// run again: it ends that as an error does, with everything as before.
+	ErrLater = errors.New("release: not fetched yet")
 	// ErrNoRelease reports that nothing is published on the channel for the type.
 	ErrNoRelease = errors.New("release: nothing is published there")
 	// ErrRollback reports metadata or a manifest older than what was accepted before.

@@ -20,8 +20,8 @@ const pollRoot = 24 * time.Hour
 
 // Fetcher gets one file by its name below the origin's root, of at most limit
 // bytes. A file that is not there is ErrNotFound or fs.ErrNotExist; any other error
-// is returned to the caller of Refresh or Release, wrapped. What it returns is
-// trusted in nothing.
+// is returned to the caller of Refresh or Release, wrapped; see ErrLater. What it
+// returns is trusted in nothing.
 type Fetcher func(ctx context.Context, name string, limit int64) ([]byte, error)
 
 // Trust is a device's view of what is published. It is safe for concurrent use.
@@ -237,7 +237,9 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	}
 	if w.pollRoot {
 		f.Polled = w.at.Unix()
-		h.fill(ctx, fetch)
+		if err := h.fill(ctx, fetch); err != nil {
+			return err
+		}
 	}
 	if err := t.store(h, f); err != nil {
 		return err
@@ -262,14 +264,18 @@ func (t *Trust) NextRoot(clock time.Time) (name string, ok bool) {
 }
 
 // fill gets the roots before the first one trusted, for the sake of peers. What
-// cannot be had is tried again at the next poll.
-func (h *held) fill(ctx context.Context, fetch Fetcher) {
+// cannot be had is tried again at the next poll; its only error is ErrLater.
+func (h *held) fill(ctx context.Context, fetch Fetcher) error {
 	for v := h.oldest() - 1; v > 0; v-- {
 		b, err := get(ctx, fetch, metaName(metadata.ROOT, v), maxRoot)
+		if errors.Is(err, ErrLater) {
+			return err
+		}
 		if err != nil || h.descend(v, b) != nil {
-			return
+			break
 		}
 	}
+	return nil
 }
 
 func (t *Trust) setTime(at time.Time) {
