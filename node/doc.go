@@ -45,7 +45,8 @@
 // revoked, and leaves when the list of revocations, which travels as metadata does,
 // comes to name it. Its certificate says what it may be: a gateway, or an operator, who
 // may ask each device how it is (Survey). Certificates are renewed by what the origin
-// has for a device, brought by itself or by a neighbour.
+// has for a device, brought by itself or by a neighbour. They end by the device's clock;
+// by the newest signed time only where that clock is late for certain.
 //
 // Package node introduces delta, discovery and swarm to each other; none of them
 // knows another.

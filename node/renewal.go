@@ -62,7 +62,7 @@ func (n *Node) loadCertificate() error {
 // whomever it meets. Connections that are up stay: see expelEnded for how the others
 // learn of it.
 func (n *Node) renew(b []byte) error {
-	next, err := identity.Verify(b, n.enr.CA, n.trust.Now(time.Now()))
+	next, err := identity.Verify(b, n.enr.CA, n.certTime())
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (n *Node) renew(b []byte) error {
 // of which there is one at a time. What it does not find is looked for again when
 // something is published: the publisher sees to it that a renewal comes with that.
 func (n *Node) bringRenewals(ctx context.Context, fetch release.Fetcher) {
-	now := n.trust.Now(time.Now())
+	now := n.certTime()
 	certs := map[peer.ID]*identity.Cert{n.id: n.own().Cert}
 	for _, m := range n.sw.Members() {
 		if c := n.certOf(m.ID); c != nil {
@@ -124,7 +124,7 @@ func (n *Node) bringRenewals(ctx context.Context, fetch release.Fetcher) {
 
 // bringRenewal brings a device, whose certificate is old, what the origin has for it.
 func (n *Node) bringRenewal(ctx context.Context, id peer.ID, old *identity.Cert, b []byte) error {
-	next, err := identity.Verify(b, n.enr.CA, n.trust.Now(time.Now()))
+	next, err := identity.Verify(b, n.enr.CA, n.certTime())
 	if err == nil {
 		err = next.Renews(old)
 	}

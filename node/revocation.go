@@ -54,7 +54,7 @@ func (n *Node) admit(id peer.ID, credential []byte) (swarm.Identity, error) {
 // notes it if it does. It is returned also with an error, unless it is malformed or of
 // another fleet.
 func (n *Node) certify(id peer.ID, credential []byte) (*identity.Cert, error) {
-	c, err := identity.Verify(credential, n.enr.CA, n.trust.Now(time.Now()))
+	c, err := identity.Verify(credential, n.enr.CA, n.certTime())
 	switch {
 	case c == nil:
 		return nil, err
@@ -72,6 +72,12 @@ func (n *Node) certify(id peer.ID, credential []byte) (*identity.Cert, error) {
 	}
 	n.certs[id] = c
 	return c, nil
+}
+
+// certTime is the time by which certificates are judged.
+func (n *Node) certTime() time.Time {
+	own := n.own()
+	return n.trust.CertificateTime(time.Now(), time.Unix(own.NotBefore, 0), time.Unix(own.NotAfter, 0))
 }
 
 // blamed shows which device sent what it should not have. It is over when that device
@@ -159,7 +165,7 @@ func (n *Node) expelEnded(ctx context.Context) {
 			continue
 		}
 		end := time.Unix(c.NotAfter, 0)
-		if !n.trust.Now(time.Now()).After(end) {
+		if !n.certTime().After(end) {
 			continue
 		}
 		if err := n.askCertificate(ctx, m.ID, nil); err == nil || ctx.Err() != nil {
@@ -172,7 +178,7 @@ func (n *Node) expelEnded(ctx context.Context) {
 
 // judgeSelf shows what is wrong with this device's own certificate.
 func (n *Node) judgeSelf(list identity.Revocations) {
-	now := n.trust.Now(time.Now())
+	now := n.certTime()
 	c, err := identity.Verify(n.own().raw, n.enr.CA, now)
 	switch {
 	case c == nil:

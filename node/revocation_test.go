@@ -1,7 +1,10 @@
 package node_test
 
 import (
+	"bytes"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -117,7 +120,8 @@ func TestRevocationsThatCannotBeRead(t *testing.T) {
 }
 
 // TestCertificateEnds: a device says so in time, and one whose certificate has
-// ended is refused by name, also one that was let in before.
+// ended is refused by name, also one that was let in before, and also by a device whose
+// clock is late.
 func TestCertificateEnds(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 0)
@@ -142,7 +146,7 @@ func TestCertificateEnds(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	a.end()
-	b := s.start(s.enroll(nil))
+	b := s.start(s.enrollBy(s.at(10*time.Minute), fleet.EnrollOptions{Origins: []string{s.url}}, nil)) // by its clock it has no certificate yet
 	refused := func(st report.Status) bool {
 		for _, p := range st.Problems {
 			if p.Code == "refused" && p.Subject == "dev1" && strings.Contains(p.Text, identity.ErrExpired.Error()) {
@@ -154,7 +158,9 @@ func TestCertificateEnds(t *testing.T) {
 	short(20 * time.Minute)
 	a = s.start(cfg)
 	b.awaitPeers(1)
-	s.pass(30 * time.Minute)
+	if _, err := s.at(30 * time.Minute).Refresh(); err != nil {
+		t.Fatal(err)
+	}
 	if err := check(b); err != nil {
 		t.Fatal(err)
 	}
@@ -209,4 +215,69 @@ func TestRevokedWhileItAnswersSlowly(t *testing.T) {
 	if d := time.Since(known); d > 10*time.Second {
 		t.Errorf("its neighbour has known for %v by then", d)
 	}
+}
+
+// TestFastForwardAmongNeighbours: with stolen online keys a time is signed at which the
+// certificates of the site have ended. That ends none, and a device that reaches the
+// origin through its neighbours alone learns from them of the keys that replace those.
+func TestFastForwardAmongNeighbours(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	const day = 24 * time.Hour
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	near := s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{s.url}, TTL: 30 * day}, nil)
+	far := s.enrollBy(s.fleet, fleet.EnrollOptions{TTL: 60 * day}, nil)
+	a, b := s.start(near), s.start(far)
+	b.awaitPeers(1)
+	a.look("1.0.0")
+	for _, x := range []*agent{a, b} {
+		x.awaitVersion("1.0.0")
+	}
+	good := t.TempDir()
+	if err := os.CopyFS(good, os.DirFS(s.fleet.Origin())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.at(40 * day).Refresh(); err != nil { // the thief signs ahead
+		t.Fatal(err)
+	}
+	stolen, err := os.ReadFile(filepath.Join(s.fleet.Origin(), "metadata", "timestamp.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAnew(a)
+	b.await("fast forward", func(report.Status) bool {
+		has, err := os.ReadFile(filepath.Join(far.Data, "trust", "metadata", "timestamp.json"))
+		return err == nil && bytes.Equal(has, stolen)
+	})
+	for _, x := range []*agent{a, b} { // each is to let the other in with what it knows
+		x.end()
+	}
+	lies, err := os.ReadDir(s.fleet.Origin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range lies { // the directory itself is being served
+		if err := os.RemoveAll(filepath.Join(s.fleet.Origin(), e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(s.fleet.Origin(), os.DirFS(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range []string{"timestamp", "snapshot"} {
+		if err := s.fleet.Rotate(role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.publish("2.0.0", s.write("v2/app.bin", noise(2, 100<<10)))
+	s.peers = nil
+	a = s.start(near)
+	a.look("2.0.0")
+	a.awaitVersion("2.0.0")
+	b = s.start(far)
+	b.awaitPeers(1)
+	if err := check(b); err != nil {
+		t.Error(err)
+	}
+	b.awaitVersion("2.0.0")
 }

@@ -290,6 +290,36 @@ func TestFastForwardOfTime(t *testing.T) {
 	}
 }
 
+// TestCertificateTime: certificates end by the clock, whatever time is signed; by that only
+// where the clock is late, and not after the device's own has ended.
+func TestCertificateTime(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	f.now = start.Add(40 * day) // the fleet's clock, or that of a thief
+	if _, err := f.repo.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	d.want(f.fetch, start, "1")
+	from, to := start.Add(10*day), start.Add(60*day)
+	for _, c := range []struct{ clock, to, want time.Time }{
+		{from, to, from},
+		{start.Add(90 * day), to, start.Add(90 * day)},
+		{start.Add(9 * day), to, f.now},
+		{time.Unix(0, 0), to, f.now},
+		{time.Unix(0, 0), start.Add(30 * day), start.Add(30 * day)},
+		{time.Unix(0, 0), start, from},
+	} {
+		if got := d.CertificateTime(c.clock, from, c.to); !got.Equal(c.want) {
+			t.Errorf("clock %v, certificate until %v: %v, want %v", c.clock, c.to, got, c.want)
+		}
+	}
+	if got := d.CertificateTime(start.Add(-day), time.Time{}, to); !got.Equal(f.now) {
+		t.Errorf("before the root was signed: %v", got)
+	}
+}
+
 // TestStolenChannelKey: a manifest with a sequence far too high does not lock the
 // channel once its key is rotated.
 func TestStolenChannelKey(t *testing.T) {

@@ -29,7 +29,9 @@
 // is read: a torn one is fetched again and never stops the device. The newest
 // versions, sequence numbers and signed time ever accepted are kept apart from
 // the metadata, as floors below which nothing is accepted. A device without a
-// clock uses the signed time as its clock.
+// clock uses the signed time as its clock. So may whoever stole the key that signs it, until
+// a new root takes that from him: what ends whatever is published goes by it only where
+// there is nothing better (CertificateTime).
 //
 // What a Trust holds it serves to peers by the names of the origin tree:
 //

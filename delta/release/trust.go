@@ -140,6 +140,25 @@ func (t *Trust) nowLocked(clock time.Time) time.Time {
 	return signed.Add(max(0, clock.Sub(t.early.clock)))
 }
 
+// CertificateTime is the time to judge certificates by, for a device whose own is valid
+// from one time to another: the clock. One that is before from, or before the root held
+// was signed, is wrong; then it is Now instead, but not after to. Timestamps are signed by
+// keys that are online, and whoever stole those can sign any time: it must not end the
+// certificates of the neighbours by which the root comes that replaces the keys.
+func (t *Trust) CertificateTime(clock, from, to time.Time) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	from = latest(from, issuedAt(t.held.root.Signed.UnrecognizedFields))
+	if !clock.Before(from) {
+		return clock
+	}
+	now := t.nowLocked(clock)
+	if now.After(to) {
+		now = to
+	}
+	return latest(from, now)
+}
+
 // Signed is the newest signed time seen; zero: none.
 func (t *Trust) Signed() time.Time {
 	t.mu.RLock()
