@@ -305,6 +305,39 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// TestEnrolledInANewFleet: the root keys of a fleet are lost, it is made anew, and a device is
+// enrolled in it. It keeps its data, and follows the new root, whose version is lower.
+func TestEnrolledInANewFleet(t *testing.T) {
+	t.Parallel()
+	s, next := newSite(t, 0), newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	cfg := s.enroll(nil)
+	a := s.start(cfg)
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	if _, err := s.fleet.Revoke("stolen", "dev1"); err != nil { // known by that name to the next one, too
+		t.Fatal(err)
+	}
+	if err := s.fleet.Rotate("root"); err != nil {
+		t.Fatal(err)
+	}
+	checkAnew(a)
+	a.problem("certificate")
+	a.end()
+	next.publish("2.0.0", next.write("v2/app.bin", noise(2, 100<<10)))
+	anew := next.enroll(nil)
+	if err := os.Rename(anew.Enrollment, cfg.Enrollment); err != nil {
+		t.Fatal(err)
+	}
+	s.peers = nil
+	a = s.start(cfg)
+	if err := check(a); err != nil {
+		t.Fatal("it does not follow its new fleet:", err)
+	}
+	a.awaitVersion("2.0.0")
+	a.await("without problems", func(st report.Status) bool { return len(st.Problems) == 0 })
+}
+
 // TestFailingHooks: a release that does not pass a step is not tried again; the
 // next one is.
 func TestFailingHooks(t *testing.T) {

@@ -28,7 +28,8 @@
 // a peer, and keeps the metadata in files of its own. Each file is checked when it
 // is read: a torn one is fetched again and never stops the device. The newest
 // versions, sequence numbers and signed time ever accepted are kept apart from
-// the metadata, as floors below which nothing is accepted. A device without a
+// the metadata, as floors below which nothing is accepted. They are those of a fleet:
+// enrolled in another one, a device begins anew. A device without a
 // clock uses the signed time as its clock. So may whoever stole the key that signs it, until
 // a new root takes that from him: what ends whatever is published goes by it only where
 // there is nothing better (CertificateTime).

@@ -3,8 +3,11 @@ package release
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
@@ -15,6 +18,29 @@ func (r *Repo) SetStep(fn func(name string) error) { r.step = fn }
 
 // ParseFloors is the decoder of the floors' file.
 func ParseFloors(b []byte) { parseFloors(b).clone() }
+
+// ForgetBegin makes the store in dir what it was before the first root was noted in it.
+func ForgetBegin(dir string) error {
+	f := readFloors(dir)
+	b, _ := hex.DecodeString(f.Begin)
+	entries, err := os.ReadDir(filepath.Join(dir, rootsDir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, rootsDir, e.Name())
+		if raw, err := os.ReadFile(path); err == nil && sha256.Sum256(raw) == [32]byte(b) {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	f.Begin = ""
+	if b, err = f.bytes(); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, floorFile), b, storedMode)
+}
 
 // ParseAll gives b to every decoder of metadata.
 func ParseAll(b []byte) {

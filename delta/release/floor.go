@@ -23,6 +23,7 @@ type floors struct {
 	Signed   int64                  `json:"signed,omitempty"`   // newest signed time, unix seconds
 	By       string                 `json:"by,omitempty"`       // keys that Signed rests on, see keysOf
 	Polled   int64                  `json:"polled,omitempty"`   // when a newer root was last asked for, unix seconds
+	Begin    string                 `json:"begin,omitempty"`    // digest of the root that trust began with, in hexadecimal; empty: not noted
 }
 
 // roleFloor binds while the role rests on the same keys.

@@ -42,8 +42,10 @@ type Trust struct {
 type clockAnchor struct{ signed, clock time.Time }
 
 // OpenTrust opens, or makes, the store in dir for a device that trusts root, the
-// bytes of some version of root.json. Damaged files in it are dropped. Only an
-// unusable root or an unwritable directory is an error.
+// bytes of some version of root.json. Damaged files in it are dropped, and all of it
+// with its floors if it is of another fleet: if root is not the one it began with, and
+// neither in a chain with one of those that it holds. Only an unusable root or an
+// unwritable directory is an error.
 func OpenTrust(dir string, root []byte) (*Trust, error) {
 	for _, d := range []string{metadataDir, rootsDir} {
 		if err := makeDir(filepath.Join(dir, d)); err != nil {
@@ -53,11 +55,15 @@ func OpenTrust(dir string, root []byte) (*Trust, error) {
 	if len(root) > maxRoot {
 		return nil, fmt.Errorf("%w: trusted root of %d bytes", ErrTooLarge, len(root))
 	}
+	f, err := begin(dir, root)
+	if err != nil {
+		return nil, err
+	}
 	h, err := load(dir, bytes.Clone(root))
 	if err != nil {
 		return nil, err
 	}
-	t := &Trust{dir: dir, held: h, floor: readFloors(dir)}
+	t := &Trust{dir: dir, held: h, floor: f}
 	t.floor.rekey(keysOf(h.root, nil, metadata.TIMESTAMP))
 	t.dropStale()
 	t.lift()

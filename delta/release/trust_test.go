@@ -271,6 +271,75 @@ func TestFloorsSurvive(t *testing.T) {
 	d.refuse(from(old), f.now, release.ErrRollback, "3")
 }
 
+// TestAnotherFleet: enrolled in another fleet, a device follows that from its first root on,
+// whatever it had accepted of the one before, also where it is not noted which that was. With
+// another root of its own fleet its floors stay.
+func TestAnotherFleet(t *testing.T) {
+	t.Parallel()
+	// forget takes from the store of a device what it began with, as before that was noted.
+	forget := func(d *device) {
+		t.Helper()
+		if err := release.ForgetBegin(d.dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, noted := range []bool{true, false} {
+		f := newFleet(t)
+		first := f.snapshot()
+		if err := f.repo.SetRevocations([]byte("list")); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := f.repo.Rotate("root"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.publish("stable", "1", "rpi4")
+		old := f.snapshot()
+		f.publish("stable", "2", "rpi4")
+		d := newDevice(t, f.root)
+		d.want(f.fetch, f.now, "2")
+		if _, err := d.Revocations(context.Background(), f.fetch, nil); err != nil {
+			t.Fatal(err)
+		}
+		roots := [][]byte{old["metadata/3.root.json"], old["metadata/4.root.json"], append(bytes.Clone(old["metadata/2.root.json"]), '\n')}
+		for _, d.root = range append(roots, f.root) { // enrolled anew in the same one
+			if !noted {
+				forget(d)
+			}
+			d.reopen()
+			d.refuse(from(old), f.now, release.ErrRollback, "2")
+			d.refuse(from(first), f.now, release.ErrRollback, "2")
+		}
+		d.want(f.fetch, f.now, "2")
+
+		next := newFleet(t)
+		next.publish("stable", "3", "rpi4")
+		if !noted {
+			forget(d)
+		}
+		for _, d.root = range [][]byte{next.root, f.root, next.root} { // there, back, and there
+			d.reopen()
+			if d.Version() != 0 {
+				t.Error("keeps metadata of another fleet")
+			}
+			if _, _, err := d.Known("stable", "rpi4"); !errors.Is(err, release.ErrNoRelease) {
+				t.Error(err)
+			}
+			if bytes.Equal(d.root, f.root) {
+				d.want(f.fetch, f.now, "2")
+				continue
+			}
+			d.want(next.fetch, next.now, "3")
+			if b, err := d.Revocations(context.Background(), next.fetch, nil); b != nil || err != nil {
+				t.Errorf("the list of another fleet: %q, %v", b, err)
+			}
+			d.reopen()
+			d.want(next.fetch, next.now, "3")
+		}
+	}
+}
+
 // TestDamagedStore cuts, empties, garbles and removes each file of the store, in a
 // running device and in one that starts.
 func TestDamagedStore(t *testing.T) {
