@@ -5,10 +5,15 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"updraft/delta"
 	"updraft/delta/release"
+	"updraft/swarm"
 	"updraft/swarm/origin"
 )
 
@@ -48,7 +53,9 @@ func (u *update) locate(ctx context.Context, a *assembly, want []stored) error {
 	return nil
 }
 
-// packMap returns the pack map of art, from a member that has it or the origin.
+// packMap returns the pack map of art, from a member that has it or the origin. A member
+// that says it may have it, and does not answer in time or sends something else, is not
+// asked again in this update.
 func (u *update) packMap(ctx context.Context, art *release.Artifact) ([]byte, error) {
 	u.mu.Lock()
 	b := u.maps[art.Map]
@@ -58,11 +65,16 @@ func (u *update) packMap(ctx context.Context, art *release.Artifact) ([]byte, er
 	}
 	name := delta.ObjectName(delta.MapDir, art.Map)
 	for _, m := range u.n.members() {
-		if m.profile.Target != u.digest || m.profile.Progress == 0 {
+		if m.profile.Target != u.digest || m.profile.Progress == 0 || u.isMute(m.ID) {
 			continue
 		}
-		if b, err := u.n.sw.Request(ctx, m.ID, name, int(art.MapSize)); err == nil && sha256.Sum256(b) == art.Map {
+		b, err := u.memberMap(ctx, m.ID, name, art.MapSize)
+		switch {
+		case err == nil && sha256.Sum256(b) == art.Map:
 			return u.keepMap(art, b), nil
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, swarm.ErrBusy):
+		default:
+			u.setMute(m.ID)
 		}
 	}
 	b, err := u.n.origin.Get(ctx, name, art.MapSize)
@@ -73,6 +85,27 @@ func (u *update) packMap(ctx context.Context, art *release.Artifact) ([]byte, er
 		return nil, fmt.Errorf("%w: pack map of %s", errOrigin, art.Name)
 	}
 	return u.keepMap(art, b), nil
+}
+
+// mapTimeout is how long a member may take to send a pack map. The origin has it, too.
+const mapTimeout = 2 * time.Second
+
+func (u *update) memberMap(ctx context.Context, by peer.ID, name string, size int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, mapTimeout)
+	defer cancel()
+	return u.n.sw.Request(ctx, by, name, int(size))
+}
+
+func (u *update) isMute(id peer.ID) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.mute[id]
+}
+
+func (u *update) setMute(id peer.ID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.mute[id] = true
 }
 
 // mapNamed returns the pack map with a name at the origin, if it is known here.

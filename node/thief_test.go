@@ -1,10 +1,21 @@
 package node_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"io"
+	"io/fs"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
+
+	"updraft/delta"
+	"updraft/node/fleet"
+	"updraft/node/report"
+	"updraft/swarm"
 	"updraft/swarm/wire"
 )
 
@@ -41,4 +52,45 @@ func TestThief(t *testing.T) {
 	a.awaitVersion("1.0.0")
 	b.awaitVersion("1.0.0")
 	b.sees(v1)
+}
+
+// TestMapOfAMuteMember: a member that says it has begun with the release, and answers no request for a pack map, is asked
+// for one once.
+func TestMapOfAMuteMember(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	var in []delta.Input
+	for i := range 4 {
+		x := s.write(fmt.Sprint("v1/a", i), noise(uint64(i), 50<<10))
+		x.Name = fmt.Sprint("a", i)
+		in = append(in, x)
+	}
+	m := s.publish("1.0.0", in...)
+	raw, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := s.start(s.enroll(nil))
+	var asked atomic.Int64
+	ended := make(chan struct{})
+	sw := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "mute", Site: "lab"}), a, func(c *swarm.Config) {
+		c.Files = func(string) ([]byte, error) { asked.Add(1); <-ended; return nil, fs.ErrNotExist }
+	})
+	t.Cleanup(func() { close(ended) })
+	sum := sha256.Sum256(raw)
+	p, err := cbor.Marshal(map[int]any{1: 1, 2: 0, 3: sum[:], 12: 1}) // on its way to the release
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sw.Announce(swarm.Profile{Node: p}); err != nil {
+		t.Fatal(err)
+	}
+	a.await("told", func(report.Status) bool {
+		return slices.ContainsFunc(a.node.Peers(), func(p report.Peer) bool { return p.Progress == 1 })
+	})
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
 }

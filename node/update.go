@@ -41,6 +41,7 @@ type update struct {
 	setbacks map[[32]byte]*setback // by artifact
 	bad      map[[32]byte]int      // how often the origin sent wrong bytes of a patch
 	maps     map[[32]byte][]byte
+	mute     map[peer.ID]bool      // members that sent no map when they were asked for one
 	chosen   map[[32]byte][32]byte // artifact: way of the site's plan, zero for chunks
 	plans    []planEntry
 	epoch    uint64
@@ -74,7 +75,7 @@ var errOtherPlan = errors.New("node: the site brings it another way")
 // earlier run is taken up again.
 func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (_ *update, err error) {
 	u := &update{n: n, m: m, raw: raw, digest: digest, patches: make(map[[32]byte]*patchFile), wanted: make(map[[32]byte]bool),
-		failed: make(map[[32]byte]bool), setbacks: make(map[[32]byte]*setback), maps: make(map[[32]byte][]byte), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int),
+		failed: make(map[[32]byte]bool), setbacks: make(map[[32]byte]*setback), maps: make(map[[32]byte][]byte), mute: make(map[peer.ID]bool), chosen: make(map[[32]byte][32]byte), active: make(map[[32]byte]rebuildJob), bad: make(map[[32]byte]int),
 		notes: make(map[[32]byte]string), yielded: make(map[[32]byte]bool), ways: make(map[[32]byte][]release.Way), chain: make(chan struct{}, 1)}
 	for i := range m.Artifacts {
 		if original(m, i) == i {
