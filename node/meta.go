@@ -108,8 +108,12 @@ func (n *Node) sync(ctx context.Context, fetch release.Fetcher) error {
 	defer n.expelEnded(ctx) // newer metadata may tell that it is later than the clock says
 	g := gathered{files: make(map[string]answer), version: n.trust.Version()}
 	for {
+		g.unkept = nil
 		err := n.syncGathered(ctx, &g)
 		if !errors.Is(err, release.ErrLater) {
+			if err == nil || g.unkept != nil {
+				n.problem(problemDisk, "metadata", g.unkept)
+			}
 			return err
 		}
 		b, err := fetch(ctx, g.next, g.limit)
@@ -126,6 +130,7 @@ type gathered struct {
 	next    string            // the file that is missing
 	limit   int64             // of its size
 	version int64             // of the metadata that the workflow knows of
+	unkept  error             // why what it has accepted is not on disk
 }
 
 // answer is what came of asking for a file.
@@ -143,13 +148,22 @@ func (g *gathered) fetch(_ context.Context, name string, limit int64) ([]byte, e
 	return a.b, a.err
 }
 
+// inForce returns err unless it is that something is in force, and not on disk, which it notes.
+func (g *gathered) inForce(err error) error {
+	if errors.Is(err, release.ErrNotKept) {
+		g.unkept = err
+		return nil
+	}
+	return err
+}
+
 // syncGathered runs the metadata workflow as far as it gets with what g has; then it is
 // release.ErrLater. What is older than what others have brought since g began is left
 // alone, and no error.
 func (n *Node) syncGathered(ctx context.Context, g *gathered) error {
 	n.trustMu.Lock()
 	defer n.trustMu.Unlock()
-	err := n.trust.Refresh(ctx, g.fetch, time.Now())
+	err := g.inForce(n.trust.Refresh(ctx, g.fetch, time.Now()))
 	if errors.Is(err, release.ErrRollback) && n.trust.Version() != g.version {
 		return nil
 	}
@@ -157,10 +171,11 @@ func (n *Node) syncGathered(ctx context.Context, g *gathered) error {
 		return err
 	}
 	g.version = n.trust.Version()
-	if err := n.syncRevocations(ctx, g.fetch); err != nil {
+	if err := n.syncRevocations(ctx, g); err != nil {
 		return err
 	}
 	m, raw, err := n.trust.Release(ctx, n.enr.Channel, n.enr.Type, g.fetch)
+	err = g.inForce(err)
 	switch {
 	case errors.Is(err, release.ErrNoRelease):
 		n.synced(nil, nil)

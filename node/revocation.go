@@ -104,9 +104,9 @@ func (n *Node) loadRevocations() error {
 }
 
 // syncRevocations brings the list up to date; trustMu is held.
-func (n *Node) syncRevocations(ctx context.Context, fetch release.Fetcher) error {
-	b, err := n.trust.Revocations(ctx, fetch, identity.CheckRevocations)
-	if err != nil {
+func (n *Node) syncRevocations(ctx context.Context, g *gathered) error {
+	b, err := n.trust.Revocations(ctx, g.fetch, identity.CheckRevocations)
+	if err = g.inForce(err); err != nil {
 		return err
 	}
 	return n.revoke(b)

@@ -88,6 +88,48 @@ func TestRevoked(t *testing.T) {
 	a.await("without problems", func(st report.Status) bool { return len(st.Problems) == 0 })
 }
 
+// TestRevokedOnAFullDisk: a list of revocations that cannot be kept on disk is in force, and
+// is kept when that is possible again.
+func TestRevokedOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	s.start(s.enroll(nil))
+	a, b := s.start(s.enroll(nil)), s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{}, nil))
+	a.look("1.0.0")
+	for _, x := range []*agent{a, b} {
+		x.awaitPeers(2)
+		x.awaitVersion("1.0.0")
+	}
+	targets := filepath.Join(a.data, "trust", "targets")
+	if err := os.Rename(targets, targets+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere/at/all", targets); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.fleet.Revoke("stolen", "dev1"); err != nil {
+		t.Fatal(err)
+	}
+	checkAnew(a)
+	a.problem("disk")
+	a.refuses("dev1")
+	b.refuses("dev1") // has it from a alone
+	if err := os.Remove(targets); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(targets+".away", targets); err != nil {
+		t.Fatal(err)
+	}
+	checkAnew(a)
+	a.await("on disk", func(st report.Status) bool {
+		return !slices.ContainsFunc(st.Problems, func(p report.Problem) bool { return p.Code == "disk" })
+	})
+	a.end()
+	a = s.start(a.cfg) // dials dev1
+	a.refuses("dev1")
+}
+
 // TestRevocationsThatCannotBeRead: a list that is signed and none keeps no device from
 // starting, and takes back nothing of the list before.
 func TestRevocationsThatCannotBeRead(t *testing.T) {

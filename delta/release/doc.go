@@ -29,7 +29,8 @@
 // is read: a torn one is fetched again and never stops the device. The newest
 // versions, sequence numbers and signed time ever accepted are kept apart from
 // the metadata, as floors below which nothing is accepted. They are those of a fleet:
-// enrolled in another one, a device begins anew. A device without a
+// enrolled in another one, a device begins anew. What is accepted is in force at once, and
+// if the disk is full it is written later (ErrNotKept). A device without a
 // clock uses the signed time as its clock. So may whoever stole the key that signs it, until
 // a new root takes that from him: what ends whatever is published goes by it only where
 // there is nothing better (CertificateTime).

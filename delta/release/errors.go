@@ -14,6 +14,9 @@ var (
 	// ErrLater is what a Fetcher returns for a file that it will have when the workflow is
 	// run again: it ends that as an error does, with everything as before.
 	ErrLater = errors.New("release: not fetched yet")
+	// ErrNotKept reports that what was accepted is in force, and is not on disk, which may be
+	// full. Each Refresh tries to write it again; a restart falls back to what was written.
+	ErrNotKept = errors.New("release: accepted, but not kept on disk")
 	// ErrNoRelease reports that nothing is published on the channel for the type.
 	ErrNoRelease = errors.New("release: nothing is published there")
 	// ErrRollback reports metadata or a manifest older than what was accepted before.

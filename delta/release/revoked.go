@@ -56,7 +56,7 @@ func (r *Repo) revocations() ([]byte, uint64, error) {
 // Revocations returns the list of revoked devices from the metadata of the last
 // Refresh; nil without any. What is not held is fetched. A list older than one
 // returned before is ErrRollback, and so is none where there was one, while the
-// role rests on the same keys. A list that check, if it is not nil, cannot read is its
+// role rests on the same keys. With ErrNotKept the list is returned as well. A list that check, if it is not nil, cannot read is its
 // error, and not kept: the one before stays.
 func (t *Trust) Revocations(ctx context.Context, fetch Fetcher, check func(list []byte) error) ([]byte, error) {
 	t.busy.Lock()
@@ -99,7 +99,7 @@ func (t *Trust) KnownRevocations() ([]byte, error) {
 	if !ok {
 		return nil, nil
 	}
-	b, err := readManifest(t.dir, have.Name)
+	b, err := t.stored(have.Name)
 	if errors.Is(err, ErrNotFound) {
 		err = fmt.Errorf("%w: the list of revocations is gone; the next look brings it", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"sync"
 	"time"
@@ -28,12 +29,16 @@ type Fetcher func(ctx context.Context, name string, limit int64) ([]byte, error)
 type Trust struct {
 	dir string
 
-	busy sync.Mutex // held by Refresh and Release: one client workflow at a time
+	busy    sync.Mutex // held by Refresh and Release: one client workflow at a time; guards what is in this paragraph
+	saved   *held      // as held was when it was last written
+	kept    floors     // as on disk
+	unsaved bool       // what is in force is not all on disk
 
-	mu    sync.RWMutex // guards what follows
-	held  *held        // replaced, never changed
-	floor floors       // replaced, never changed
-	at    time.Time    // effective time of the last Refresh
+	mu    sync.RWMutex      // guards what follows; changed with busy held as well
+	held  *held             // replaced, never changed
+	floor floors            // replaced, never changed
+	loose map[string][]byte // by name: manifests and the like that are in force and not on disk yet
+	at    time.Time         // effective time of the last Refresh
 	early clockAnchor
 }
 
@@ -63,7 +68,7 @@ func OpenTrust(dir string, root []byte) (*Trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trust{dir: dir, held: h, floor: f}
+	t := &Trust{dir: dir, held: h, saved: h, floor: f, kept: f.clone(), loose: make(map[string][]byte)}
 	t.floor.rekey(keysOf(h.root, nil, metadata.TIMESTAMP))
 	t.dropStale()
 	t.lift()
@@ -206,34 +211,95 @@ func (t *Trust) File(name string) ([]byte, error) {
 		}
 		return b, nil
 	}
-	return readManifest(t.dir, name)
+	return t.stored(name)
 }
 
-// store makes h and f the state, on disk first: metadata, then floors. A crash in
-// between leaves lower floors, which the metadata lifts again.
+// store makes h and f the state, and writes it. What is signed is in force whether that
+// works or not: the error is ErrNotKept.
 func (t *Trust) store(h *held, f floors) error {
-	if h != t.held {
-		if err := h.save(t.dir, t.held); err != nil {
-			return fmt.Errorf("release: keeping metadata: %w", err)
+	t.mu.Lock()
+	t.held, t.floor = h, f
+	t.mu.Unlock()
+	return t.save()
+}
+
+// save writes what is in force: manifests, metadata, then floors. A crash in between
+// leaves lower floors, which the metadata lifts again. What does not fit on the disk keeps
+// nothing else from it; the floors there name the manifest before instead.
+func (t *Trust) save() error {
+	var errs []error
+	f := t.floor.clone()
+	for key, r := range f.Releases {
+		b := t.loose[r.Name]
+		if b == nil {
+			continue
+		}
+		err := writeFile(filepath.Join(t.dir, filepath.FromSlash(r.Name)), b, storedMode)
+		if err == nil {
+			t.mu.Lock()
+			delete(t.loose, r.Name)
+			t.mu.Unlock()
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", r.Name, err))
+		delete(f.Releases, key)
+		if before, ok := t.kept.Releases[key]; ok {
+			f.Releases[key] = before
 		}
 	}
+	if err := t.saveTop(f); err != nil {
+		errs = append(errs, err)
+	}
+	if t.unsaved = len(errs) > 0; t.unsaved {
+		return fmt.Errorf("%w: %w", ErrNotKept, errors.Join(errs...))
+	}
+	return nil
+}
+
+// saveTop writes the metadata in force, and floors.
+func (t *Trust) saveTop(f floors) error {
+	if err := t.held.save(t.dir, t.saved); err != nil {
+		return fmt.Errorf("metadata: %w", err)
+	}
+	t.saved = t.held
 	b, err := f.bytes()
 	if err != nil {
 		return err
 	}
 	if err := writeFile(filepath.Join(t.dir, floorFile), b, storedMode); err != nil {
-		return fmt.Errorf("release: keeping the floors: %w", err)
+		return fmt.Errorf("floors: %w", err)
 	}
-	t.mu.Lock()
-	t.held, t.floor = h, f
-	t.mu.Unlock()
+	t.kept = f
 	return nil
+}
+
+// mend makes the files agree with what is in force: what was damaged, or could not be
+// written before.
+func (t *Trust) mend() error {
+	if err := t.held.restore(t.dir); err != nil {
+		return fmt.Errorf("%w: repairing the store: %w", ErrNotKept, err)
+	}
+	if t.unsaved {
+		return t.save()
+	}
+	return nil
+}
+
+// stored returns a manifest, or what else is named by its digest, that this device has.
+func (t *Trust) stored(name string) ([]byte, error) {
+	t.mu.RLock()
+	b := t.loose[name]
+	t.mu.RUnlock()
+	if b != nil {
+		return b, nil
+	}
+	return readManifest(t.dir, name)
 }
 
 // Refresh brings the metadata up to date from fetch, by the TUF client workflow.
 // clock is the device's clock. An unchanged origin costs one request. On an error
 // everything is as before; the errors to tell apart are those of this package,
-// and those of fetch.
+// and those of fetch. ErrNotKept comes when all else went well.
 //
 // ErrExpired also comes when nothing is new but what is held has expired by now.
 func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) error {
@@ -242,9 +308,7 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	t.mu.Lock()
 	at := t.nowLocked(clock)
 	t.mu.Unlock()
-	if err := t.held.restore(t.dir); err != nil {
-		return fmt.Errorf("release: repairing the store: %w", err)
-	}
+	kept := t.mend()
 	b, err := get(ctx, fetch, TimestampName, maxTimestamp)
 	if err != nil {
 		return err
@@ -252,7 +316,10 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	poll := t.pollDue(at)
 	if !poll && bytes.Equal(b, t.held.raw[metadata.TIMESTAMP]) && t.held.complete() {
 		t.setTime(at)
-		return t.held.fresh(at, t.floor.signed())
+		if err := t.held.fresh(at, t.floor.signed()); err != nil {
+			return err
+		}
+		return kept
 	}
 	w := workflow{held: t.held, floor: t.floor, dir: t.dir, clock: clock, at: at, timestamp: b}
 	w.pollRoot = poll || w.needsRoot()
@@ -266,11 +333,9 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 			return err
 		}
 	}
-	if err := t.store(h, f); err != nil {
-		return err
-	}
+	kept = t.store(h, f)
 	t.setTime(latest(w.at, f.signed()))
-	return nil
+	return kept
 }
 
 // pollDue reports whether a newer root is to be asked for whatever the timestamp says.
@@ -350,7 +415,8 @@ func get(ctx context.Context, fetch Fetcher, name string, limit int64) ([]byte, 
 // any type, whichever was published later. What is not held is fetched: the
 // channel's metadata and the manifest. A manifest of a lower sequence than one
 // returned before for the same channel and type is ErrRollback. ErrNoRelease means
-// that the channel offers nothing for the type.
+// that the channel offers nothing for the type. With ErrNotKept the manifest is
+// returned as well.
 func (t *Trust) Release(ctx context.Context, channel, typ string, fetch Fetcher) (*Manifest, []byte, error) {
 	if err := CheckChannel(channel); err != nil {
 		return nil, nil, err
@@ -372,9 +438,7 @@ func (t *Trust) find(ctx context.Context, fetch Fetcher, channel, typ string) (*
 	if t.held.timestamp == nil {
 		return nil, target{}, fmt.Errorf("%w: no metadata yet", ErrNoRelease)
 	}
-	if err := t.held.restore(t.dir); err != nil {
-		return nil, target{}, fmt.Errorf("release: repairing the store: %w", err)
-	}
+	_ = t.mend() // go-tuf does without what it does not find there
 	at := t.at
 	if at.IsZero() {
 		at = t.Now(time.Now())
@@ -392,7 +456,7 @@ func (t *Trust) find(ctx context.Context, fetch Fetcher, channel, typ string) (*
 // whether they were in the store.
 func (t *Trust) payload(ctx context.Context, fetch Fetcher, found target) (b []byte, stored bool, err error) {
 	name := found.path()
-	if b, err = readManifest(t.dir, name); err == nil {
+	if b, err = t.stored(name); err == nil {
 		return b, true, nil
 	}
 	if b, err = get(ctx, fetch, name, min(found.length, MaxManifest)); err != nil {
@@ -436,27 +500,29 @@ func (t *Trust) accept(ctx context.Context, fetch Fetcher, h *held, channel, typ
 // under which it was asked for. When a release was made is no floor of time: the
 // timestamp that led here was signed later, and a channel's key cannot say otherwise.
 func (t *Trust) keep(h *held, role, key string, next targetFloor, b []byte, stored bool) error {
-	if !stored {
-		if err := writeFile(filepath.Join(t.dir, filepath.FromSlash(next.Name)), b, storedMode); err != nil {
-			return fmt.Errorf("release: keeping %s: %w", next.Name, err)
-		}
-	}
 	have, known := t.floor.Releases[key]
 	f := t.floor.clone()
 	f.raise(role, next.Keys, h.versions[role])
 	f.Releases[key] = next
-	if h == t.held && known && have == next {
+	if h == t.held && known && have == next && stored {
 		return nil // nothing new to keep
-	}
-	if err := t.store(h, f); err != nil {
-		return err
 	}
 	inUse := map[string]bool{}
 	for _, r := range f.Releases {
 		inUse[r.Name] = true
 	}
+	t.mu.Lock()
+	if !stored {
+		t.loose[next.Name] = b
+	}
+	maps.DeleteFunc(t.loose, func(name string, _ []byte) bool { return !inUse[name] })
+	t.mu.Unlock()
+	for _, r := range t.kept.Releases { // what a restart falls back to
+		inUse[r.Name] = true
+	}
+	err := t.store(h, f)
 	pruneManifests(t.dir, inUse)
-	return nil
+	return err
 }
 
 func sameManifest(a, b string) bool {
@@ -476,7 +542,7 @@ func (t *Trust) Known(channel, typ string) (*Manifest, []byte, error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("%w: none seen for %s on %s", ErrNoRelease, typ, channel)
 	}
-	b, err := readManifest(t.dir, have.Name)
+	b, err := t.stored(have.Name)
 	if err != nil {
 		return nil, nil, errors.Join(ErrNoRelease, err)
 	}

@@ -449,35 +449,103 @@ func TestFetchErrors(t *testing.T) {
 	}
 }
 
-// TestUnwritable: a store that cannot be written is an error, with what was known
-// still known, and is used again when it can be.
+// TestUnwritable: where the store cannot be written, that is said, and what was published is
+// in force: the list of revocations, too. It is written as soon as that works; a restart
+// before then falls back to what was written, all of it.
 func TestUnwritable(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.publish("stable", "1", "rpi4")
-	d := newDevice(t, f.root)
-	d.want(f.fetch, f.now, "1")
-	f.publish("canary", "2", "rpi4")
-	f.publish("stable", "2", "rpi4")
+	ctx := context.Background()
 	for _, name := range []string{"floor", "metadata", "targets"} {
-		path := filepath.Join(d.dir, name)
-		if err := errors.Join(os.Rename(path, path+".away"), os.Symlink("nowhere/at/all", path)); err != nil {
-			t.Fatal(err)
-		}
-		if name == "floor" { // a directory in its place cannot be renamed over
-			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
+		for _, restart := range []bool{false, true} {
+			f := newFleet(t)
+			d := newDevice(t, f.root)
+			// look does what a look does, and returns the list, the version and how often something was not kept.
+			look := func() (list, version string, unkept int) {
+				t.Helper()
+				inForce := func(err error) {
+					t.Helper()
+					if errors.Is(err, release.ErrNotKept) {
+						unkept++
+					} else if err != nil {
+						t.Fatal(name, err)
+					}
+				}
+				inForce(d.Refresh(ctx, f.fetch, f.now))
+				b, err := d.Revocations(ctx, f.fetch, nil)
+				inForce(err)
+				m, _, err := d.Release(ctx, "stable", "rpi4", f.fetch)
+				inForce(err)
+				return string(b), m.Version, unkept
+			}
+			known := func() (list, version string) {
+				t.Helper()
+				b, err := d.KnownRevocations()
+				if err != nil {
+					t.Fatal(name, err)
+				}
+				m, _, err := d.Known("stable", "rpi4")
+				if err != nil {
+					t.Fatal(name, err)
+				}
+				return string(b), m.Version
+			}
+			publish := func(list, version string) {
+				t.Helper()
+				if err := f.repo.SetRevocations([]byte(list)); err != nil {
+					t.Fatal(err)
+				}
+				f.publish("stable", version, "rpi4")
+			}
+			publish("one", "1")
+			if list, v, n := look(); list != "one" || v != "1" || n > 0 {
+				t.Fatal(name, list, v, n)
+			}
+			path := filepath.Join(d.dir, name)
+			if err := errors.Join(os.Rename(path, path+".away"), os.Symlink("nowhere/at/all", path)); err != nil {
 				t.Fatal(err)
 			}
-		}
-		if v, err := d.update(f.fetch, f.now, "stable", "rpi4"); err == nil {
-			t.Errorf("%s: updated to %s", name, v)
-		}
-		if err := errors.Join(os.Remove(path), os.Rename(path+".away", path)); err != nil {
-			t.Fatal(err)
-		}
-		if m, _, err := d.Known("stable", "rpi4"); err != nil || m.Version != "1" {
-			t.Errorf("%s: known is %v, %v", name, m, err)
+			if name == "floor" { // a directory in its place cannot be renamed over
+				if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				publish("two", "2")
+				publish("three", "3")
+				for range 2 {
+					if list, v, n := look(); list != "three" || v != "3" || n == 0 {
+						t.Errorf("%s: list %q, version %s; %d times not kept", name, list, v, n)
+					}
+				}
+				if list, v := known(); list != "three" || v != "3" {
+					t.Errorf("%s: knows list %q, version %s", name, list, v)
+				}
+				peer := newDevice(t, f.root)
+				peer.want(d.peer, f.now, "3")
+				if b, err := peer.Revocations(ctx, d.peer, nil); err != nil || string(b) != "three" {
+					t.Errorf("%s: a neighbour gets list %q, %v", name, b, err)
+				}
+			}
+			if err := errors.Join(os.Remove(path), os.Rename(path+".away", path)); err != nil {
+				t.Fatal(err)
+			}
+			if !restart {
+				if _, _, n := look(); n > 0 {
+					t.Errorf("%s: still not kept", name)
+				}
+				d.reopen()
+				if list, v := known(); list != "three" || v != "3" {
+					t.Errorf("%s: kept list %q, version %s", name, list, v)
+				}
+				continue
+			}
+			d.reopen()
+			if list, v := known(); list != "one" || v != "1" {
+				t.Errorf("%s: after a restart list %q, version %s", name, list, v)
+			}
+			if list, v, n := look(); list != "three" || v != "3" || n > 0 {
+				t.Errorf("%s: after a restart a look brings list %q, version %s; %d times not kept", name, list, v, n)
+			}
 		}
 	}
-	d.want(f.fetch, f.now, "2")
 }
