@@ -63,15 +63,16 @@ func (r *Repo) SignAs(target string, manifest []byte, sequence uint64) error {
 }
 
 // ForgeBefore makes a root to stand before the root given: it names the keys of that one, but
-// a key of the forger's is enough.
-func ForgeBefore(root []byte) ([]byte, error) {
+// a key of the forger's is enough: one that was stolen, or nil.
+func ForgeBefore(root []byte, key ed25519.PrivateKey) ([]byte, error) {
 	m, err := parseRoot(root)
 	if err != nil {
 		return nil, err
 	}
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		return nil, err
+	if key == nil {
+		if _, key, err = ed25519.GenerateKey(nil); err != nil {
+			return nil, err
+		}
 	}
 	pub, _, err := publicKey(key)
 	if err != nil {

@@ -29,6 +29,7 @@ const (
 // held is the verified metadata of a device: the newest of each role, and the
 // chain of roots from the first one trusted.
 type held struct {
+	first     int64 // version of the root that trust began with
 	roots     map[int64][]byte
 	root      *rootMeta
 	timestamp *timestampMeta
@@ -59,7 +60,7 @@ func load(dir string, first []byte) (*held, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
-	h := &held{roots: map[int64][]byte{root.Signed.Version: first}, root: root,
+	h := &held{first: root.Signed.Version, roots: map[int64][]byte{root.Signed.Version: first}, root: root,
 		raw: map[string][]byte{}, versions: map[string]int64{}}
 	for range storedRoots {
 		b, err := readFile(rootPath(dir, h.root.Signed.Version+1), maxRoot)
@@ -105,8 +106,9 @@ func (h *held) oldest() int64 {
 	return slices.Min(slices.Collect(maps.Keys(h.roots)))
 }
 
-// descend takes the root before the oldest one. This device does not trust it; it
-// keeps it for peers that were enrolled earlier, who verify it by their own.
+// descend takes a root before the first one, that next to the oldest or another one in the
+// place of one held; what comes before that is dropped then. This device does not trust it;
+// it keeps it for peers that were enrolled earlier, who verify it by their own.
 func (h *held) descend(v int64, b []byte) error {
 	before, err := parseRoot(b)
 	if err != nil {
@@ -125,12 +127,16 @@ func (h *held) descend(v int64, b []byte) error {
 	if !signedAlike(before, next) {
 		return fmt.Errorf("%w: nobody has signed both root %d and the next", ErrSignature, v)
 	}
+	if have := h.roots[v]; have != nil && !bytes.Equal(have, b) {
+		maps.DeleteFunc(h.roots, func(w int64, _ []byte) bool { return w < v })
+	}
 	h.roots[v] = b
 	return nil
 }
 
 // signedAlike reports whether a key of before has signed it and next. Anybody can make a
 // root that names the keys by which the next is signed, but not sign it with one of them.
+// Who has stolen one can, whatever the threshold: only who trusts an older root can tell.
 func signedAlike(before, next *rootMeta) bool {
 	ids := before.Signed.Roles[metadata.ROOT].KeyIDs
 	for _, id := range ids[:min(len(ids), maxKeys)] {
@@ -233,10 +239,15 @@ func (h *held) restore(dir string) error {
 // save writes what n has and old has not, the timestamp last.
 func (n *held) save(dir string, old *held) error {
 	for _, v := range slices.Sorted(maps.Keys(n.roots)) {
-		if old.roots[v] == nil {
+		if !bytes.Equal(old.roots[v], n.roots[v]) {
 			if err := writeFile(rootPath(dir, v), n.roots[v], storedMode); err != nil {
 				return err
 			}
+		}
+	}
+	for v := range old.roots {
+		if n.roots[v] == nil {
+			_ = os.Remove(rootPath(dir, v)) // one that is left is replaced with the others
 		}
 	}
 	roles := slices.DeleteFunc(slices.Sorted(maps.Keys(n.raw)), func(r string) bool { return r == metadata.TIMESTAMP })

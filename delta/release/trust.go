@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -27,7 +28,8 @@ type Fetcher func(ctx context.Context, name string, limit int64) ([]byte, error)
 
 // Trust is a device's view of what is published. It is safe for concurrent use.
 type Trust struct {
-	dir string
+	dir   string
+	asked atomic.Bool // a peer was given a root from before the first: it may have been made up, see fill
 
 	busy    sync.Mutex // held by Refresh and Release: one client workflow at a time; guards what is in this paragraph
 	saved   *held      // as held was when it was last written
@@ -188,7 +190,9 @@ func (t *Trust) Version() int64 {
 // File returns a file this device holds, by its name at the origin, for a peer to
 // fetch: the timestamp, all roots, the current and the previous generation of
 // everything else, and manifests. Anything else is ErrNotFound. The bytes must not
-// be changed.
+// be changed. Roots from before the one that this device was enrolled with it cannot
+// verify: when a peer has asked for them, the next poll of the root fetches them anew, so
+// that one made up with a stolen root key stays no longer than who serves it.
 func (t *Trust) File(name string) ([]byte, error) {
 	t.mu.RLock()
 	h := t.held
@@ -203,6 +207,9 @@ func (t *Trust) File(name string) ([]byte, error) {
 		b := h.before[name]
 		if role == metadata.ROOT {
 			b = h.roots[v]
+			if b != nil && v < h.first {
+				t.asked.Store(true)
+			}
 		} else if h.versions[role] == v {
 			b = h.raw[role]
 		}
@@ -329,9 +336,10 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	}
 	if w.pollRoot {
 		f.Polled = w.at.Unix()
-		if err := h.fill(ctx, fetch); err != nil {
+		if err := h.fill(ctx, fetch, t.asked.Load()); err != nil {
 			return err
 		}
+		t.asked.Store(false)
 	}
 	kept = t.store(h, f)
 	t.setTime(latest(w.at, f.signed()))
@@ -353,10 +361,15 @@ func (t *Trust) NextRoot(clock time.Time) (name string, ok bool) {
 	return metaName(metadata.ROOT, t.held.root.Signed.Version+1), t.pollDue(t.nowLocked(clock))
 }
 
-// fill gets the roots before the first one trusted, for the sake of peers. What
-// cannot be had is tried again at the next poll; its only error is ErrLater.
-func (h *held) fill(ctx context.Context, fetch Fetcher) error {
-	for v := h.oldest() - 1; v > 0; v-- {
+// fill gets the roots before the first one trusted, for the sake of peers: those that are
+// not held or, with anew, all of them. What cannot be had is tried again at the next poll;
+// its only error is ErrLater.
+func (h *held) fill(ctx context.Context, fetch Fetcher, anew bool) error {
+	v := h.oldest() - 1
+	if anew {
+		v = h.first - 1
+	}
+	for ; v > 0; v-- {
 		b, err := get(ctx, fetch, metaName(metadata.ROOT, v), maxRoot)
 		if errors.Is(err, ErrLater) {
 			return err

@@ -150,16 +150,18 @@ func TestOldRoots(t *testing.T) {
 	young.reopen()
 	old.want(young.peer, f.now, "1")
 	f.measure()
-	young.want(f.fetch, f.now.Add(2*day), "1")
-	if req, _ := f.measure(); len(req) != 2 {
-		t.Errorf("asks for old roots again: %v", req)
+	for i, n := range []int{5, 2} { // once more for the old ones, since they were asked for
+		young.want(f.fetch, f.now.Add(time.Duration(2+2*i)*day), "1")
+		if req, _ := f.measure(); len(req) != n {
+			t.Errorf("asks for old roots again: %v", req)
+		}
 	}
 	// A forged one is not passed on, not even one that names the keys which have signed the next.
 	second, err := young.File("metadata/2.root.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	likely, err := release.ForgeBefore(second)
+	likely, err := release.ForgeBefore(second, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,6 +181,58 @@ func TestOldRoots(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestOldRootMadeUp: who has one root key of those it takes, and the origin, can have a
+// device that was enrolled later keep an old root that is made up, but not for longer than
+// he has the origin. One that was enrolled before takes it from nobody.
+func TestOldRootMadeUp(t *testing.T) {
+	t.Parallel()
+	f := newQuorumFleet(t)
+	for range 3 {
+		if err := f.repo.Rotate("timestamp"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.publish("stable", "1", "rpi4")
+	root, err := f.repo.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	true3, err := os.ReadFile(filepath.Join(f.dir, "metadata", "3.root.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := release.ReadKey(filepath.Join(f.keys, "root.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := release.ForgeBefore(root, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.tamper = func(name string, b []byte) ([]byte, error) {
+		if name == "metadata/3.root.json" {
+			return forged, nil
+		}
+		return b, nil
+	}
+	young, old := newDevice(t, root), newDevice(t, f.root)
+	young.want(f.fetch, f.now, "1")
+	if b, err := young.File("metadata/3.root.json"); err != nil || !bytes.Equal(b, forged) {
+		t.Fatal("this device could not have known:", err)
+	}
+	old.refuse(young.peer, f.now, release.ErrSignature, "")
+	f.tamper = nil
+	young.want(f.fetch, f.now.Add(2*day), "1")
+	for range 2 {
+		if b, err := young.File("metadata/3.root.json"); err != nil || !bytes.Equal(b, true3) {
+			t.Error("keeps what is made up:", err)
+		}
+		newDevice(t, f.root).want(young.peer, f.now, "1")
+		young.reopen()
+	}
+	old.want(young.peer, f.now, "1")
 }
 
 // peer fetches from this device as from a peer.
