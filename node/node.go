@@ -64,6 +64,8 @@ type Node struct {
 	target   *target
 	fresh    bool          // target is what the origin said after this start
 	retarget chan struct{} // closed when target or fresh changes
+	settled  time.Time     // when neighbours can be known again after the network changed
+	relink   chan struct{} // closed when settled changes
 	upd      *update       // under way
 	served   *update       // done, its patches still served
 	uplink   int
@@ -107,7 +109,7 @@ func New(cfg Config) (*Node, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{cfg: cfg, log: log, enr: enr, paths: paths{cfg.Data}, start: time.Now(),
-		retarget: make(chan struct{}), certs: make(map[peer.ID]*identity.Cert)}
+		retarget: make(chan struct{}), relink: make(chan struct{}), certs: make(map[peer.ID]*identity.Cert)}
 	n.status = newStatusBoard()
 	n.checker = newChecker(n)
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {

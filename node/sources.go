@@ -26,7 +26,8 @@ func (n *Node) sources() ([]discovery.Source, error) {
 	if n.cfg.MDNS {
 		out = append(out, mdns.New(mdns.Config{SiteKey: n.enr.SiteKey, Interfaces: n.cfg.Interfaces, Log: n.log,
 			Elsewhere: listensElsewhere(n.cfg.Listen),
-			Report:    func(err error) { n.problem(problemMulticast, "multicast", err) }}))
+			Report:    func(err error) { n.problem(problemMulticast, "multicast", err) },
+			Changed:   n.netChanged}))
 	}
 	if n.cfg.DHT {
 		boot, err := peers(append(append([]string(nil), n.enr.Bootstrap...), n.cfg.Bootstrap...))

@@ -36,6 +36,9 @@ func (u *update) obtain(ctx context.Context) error {
 		if err := u.n.uplinkOpen(ctx); err != nil {
 			return err
 		}
+		if at, _ := u.n.netSettled(); !sleep(ctx, time.Until(at)) {
+			return ctx.Err()
+		}
 		t, err := u.n.sw.Acquire(ctx, swarm.AcquireOptions{})
 		if errors.Is(err, swarm.ErrLeaseInUse) { // by a look for a release, which is short
 			if !sleep(ctx, 20*time.Millisecond) {
@@ -107,12 +110,20 @@ func (u *update) count(counted *int64) {
 }
 
 // oversee ends the work of the tenure t, by cancel, when it may not or should not go on,
-// or is over; meanwhile it counts what comes.
+// the network has changed, or it is over; meanwhile it counts what comes.
 func (u *update) oversee(held context.Context, cancel context.CancelCauseFunc, t *swarm.Tenure, counted *int64) {
 	of := time.Now() // use, the plan was last
+	at, relink := u.n.netSettled()
+	if time.Now().Before(at) { // since the lease was asked for
+		cancel(nil)
+		return
+	}
 	for {
 		select {
 		case <-t.Lost():
+			cancel(nil)
+			return
+		case <-relink:
 			cancel(nil)
 			return
 		case <-held.Done():

@@ -64,6 +64,7 @@ type member struct {
 	mute        bool          // has not acknowledged in time, nor said anything since
 	heard       time.Duration // when it last said anything
 	pinged      time.Duration // when it was asked for a sign of life, 0: not
+	proving     time.Duration // since when it has to show that it is there, 0: it need not
 	receiving   bool          // its blob stream is open
 	junk        int64         // bytes that nobody wanted
 

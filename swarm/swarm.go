@@ -214,6 +214,7 @@ func (s *Swarm) stepLocked(ctx context.Context, now time.Duration) time.Duration
 		}
 	}
 	soon(s.watchLocked(now))
+	soon(s.proveLocked(now))
 	soon(s.redelegateLocked(now))
 	soon(s.pullLocked(now))
 	soon(s.dialLocked(ctx, now))

@@ -63,6 +63,10 @@ type Config struct {
 	// that wraps ErrNoMulticast or ErrNotAnnounced, and nil when all is well (also
 	// once at the start). It is called from Run's goroutine and must not block.
 	Report func(err error)
+	// Changed, when set, is told when the interfaces or addresses of a LAN have
+	// changed while Run ran, as soon as others can be heard there. It is called from
+	// Run's goroutine and must not block.
+	Changed func()
 	// Log takes debug records; nil is silent.
 	Log *slog.Logger
 }
@@ -103,6 +107,9 @@ func New(cfg Config) *Source {
 	if cfg.Report == nil {
 		cfg.Report = func(error) {}
 	}
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
+	}
 	s := &Source{cfg: cfg, watch: watchEvery}
 	s.counters.Store(&Counters{})
 	return s
@@ -138,6 +145,7 @@ func (s *Source) Run(ctx context.Context, self func() peer.AddrInfo, events chan
 		again := r.session(ctx)
 		r.count()
 		if !again {
+			r.moved = true
 			r.pause(ctx)
 			r.emit(ctx, r.view.expire(time.Now())...)
 		}
@@ -155,6 +163,7 @@ type run struct {
 	rounds  rounds
 	totals  Counters
 	id      uint16        // of our queries
+	moved   bool          // the place has changed since the last session on a LAN
 	told    bool          // Report was called before
 	last    string        // what it was told
 	links   chan struct{} // interfaces or addresses of the host may have changed
@@ -207,6 +216,10 @@ func (r *run) session(ctx context.Context) (again bool) {
 		return false
 	}
 	r.totals.Sessions++
+	if r.moved && here.lonely == nil {
+		r.moved = false
+		r.cfg.Changed()
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	in, broken := make(chan heard, 256), make(chan error, 2)
 	var wg sync.WaitGroup
@@ -276,6 +289,7 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 			}
 			if now, err := r.look(); err != nil || !now.equal(here) {
 				r.cfg.Log.Debug("mdns: interfaces or addresses changed", "err", err)
+				r.moved = true
 				return err == nil
 			}
 		}

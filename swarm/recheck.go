@@ -1,0 +1,45 @@
+package swarm
+
+import "time"
+
+// proveWithin is how long a member has to show that it is there when the network has changed, and quietFor how long
+// nothing has come from anybody before that counts as having been cut off.
+const (
+	proveWithin = time.Second
+	quietFor    = 2 * time.Second
+)
+
+// Recheck is for when the network of this device has changed, as when a cable is plugged in again: a connection that
+// was up before may be repeating what was lost at pauses of many seconds, while a new one is there at once. Each
+// member is asked for a sign of life; who gives none within a second is dropped, and dialled anew. It reports whether
+// nobody had been heard of for a while already.
+func (s *Swarm) Recheck() (quiet bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	quiet = true
+	for _, m := range s.members {
+		quiet = quiet && now-m.heard > quietFor
+		m.proving, m.pingDue = now, true
+		m.wakeControl()
+	}
+	s.soonLocked(now + proveWithin)
+	return quiet
+}
+
+// proveLocked drops members that have not shown that they are there, and returns when to look again.
+func (s *Swarm) proveLocked(now time.Duration) time.Duration {
+	next := now + idleWake
+	for _, m := range s.members {
+		switch end := m.proving + proveWithin; {
+		case m.proving == 0:
+		case m.heard > m.proving:
+			m.proving = 0
+		case now >= end:
+			s.dropLocked(m, "silent")
+		default:
+			next = min(next, end)
+		}
+	}
+	return next
+}
