@@ -208,6 +208,68 @@ func TestPackTampered(t *testing.T) {
 	}
 }
 
+// copyTo makes dir a copy of the origin as it is now, and returns it.
+func (s *site) copyTo(dir string) string {
+	s.t.Helper()
+	if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(s.fleet.Origin()))); err != nil {
+		s.t.Fatal(err)
+	}
+	return dir
+}
+
+// TestOneBadMirror: of two origins the one that is asked first turns bad. What it does not
+// have as it was published comes from the other.
+func TestOneBadMirror(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		files  string // of the mirror
+		change func(b []byte) []byte
+	}{
+		"changed packs":     {"packs/*", flip},
+		"changed pack maps": {"maps/*", flip},
+		"swollen pack maps": {"maps/*", func(b []byte) []byte { return append(b, 0) }},
+		"changed timestamp": {"metadata/timestamp.json", flip},
+		"endless timestamp": {"metadata/timestamp.json", func([]byte) []byte { return make([]byte, 1<<20) }},
+		"old metadata":      {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 0)
+			s.deltas = 0
+			s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+			old := s.copyTo(filepath.Join(s.dir, "old"))
+			s.publish("1.1.0", s.write("v2/app.bin", noise(2, 100<<10)))
+			mirror := s.copyTo(filepath.Join(s.dir, "mirror"))
+			a := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{mirror, s.url}}, nil))
+			a.look("1.1.0")
+			a.awaitVersion("1.1.0")
+			if n := s.link.Conns.Load(); n != 0 {
+				t.Errorf("%d connections to the second origin", n)
+			}
+			v3 := noise(3, 200<<10)
+			s.publish("1.2.0", s.write("v3/app.bin", v3))
+			s.copyTo(mirror)
+			if c.files == "" {
+				if err := errors.Join(os.RemoveAll(mirror), os.Rename(old, mirror)); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				list, err := filepath.Glob(filepath.Join(mirror, c.files))
+				if err != nil || len(list) == 0 {
+					t.Fatal(list, err)
+				}
+				for _, f := range list {
+					s.tamper(f, c.change)
+				}
+			}
+			a.look("1.2.0")
+			a.awaitVersion("1.2.0")
+			a.sees(v3)
+			a.await("out of trouble", func(st report.Status) bool { return len(st.Problems) == 0 })
+		})
+	}
+}
+
 // TestPatchTampered: a patch that is not what was published is given up.
 func TestPatchTampered(t *testing.T) {
 	t.Parallel()

@@ -47,7 +47,11 @@ func (n *Node) syncOrigin(ctx context.Context) error {
 	})
 	n.setState(stateChecking)
 	defer n.restState()
+	begin := time.Now()
 	err := n.syncAtOnce(ctx)
+	if untrusted(err) {
+		n.origin.Distrust(begin) // the next look asks another one, if there is one
+	}
 	if errors.Is(context.Cause(ctx), errSilent) && err != nil {
 		err = errSilent
 	}

@@ -219,6 +219,13 @@ var hints = []struct {
 	{errOrigin, "the origin has other bytes than were published: restore it from the publisher's directory"},
 }
 
+// errsUntrusted are what is said of metadata that is not what was published, or not what was published last.
+var errsUntrusted = []error{release.ErrSignature, release.ErrExpired, release.ErrRollback, release.ErrMixAndMatch, release.ErrCorrupt, release.ErrClock}
+
+func untrusted(err error) bool {
+	return slices.ContainsFunc(errsUntrusted, func(e error) bool { return errors.Is(err, e) })
+}
+
 // told is err as who asked for something gets to know it.
 func told(err error) error {
 	f := &report.Failure{Text: err.Error(), Hint: hint(err), Err: err}
@@ -227,7 +234,7 @@ func told(err error) error {
 		errs []error
 	}{
 		{report.KindNotFound, []error{errNoTarget}},
-		{report.KindUntrusted, []error{release.ErrSignature, release.ErrExpired, release.ErrRollback, release.ErrMixAndMatch, release.ErrCorrupt, release.ErrClock}},
+		{report.KindUntrusted, errsUntrusted},
 		{report.KindUnreachable, []error{origin.ErrUnreachable, errNoUplink}},
 	} {
 		if slices.ContainsFunc(k.errs, func(e error) bool { return errors.Is(err, e) }) {

@@ -53,7 +53,11 @@ func (u *update) obtain(ctx context.Context) error {
 			t.Release()
 			continue
 		}
+		begin := time.Now()
 		deposed, err := u.serve(ctx, t)
+		if errors.Is(err, errOrigin) {
+			u.n.origin.Distrust(begin)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

@@ -27,6 +27,10 @@ const (
 	// The pause before the n-th retry is firstPause·2ⁿ, at most lastPause, ± 25 %.
 	firstPause = 100 * time.Millisecond
 	lastPause  = 5 * time.Second
+	// A source that is distrusted is not asked for doubtFor, unless the others fail: while
+	// one of them is left, not before doubtTries failures in a row.
+	doubtFor   = time.Hour
+	doubtTries = 3
 	// A body of the cache is kept for conditional requests only.
 	cacheEntries = 64
 	cacheBytes   = 1 << 20
@@ -43,8 +47,8 @@ type ClientOptions struct {
 }
 
 // Client reads from one or more origins that hold the same tree: it stays with
-// one as long as it answers and takes the next when it does not. It is safe for
-// concurrent use.
+// one as long as it answers and takes the next when it does not, or when it is told
+// that what came is wrong (Distrust). It is safe for concurrent use.
 type Client struct {
 	sources []source
 	lim     *limit.Limiter
@@ -54,11 +58,13 @@ type Client struct {
 	idle    func() // closes idle connections
 	warm    stash
 
-	mu      sync.Mutex // guards all below
-	current int        // the source that answered last
-	cache   map[cacheKey]*cached
-	order   []cacheKey // oldest first
-	bytes   int
+	mu     sync.Mutex  // guards all below
+	last   int         // the source that answered last
+	sent   []time.Time // when each source sent something last
+	doubts []time.Time // when each source was distrusted last
+	cache  map[cacheKey]*cached
+	order  []cacheKey // oldest first
+	bytes  int
 }
 
 type cacheKey struct {
@@ -93,6 +99,7 @@ func NewClient(urls []string, o ClientOptions) (*Client, error) {
 		}
 		c.sources = append(c.sources, s)
 	}
+	c.sent, c.doubts = make([]time.Time, len(urls)), make([]time.Time, len(urls))
 	return c, nil
 }
 
@@ -191,6 +198,9 @@ func (c *Client) Get(ctx context.Context, name string, limit int64) ([]byte, err
 			return b, nil
 		}
 		progress := immutable(name) && len(b) > len(got)
+		if progress {
+			a.part()
+		}
 		if immutable(name) {
 			got = b
 		}
@@ -290,6 +300,45 @@ func (c *Client) forgetLocked(key cacheKey) {
 	}
 }
 
+// Distrust tells that what came since a time is not what was published. Calls from now
+// on begin at another origin than those that have sent something since, if there is one,
+// and ask those only after the others have failed or an hour has passed. If there is
+// none, they begin at the one that was distrusted first or, of several at once, answered
+// last: what is wrong when it comes of several origins is tried with one alone.
+func (c *Client) Distrust(since time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for i, s := range c.sources {
+		if c.sent[i].Before(since) {
+			continue
+		}
+		if c.doubts[i] = now; len(c.sources) > 1 {
+			c.log.Warn("origin is asked last from now on", "origin", s.String())
+		}
+	}
+}
+
+func (c *Client) doubtedLocked(source int) bool {
+	return time.Since(c.doubts[source]) < doubtFor
+}
+
+// firstLocked returns the source to begin with: the one that answered last, or else the
+// next that is not distrusted; when all are, the one that has been so for longest.
+func (c *Client) firstLocked() int {
+	longest := c.last
+	for k := range c.sources {
+		i := (c.last + k) % len(c.sources)
+		if !c.doubtedLocked(i) {
+			return i
+		}
+		if c.doubts[i].Before(c.doubts[longest]) {
+			longest = i
+		}
+	}
+	return longest
+}
+
 // attempts decides, for one call, which source is asked next and when to stop.
 type attempts struct {
 	c       *Client
@@ -303,14 +352,26 @@ type attempts struct {
 func (c *Client) attempts() *attempts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &attempts{c: c, source: c.current, bad: map[int]bool{}, since: time.Now()}
+	return &attempts{c: c, source: c.firstLocked(), bad: map[int]bool{}, since: time.Now()}
 }
 
+// success notes that the source has answered, whatever its bytes are worth. When the
+// others have failed it is as good as they are, although it was distrusted.
 func (a *attempts) success() {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
-	a.c.current = a.source
+	if a.tries > 0 {
+		a.c.doubts[a.source] = time.Time{}
+	}
+	a.c.last, a.c.sent[a.source] = a.source, time.Now()
 	a.tries, a.since = 0, time.Now()
+}
+
+// part notes that the source has sent something, though not all.
+func (a *attempts) part() {
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	a.c.sent[a.source] = time.Now()
 }
 
 // failed takes the error of an attempt; it returns nil when another one is worth
@@ -320,11 +381,11 @@ func (a *attempts) failed(ctx context.Context, err error, progress, final bool) 
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, ErrNotFound), errors.Is(err, ErrChanged):
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrChanged), errors.Is(err, ErrTooLarge):
 		if a.bad[a.source] = true; a.refusal == nil {
 			a.refusal = err
 		}
-		if final || len(a.bad) == len(a.c.sources) {
+		if final && errors.Is(err, ErrNotFound) || len(a.bad) == len(a.c.sources) {
 			return a.refusal
 		}
 		a.next()
@@ -353,13 +414,27 @@ func (a *attempts) failed(ctx context.Context, err error, progress, final bool) 
 	return pause(ctx, wait)
 }
 
-// next takes the following source that is not known to be of no use.
+// next takes the following source that is not known to be of no use, and one that is
+// distrusted only if there is no other or the others fail.
 func (a *attempts) next() {
-	for range a.c.sources {
-		a.source = (a.source + 1) % len(a.c.sources)
-		if !a.bad[a.source] {
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	doubted := -1
+	for k := range a.c.sources {
+		i := (a.source + 1 + k) % len(a.c.sources)
+		switch {
+		case a.bad[i]:
+		case a.tries < doubtTries && a.c.doubtedLocked(i):
+			if doubted < 0 {
+				doubted = i
+			}
+		default:
+			a.source = i
 			return
 		}
+	}
+	if doubted >= 0 {
+		a.source = doubted
 	}
 }
 

@@ -393,6 +393,125 @@ func TestSecondOriginTakesOver(t *testing.T) {
 	}
 }
 
+// counted serves data under each name, and counts the requests.
+func counted(t *testing.T, data []byte, wrap func(http.ResponseWriter) http.ResponseWriter) (url string, n *atomic.Int32, stop func()) {
+	t.Helper()
+	n = new(atomic.Int32)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.Add(1)
+		if wrap != nil {
+			w = wrap(w)
+		}
+		http.ServeContent(w, r, "x", time.Time{}, bytes.NewReader(data))
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, n, s.Close
+}
+
+// TestDistrust: an origin whose bytes were wrong is asked again when the others fail, and
+// not before; where there is no other, nothing changes.
+func TestDistrust(t *testing.T) {
+	a, asksA, _ := counted(t, []byte("a"), nil)
+	b, asksB, stopB := counted(t, []byte("b"), nil)
+	c := client(t, origin.ClientOptions{}, a, b)
+	asks := func(want string, ofA, ofB int32) {
+		t.Helper()
+		begin := time.Now()
+		asksA.Store(0)
+		asksB.Store(0)
+		got, err := c.Get(t.Context(), "metadata/timestamp.json", 10)
+		if err != nil || string(got) != want || asksA.Load() != ofA || asksB.Load() != ofB {
+			t.Errorf("%q, %v with %d and %d requests, want %q with %d and %d", got, err, asksA.Load(), asksB.Load(), want, ofA, ofB)
+		}
+		if want == "a" {
+			c.Distrust(begin)
+		}
+	}
+	asks("a", 1, 0)
+	asks("b", 0, 1)
+	asks("b", 0, 1)
+	c.Distrust(time.Now()) // nothing has come since
+	asks("b", 0, 1)
+	stopB()
+	asks("a", 1, 0)
+	one := client(t, origin.ClientOptions{}, a)
+	for range 2 {
+		if got, err := one.Get(t.Context(), "x", 10); err != nil || string(got) != "a" {
+			t.Errorf("%q, %v", got, err)
+		}
+		one.Distrust(time.Time{})
+	}
+}
+
+// TestDistrustedIsAllThereIs: when the others are gone, the one that was distrusted is
+// asked first again, as long as nothing is wrong with what it sends.
+func TestDistrustedIsAllThereIs(t *testing.T) {
+	a, asks, _ := counted(t, []byte("a"), nil)
+	gone, _, stop := counted(t, nil, nil)
+	stop()
+	c := client(t, origin.ClientOptions{}, a, gone)
+	for range 3 {
+		if got, err := c.Get(t.Context(), "x", 10); err != nil || string(got) != "a" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		if asks.Load() == 1 {
+			c.Distrust(time.Time{})
+		}
+	}
+	begin := time.Now()
+	for range 20 { // each would make three attempts at the other, with 700 ms between them
+		if _, err := c.Get(t.Context(), "x", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("20 small files took %v", d)
+	}
+}
+
+// TestDistrustOfSeveral: a bad origin breaks off in the middle of a piece, so that the
+// good one that completes it is under suspicion, too. It is then asked alone.
+func TestDistrustOfSeveral(t *testing.T) {
+	data := noise(100_000)
+	bad, asksBad, _ := counted(t, make([]byte, len(data)), func(w http.ResponseWriter) http.ResponseWriter { return &cutter{w, 50_000} })
+	good, _, _ := counted(t, data, nil)
+	for name, get := range map[string]func(c *origin.Client) []byte{
+		"whole": func(c *origin.Client) []byte {
+			b, err := c.Get(t.Context(), pack, 100_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		},
+		"range": func(c *origin.Client) (got []byte) {
+			wrong := errors.New("wrong")
+			err := c.Ranges(t.Context(), pack, 100_000, []origin.Range{{0, 100_000}}, func(_ int, b []byte) error {
+				if got = bytes.Clone(b); !bytes.Equal(b, data) {
+					return wrong
+				}
+				return nil
+			})
+			if err != nil && err != wrong {
+				t.Fatal(err)
+			}
+			return got
+		},
+	} {
+		c := client(t, origin.ClientOptions{}, bad, good)
+		begin := time.Now()
+		if got := get(c); bytes.Equal(got, data) {
+			t.Fatalf("%s: the bad origin was not asked", name)
+		}
+		c.Distrust(begin)
+		asksBad.Store(0)
+		for range 3 {
+			if got := get(c); !bytes.Equal(got, data) || asksBad.Load() != 0 {
+				t.Errorf("%s: right: %t; the bad one was asked %d times", name, bytes.Equal(got, data), asksBad.Load())
+			}
+		}
+	}
+}
+
 func TestConditionalGet(t *testing.T) {
 	const name = "metadata/timestamp.json"
 	dir := tree(t, map[string][]byte{name: []byte(`{"v":1}`)})

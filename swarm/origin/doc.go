@@ -17,7 +17,8 @@
 //
 // Everything an origin says is checked: the range that comes must be the one that
 // was asked for, of an object of the expected size, and complete. The client does
-// not know digests: who asks verifies the bytes.
+// not know digests: who asks verifies the bytes, and tells when they are wrong
+// (Client.Distrust). Of several origins one that is right is enough.
 //
 // Errors are of three kinds: ErrNotFound (the origin works and has no such
 // object), ErrChanged (it has something else under that name), ErrUnreachable

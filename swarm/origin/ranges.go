@@ -182,7 +182,11 @@ func (t *transfer) fetch(ctx context.Context) error {
 			continue
 		}
 		if t.fnErr != nil {
+			a.success() // it has answered, with what fn may refuse
 			return t.fnErr
+		}
+		if t.fresh > 0 {
+			a.part()
 		}
 		t.drop()
 		if err := a.failed(ctx, err, t.next > first || t.fresh >= progressBytes, false); err != nil {
