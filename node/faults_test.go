@@ -222,14 +222,16 @@ func (s *site) copyTo(dir string) string {
 func TestOneBadMirror(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		files  string // of the mirror
-		change func(b []byte) []byte
+		files  string                // of the mirror; empty: all are those of the first release
+		change func(b []byte) []byte // nil: they are lost
 	}{
 		"changed packs":     {"packs/*", flip},
 		"changed pack maps": {"maps/*", flip},
 		"swollen pack maps": {"maps/*", func(b []byte) []byte { return append(b, 0) }},
 		"changed timestamp": {"metadata/timestamp.json", flip},
 		"endless timestamp": {"metadata/timestamp.json", func([]byte) []byte { return make([]byte, 1<<20) }},
+		"lost timestamp":    {"metadata/timestamp.json", nil},
+		"lost metadata":     {"metadata/*", nil},
 		"old metadata":      {},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -259,7 +261,11 @@ func TestOneBadMirror(t *testing.T) {
 					t.Fatal(list, err)
 				}
 				for _, f := range list {
-					s.tamper(f, c.change)
+					if c.change != nil {
+						s.tamper(f, c.change)
+					} else if err := os.Remove(f); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 			a.look("1.2.0")

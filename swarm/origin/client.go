@@ -204,7 +204,7 @@ func (c *Client) Get(ctx context.Context, name string, limit int64) ([]byte, err
 		if immutable(name) {
 			got = b
 		}
-		if err := a.failed(ctx, err, progress, !immutable(name)); err != nil {
+		if err := a.failed(ctx, err, progress, optional(name)); err != nil {
 			return nil, fmt.Errorf("get %s: %w", name, err)
 		}
 	}

@@ -393,6 +393,28 @@ func TestSecondOriginTakesOver(t *testing.T) {
 	}
 }
 
+// TestMirrorWithoutMetadata: what an origin has lost comes from the next one. What there
+// need not be is asked of one only.
+func TestMirrorWithoutMetadata(t *testing.T) {
+	var asks atomic.Int32
+	access := origin.ServerOptions{Access: func(origin.Access) { asks.Add(1) }}
+	_, lost := embedded(t, t.TempDir(), access)
+	_, good := embedded(t, tree(t, map[string][]byte{"metadata/timestamp.json": []byte("{}"), "metadata/3.snapshot.json": []byte("{}"), "renewals/2": nil}), access)
+	for name, want := range map[string]int32{
+		"metadata/timestamp.json": 2, "metadata/3.snapshot.json": 2, "metadata/4.snapshot.json": 2,
+		"metadata/2.root.json": 1, "metadata/stable.bundle": 1, "renewals/1": 1, "renewals/2": 1,
+	} {
+		asks.Store(0)
+		_, err := client(t, origin.ClientOptions{}, lost, good).Get(t.Context(), name, 100)
+		if found := name == "metadata/timestamp.json" || name == "metadata/3.snapshot.json"; found != (err == nil) || !found && !errors.Is(err, origin.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if asks.Load() != want {
+			t.Errorf("%s: %d requests, want %d", name, asks.Load(), want)
+		}
+	}
+}
+
 // counted serves data under each name, and counts the requests.
 func counted(t *testing.T, data []byte, wrap func(http.ResponseWriter) http.ResponseWriter) (url string, n *atomic.Int32, stop func()) {
 	t.Helper()

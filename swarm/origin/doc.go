@@ -29,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 )
 
@@ -61,6 +62,14 @@ func immutable(name string) bool {
 		return true
 	}
 	return false
+}
+
+// optional reports whether an origin that lacks the object of this name most likely lacks
+// nothing: the root after the last one, a bundle that was not made, a certificate that was
+// not renewed. Asking the others for it each time would be for nothing.
+func optional(name string) bool {
+	dir, file := path.Split(name)
+	return dir == "renewals/" || dir == "metadata/" && (strings.HasSuffix(file, ".root.json") || strings.HasSuffix(file, ".bundle"))
 }
 
 // validName accepts what both a URL and a directory can take literally.
