@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -339,6 +341,34 @@ func TestOriginMissing(t *testing.T) {
 	cut.look("1.1.0")
 	cut.awaitVersion("1.1.0")
 	cut.sees(v2)
+}
+
+// TestSlowOrigin: an origin that sends a byte now and then is out of reach, and the next
+// look asks another one.
+func TestSlowOrigin(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			_, _ = w.Write([]byte(" "))
+			w.(http.Flusher).Flush()
+			time.Sleep(100 * time.Millisecond)
+		}
+	}))
+	defer slow.Close()
+	a := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{slow.URL, s.url}}, nil))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // some of it goes by before the origin is asked
+	defer cancel()
+	_, err := a.node.Check(ctx)
+	if f := new(report.Failure); !errors.As(err, &f) || f.Kind != report.KindUnreachable || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("check: %v", err)
+	}
+	if p := a.problem("origin"); p.Hint == "" {
+		t.Errorf("problem %+v", p)
+	}
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
 }
 
 // TestClock: metadata that is out of date blames the publisher or the clock.

@@ -49,14 +49,15 @@ func (n *Node) syncOrigin(ctx context.Context) error {
 	defer n.restState()
 	begin := time.Now()
 	err := n.syncAtOnce(ctx)
-	if untrusted(err) {
-		n.origin.Distrust(begin) // the next look asks another one, if there is one
-	}
-	if errors.Is(context.Cause(ctx), errSilent) && err != nil {
-		err = errSilent
-	}
-	if err == nil {
+	switch {
+	case err == nil:
 		n.bringRenewals(ctx, n.fetch)
+	case errors.Is(context.Cause(ctx), errSilent):
+		err = errSilent
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		err = fmt.Errorf("%w: the look is not over in its time: %w", origin.ErrUnreachable, err)
+	case untrusted(err):
+		n.origin.Distrust(begin) // the next look asks another one, if there is one
 	}
 	n.setUplink(err == nil || !errors.Is(err, origin.ErrUnreachable))
 	n.problem(problemOrigin, "the origin", err)

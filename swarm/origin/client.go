@@ -31,6 +31,9 @@ const (
 	// one of them is left, not before doubtTries failures in a row.
 	doubtFor   = time.Hour
 	doubtTries = 3
+	// slowCall is how long a call goes on without progress, at least, before its end by the
+	// deadline speaks against the source.
+	slowCall = time.Second
 	// A body of the cache is kept for conditional requests only.
 	cacheEntries = 64
 	cacheBytes   = 1 << 20
@@ -40,15 +43,16 @@ const (
 type ClientOptions struct {
 	Limiter   *limit.Limiter // rate of bodies; nil: unlimited
 	UserAgent string         // sent with each request; empty: "updraft"
-	Idle      time.Duration  // a request that brings nothing for so long is given up; 0: 30 s
+	Idle      time.Duration  // a request that brings less than 1 KiB, and does not end, in so long is given up; 0: 30 s
 	Retries   int            // attempts without progress after the first one; 0: 6 (about 6 s), negative: none
 	TLS       *tls.Config    // for https; nil: the system's roots
 	Log       *slog.Logger   // nil: silent
 }
 
 // Client reads from one or more origins that hold the same tree: it stays with
-// one as long as it answers and takes the next when it does not, or when it is told
-// that what came is wrong (Distrust). It is safe for concurrent use.
+// one as long as it answers and takes the next when it does not, when it is told that
+// what came is wrong (Distrust), or when a call made no progress until its context ended
+// by its deadline or with a cause that is ErrUnreachable. It is safe for concurrent use.
 type Client struct {
 	sources []source
 	lim     *limit.Limiter
@@ -61,7 +65,7 @@ type Client struct {
 	mu     sync.Mutex  // guards all below
 	last   int         // the source that answered last
 	sent   []time.Time // when each source sent something last
-	doubts []time.Time // when each source was distrusted last
+	doubts []time.Time // when each source was distrusted or put off last
 	cache  map[cacheKey]*cached
 	order  []cacheKey // oldest first
 	bytes  int
@@ -319,6 +323,13 @@ func (c *Client) Distrust(since time.Time) {
 	}
 }
 
+// putOff has calls begin at another source than one that let a call's time go by.
+func (c *Client) putOff(source int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.doubts[source] = time.Now()
+}
+
 func (c *Client) doubtedLocked(source int) bool {
 	return time.Since(c.doubts[source]) < doubtFor
 }
@@ -380,6 +391,10 @@ func (a *attempts) part() {
 func (a *attempts) failed(ctx context.Context, err error, progress, final bool) error {
 	switch {
 	case ctx.Err() != nil:
+		late := errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(context.Cause(ctx), ErrUnreachable)
+		if late && time.Since(a.since) >= slowCall {
+			a.c.putOff(a.source)
+		}
 		return ctx.Err()
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrChanged), errors.Is(err, ErrTooLarge):
 		if a.bad[a.source] = true; a.refusal == nil {
@@ -410,7 +425,7 @@ func (a *attempts) failed(ctx context.Context, err error, progress, final bool) 
 		}
 		wait = later.after
 	}
-	defer a.c.count.silence.wait(false)()
+	defer a.c.count.silence.wait()()
 	return pause(ctx, wait)
 }
 

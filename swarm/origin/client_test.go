@@ -317,6 +317,88 @@ func TestIdleServerIsGivenUp(t *testing.T) {
 	check(t, c, data, pieces(len(data), 10_000, 0))
 }
 
+// drips sends n bytes at a time, with a pause before each.
+func drips(t *testing.T, n int, pause time.Duration, data []byte) (url string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.(http.Flusher).Flush()
+		for rest := data; len(rest) > 0; rest = rest[min(n, len(rest)):] {
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(pause):
+			}
+			w.Write(rest[:min(n, len(rest))])
+			w.(http.Flusher).Flush()
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// TestSlowRetrieval: an origin that sends a byte now and then is as good as silent; one
+// that sends a little all the time is not, and a small body may come in small pieces.
+func TestSlowRetrieval(t *testing.T) {
+	t.Parallel()
+	data := noise(20_000)
+	slow := drips(t, 1, 20*time.Millisecond, data)
+	_, good := embedded(t, tree(t, map[string][]byte{"metadata/timestamp.json": data, pack: data}), origin.ServerOptions{})
+	idle := origin.ClientOptions{Idle: 300 * time.Millisecond}
+	if b, err := client(t, idle, slow, good).Get(t.Context(), "metadata/timestamp.json", 20_000); err != nil || !bytes.Equal(b, data) {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	check(t, client(t, idle, slow, good), data, pieces(len(data), 5_000, 0))
+	alone := client(t, origin.ClientOptions{Idle: idle.Idle, Retries: -1}, slow)
+	if _, err := alone.Get(t.Context(), pack, 20_000); !errors.Is(err, origin.ErrUnreachable) {
+		t.Errorf("one that is slow: %v", err)
+	}
+	patient := origin.ClientOptions{Idle: 2 * time.Second, Retries: -1}
+	for _, url := range []string{drips(t, 50, 100*time.Millisecond, data[:500]), drips(t, 800, 100*time.Millisecond, data)} {
+		if _, err := client(t, patient, url).Get(t.Context(), pack, 20_000); err != nil {
+			t.Errorf("slow, but not too slow: %v", err)
+		}
+	}
+}
+
+// TestDeadline: a call whose time an origin lets go by is not made there again, nor is one
+// that is given up because nothing comes. A call that is taken back says nothing.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	data := noise(20_000)
+	slow := drips(t, 1, 20*time.Millisecond, data)
+	_, good := embedded(t, tree(t, map[string][]byte{pack: data}), origin.ServerOptions{})
+	for name, c := range map[string]struct {
+		cause error // of the end; nil: its deadline
+		moves bool
+	}{
+		"deadline":  {nil, true},
+		"silent":    {fmt.Errorf("%w: not a word", origin.ErrUnreachable), true},
+		"cancelled": {context.Canceled, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cl := client(t, origin.ClientOptions{}, slow, good)
+			call := func() error {
+				ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+				defer cancel()
+				ctx, end := context.WithCancelCause(ctx)
+				defer end(nil)
+				if c.cause != nil {
+					time.AfterFunc(1200*time.Millisecond, func() { end(c.cause) })
+				}
+				return cl.Ranges(ctx, pack, int64(len(data)), pieces(len(data), 5_000, 0), func(int, []byte) error { return nil })
+			}
+			if err := call(); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			if err := call(); c.moves != (err == nil) {
+				t.Errorf("the next call: %v", err)
+			}
+		})
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

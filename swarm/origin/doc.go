@@ -37,7 +37,8 @@ var (
 	// ErrNotFound reports that the origin has no object of that name.
 	ErrNotFound = errors.New("origin: not found")
 	// ErrUnreachable reports that no origin gave a usable answer: no route,
-	// refused, timed out, broken off again and again, or a server error.
+	// refused, timed out, next to nothing coming, broken off again and again, or a
+	// server error.
 	ErrUnreachable = errors.New("origin: unreachable")
 	// ErrChanged reports an object that is not of the expected size, so it is not
 	// the one that was published.

@@ -15,8 +15,12 @@ import (
 	"time"
 )
 
-// errIdle is the cause of a request that was given up because nothing came.
-var errIdle = errors.New("nothing came for too long")
+// leastBytes is what must come of a body in the idle time, and what must come for an
+// origin not to count as silent: less is as good as nothing.
+const leastBytes = 1 << 10
+
+// errIdle is the cause of a request that was given up because next to nothing came.
+var errIdle = errors.New("nothing, or next to nothing, came for too long")
 
 // retryLater is an answer that asks for patience.
 type retryLater struct {
@@ -75,9 +79,7 @@ func (c *countConn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	c.t.in.Add(int64(n))
-	if n > 0 {
-		c.t.silence.hear()
-	}
+	c.t.silence.hear(n)
 	if err == nil && n < len(b) && len(b) >= readLong {
 		c.drawn = time.Now()
 	}
@@ -144,7 +146,7 @@ func (s *server) request(ctx context.Context, q query) (*http.Request, error) {
 }
 
 func (s *server) open(ctx context.Context, q query) (*body, error) {
-	defer s.count.silence.wait(false)()
+	defer s.count.silence.wait()()
 	rctx, cancel := context.WithCancelCause(ctx)
 	req, err := s.request(rctx, q)
 	if err != nil {
@@ -158,6 +160,7 @@ func (s *server) open(ctx context.Context, q query) (*body, error) {
 	timer.Stop()
 	if err == nil {
 		s.count.answered(time.Since(asked))
+		s.count.silence.hear(leastBytes)
 	}
 	if err != nil {
 		err = reason(ctx, rctx, err)
@@ -165,7 +168,7 @@ func (s *server) open(ctx context.Context, q query) (*body, error) {
 		return nil, err
 	}
 	r := &idleBody{rc: resp.Body, ctx: func(err error) error { return reason(ctx, rctx, err) },
-		cancel: cancel, timer: timer, idle: s.idle, silence: &s.count.silence}
+		cancel: cancel, timer: timer, idle: s.idle, left: s.idle, silence: &s.count.silence}
 	b, err := s.judge(resp, q)
 	if err != nil {
 		// A short refusal is read to its end, to keep the connection.
@@ -262,23 +265,30 @@ func decimal(s string) (int64, error) {
 	return int64(n), err
 }
 
-// idleBody gives up when nothing comes for the idle time. Time between reads does
-// not count: it is the reader's own.
+// idleBody gives up when less than leastBytes come in the idle time and the body does not
+// end. Time between reads does not count: it is the reader's own.
 type idleBody struct {
 	rc     io.ReadCloser
 	ctx    func(error) error // translates errors
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	idle   time.Duration
+	left   time.Duration // for the rest of leastBytes
+	got    int           // of them
 
 	silence *silence
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
-	defer b.silence.wait(true)()
-	b.timer.Reset(b.idle)
+	defer b.silence.wait()()
+	begin := time.Now()
+	b.timer.Reset(b.left)
 	n, err := b.rc.Read(p)
 	b.timer.Stop()
+	b.left -= time.Since(begin)
+	if b.got += n; b.got >= leastBytes {
+		b.got, b.left = 0, b.idle
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.ctx(err)
 	}

@@ -5,13 +5,15 @@ import (
 	"time"
 )
 
-// silence measures for how long an origin has said nothing although something was
-// asked of it. Time in which nobody waits for the origin does not count.
+// silence measures for how long an origin has said nothing, or next to nothing, although
+// something was asked of it. Time in which nobody waits for the origin does not count.
 type silence struct {
-	mu    sync.Mutex // guards all below
-	calls int        // of Get and Ranges, under way
-	waits int        // for an answer, bytes, or the time to try again
-	heard time.Time  // when bytes came last, or the wait for them began
+	mu    sync.Mutex    // guards all below
+	calls int           // of Get and Ranges, under way
+	waits int           // for an answer, bytes, or the time to try again
+	from  time.Time     // since when somebody waits
+	quiet time.Duration // of waiting, before that
+	bytes int           // that came since it is quiet
 }
 
 // begin notes a call; done must be called at its end.
@@ -19,7 +21,7 @@ func (s *silence) begin() (done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.calls++; s.calls == 1 {
-		s.heard = time.Now()
+		s.resetLocked()
 	}
 	return func() {
 		s.mu.Lock()
@@ -28,29 +30,36 @@ func (s *silence) begin() (done func()) {
 	}
 }
 
-// wait notes that somebody waits for the origin; done must be called at its end. fresh
-// says that what was asked for before has come.
-func (s *silence) wait(fresh bool) (done func()) {
+// wait notes that somebody waits for the origin; done must be called at its end.
+func (s *silence) wait() (done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waits++; fresh {
-		s.heard = time.Now()
+	if s.waits++; s.waits == 1 {
+		s.from = time.Now()
 	}
 	return func() {
 		s.mu.Lock()
-		s.waits--
-		s.mu.Unlock()
+		defer s.mu.Unlock()
+		if s.waits--; s.waits == 0 {
+			s.quiet += time.Since(s.from)
+		}
 	}
 }
 
-func (s *silence) hear() {
+// hear notes n bytes.
+func (s *silence) hear(n int) {
 	s.mu.Lock()
-	s.heard = time.Now()
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if s.bytes += n; s.bytes >= leastBytes {
+		s.resetLocked()
+	}
 }
 
-// Silent returns for how long the origins have said nothing at all although calls wait
-// for them, with all attempts made meanwhile; 0 while none waits.
+func (s *silence) resetLocked() { s.from, s.quiet, s.bytes = time.Now(), 0, 0 }
+
+// Silent returns for how long the origins have said nothing, or less than 1 KiB and no
+// answer, although calls wait for them, with all attempts made meanwhile; 0 while none
+// waits.
 func (c *Client) Silent() time.Duration {
 	s := &c.count.silence
 	s.mu.Lock()
@@ -58,5 +67,5 @@ func (c *Client) Silent() time.Duration {
 	if s.calls == 0 || s.waits == 0 {
 		return 0
 	}
-	return time.Since(s.heard)
+	return s.quiet + time.Since(s.from)
 }

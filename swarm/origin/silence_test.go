@@ -1,6 +1,7 @@
 package origin_test
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -60,6 +61,39 @@ func TestSilent(t *testing.T) {
 	}
 	if err := <-done; err != nil || c.Silent() != 0 {
 		t.Errorf("%v; silent for %v at the end", err, c.Silent())
+	}
+}
+
+// TestDripsAreSilence: a byte now and then, within a header or a body, is no answer.
+func TestDripsAreSilence(t *testing.T) {
+	t.Parallel()
+	body := drips(t, 1, 20*time.Millisecond, noise(20_000))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for _, err := conn.Write([]byte("HTTP/1.1 200 OK\r\nX: ")); err == nil; _, err = conn.Write([]byte("x")) {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	for _, url := range []string{body, "http://" + l.Addr().String()} {
+		c := client(t, origin.ClientOptions{}, url)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			_, _ = c.Get(ctx, pack, 20_000)
+			close(done)
+		}()
+		silentFor(t, c, time.Second)
+		cancel()
+		<-done
 	}
 }
 
