@@ -213,6 +213,7 @@ var hints = []struct {
 	{patch.ErrBase, "a file of an installed release was changed on this device; the update goes on without it"},
 	{mdns.ErrNoMulticast, "look at the interface of the LAN and at the firewall; where multicast cannot pass, name devices with --peer, or set dht"},
 	{errNoTarget, "publish a release on the channel and for this type, then: updraft check"},
+	{origin.ErrNoRanges, "serve the origin with a web server that supports Range requests, and look at proxies before it; updraft serve does"},
 	{origin.ErrUnreachable, "check the uplink and the origin's address; a neighbour that reaches it will do as well"},
 	{origin.ErrNotFound, "the origin lacks a file of the release: publish its directory as a whole"},
 	{origin.ErrChanged, "the origin has other bytes than were published: restore it from the publisher's directory"},

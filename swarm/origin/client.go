@@ -354,7 +354,7 @@ func (c *Client) firstLocked() int {
 type attempts struct {
 	c       *Client
 	source  int
-	bad     map[int]bool // sources that answered, but do not have it
+	bad     map[int]bool // sources that answered, but do not have it or cannot send it
 	tries   int          // failures since the last progress
 	since   time.Time    // the last progress
 	refusal error        // what the first bad source said
@@ -396,7 +396,7 @@ func (a *attempts) failed(ctx context.Context, err error, progress, final bool) 
 			a.c.putOff(a.source)
 		}
 		return ctx.Err()
-	case errors.Is(err, ErrNotFound), errors.Is(err, ErrChanged), errors.Is(err, ErrTooLarge):
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrChanged), errors.Is(err, ErrTooLarge), errors.Is(err, ErrNoRanges):
 		if a.bad[a.source] = true; a.refusal == nil {
 			a.refusal = err
 		}

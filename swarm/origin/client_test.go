@@ -219,6 +219,50 @@ func TestHostileServers(t *testing.T) {
 	}
 }
 
+// TestServerThatKnowsNoRanges: of a server, or a proxy, that answers each request with the
+// whole object, a device takes no more than a MiB that it does not want, and asks another.
+func TestServerThatKnowsNoRanges(t *testing.T) {
+	data := noise(24 << 20)
+	var asks atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asks.Add(1)
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.Write(data)
+	}))
+	defer s.Close()
+	far := []origin.Range{{20 << 20, 4096}}
+	for name, rs := range map[string][]origin.Range{
+		"far from the beginning": far,
+		"far from the last":      {{100, 4096}, {20 << 20, 4096}},
+		"far from each other":    {{600_000, 4096}, {1_200_000, 4096}, {1_800_000, 4096}, {2_400_000, 4096}},
+	} {
+		c := client(t, origin.ClientOptions{}, s.URL)
+		asks.Store(0)
+		got := 0
+		err := c.Ranges(t.Context(), pack, int64(len(data)), rs, func(i int, b []byte) error {
+			if got++; !bytes.Equal(b, data[rs[i].Off:][:len(b)]) {
+				t.Errorf("%s: wrong bytes", name)
+			}
+			return nil
+		})
+		if !errors.Is(err, origin.ErrNoRanges) || !errors.Is(err, origin.ErrUnreachable) || got > 1 || asks.Load() != int32(got)+1 {
+			t.Errorf("%s: %d ranges, %d requests, %v", name, got, asks.Load(), err)
+		}
+		if in, _ := c.Counters(); in > 4<<20 {
+			t.Errorf("%s: %d bytes came", name, in)
+		}
+	}
+	good := tree(t, map[string][]byte{pack: data})
+	check(t, client(t, origin.ClientOptions{}, s.URL, good), data, far)
+	asks.Store(0)
+	c := client(t, origin.ClientOptions{Retries: -1}, s.URL)
+	check(t, c, data, pieces(len(data), 1<<20, 0)) // all of it
+	check(t, c, data, []origin.Range{{400_000, 1000}, {900_000, 1000}})
+	if asks.Load() != 2 {
+		t.Errorf("%d requests", asks.Load())
+	}
+}
+
 // cutter breaks the connection after n bytes of the body.
 type cutter struct {
 	http.ResponseWriter

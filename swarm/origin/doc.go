@@ -15,6 +15,10 @@
 // round trips to find the rate of the link. A broken connection costs only what was in
 // flight: the next attempt asks for the first byte that has not come.
 //
+// A server that knows no ranges, and sends the whole object, does for whole objects that
+// come in one go, and for what lies in their first MiB. For more it is ErrNoRanges: the
+// device would take much that it does not need.
+//
 // Everything an origin says is checked: the range that comes must be the one that
 // was asked for, of an object of the expected size, and complete. The client does
 // not know digests: who asks verifies the bytes, and tells when they are wrong
@@ -40,6 +44,9 @@ var (
 	// refused, timed out, next to nothing coming, broken off again and again, or a
 	// server error.
 	ErrUnreachable = errors.New("origin: unreachable")
+	// ErrNoRanges reports an origin that sends the whole object in answer to a request for
+	// a part far from its beginning. It is ErrUnreachable.
+	ErrNoRanges = fmt.Errorf("%w: it does not support Range requests, as an origin must", ErrUnreachable)
 	// ErrChanged reports an object that is not of the expected size, so it is not
 	// the one that was published.
 	ErrChanged = errors.New("origin: object is not what was published")

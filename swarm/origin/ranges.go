@@ -23,6 +23,9 @@ const (
 	aheadMax   = 6
 	// progressBytes is what an attempt must bring to count as progress.
 	progressBytes = 4 << 10
+	// skipMost is how much is taken, and thrown away, of a server that sends more than it
+	// was asked for.
+	skipMost = 1 << 20
 )
 
 // Range is a piece of an object: Len bytes from Off on.
@@ -246,6 +249,9 @@ func (t *transfer) attempt(ctx context.Context, source int) error {
 	if b.start > off || b.unchanged {
 		return fmt.Errorf("%w: %s sends the wrong part of %s", ErrUnreachable, t.c.sources[source], t.name)
 	}
+	if off-b.start > skipMost {
+		return fmt.Errorf("%w: %s sends all of %s", ErrNoRanges, t.c.sources[source], t.name)
+	}
 	if b.start == off && b.end <= end {
 		t.askAhead(ctx, source, after)
 	}
@@ -334,12 +340,20 @@ func (t *transfer) drop() {
 func (t *transfer) deliver(ctx context.Context, b *body, source int) error {
 	r := limit.Reader(ctx, b, t.c.lim)
 	pos := b.start
+	surplus := int64(0) // bytes that were not asked for
 	for t.next < len(t.rs) && t.rs[t.next].Off+int64(len(t.got)) < b.end {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		want := t.rs[t.next]
-		if skip := want.Off + int64(len(t.got)) - pos; skip > 0 {
+		skip := want.Off + int64(len(t.got)) - pos
+		if skip > joinGap {
+			surplus += skip
+		}
+		if surplus > skipMost {
+			break // ask anew
+		}
+		if skip > 0 {
 			n, err := io.CopyN(io.Discard, r, skip)
 			if err != nil {
 				return cut(err)
