@@ -112,9 +112,11 @@ const maxRedirects = 5
 // follow decides whether a redirect is followed. Who speaks for the origin over plain
 // HTTP may be anybody on the way there: he must not have the devices of a site send
 // requests to others, such as what else is on their LAN. Over HTTPS the origin itself says
-// so, and is followed to HTTPS only.
+// so, and is followed to HTTPS only. Where it leads does not learn the URL that led there,
+// whose query may hold a token.
 func follow(req *http.Request, via []*http.Request) error {
 	from := via[len(via)-1].URL
+	req.Header.Del("Referer")
 	switch {
 	case len(via) > maxRedirects:
 		return fmt.Errorf("more than %d redirects", maxRedirects)

@@ -78,7 +78,7 @@ func TestURLForms(t *testing.T) {
 
 // TestRedirects: who can answer for an origin over plain HTTP cannot make a device ask
 // another server, nor one over HTTPS make it ask in plain; an origin may move on its own
-// host, and over HTTPS to another one.
+// host, and over HTTPS to another one, which is not told of the token in its query.
 func TestRedirects(t *testing.T) {
 	var asked atomic.Int32
 	serve := func(start func(http.Handler) *httptest.Server, to func(r *http.Request) string) *httptest.Server {
@@ -88,6 +88,9 @@ func TestRedirects(t *testing.T) {
 				return
 			}
 			asked.Add(1)
+			if said := fmt.Sprint(r.URL, r.Header); strings.Contains(said, "token") || r.Referer() != "" {
+				t.Errorf("who is redirected to is told %s", said)
+			}
 			w.Write([]byte("ok"))
 		}))
 		t.Cleanup(s.Close)
@@ -111,7 +114,7 @@ func TestRedirects(t *testing.T) {
 		"in circles":                       {serve(httptest.NewServer, func(r *http.Request) string { return r.URL.Path }), false},
 	} {
 		asked.Store(0)
-		b, err := client(t, origin.ClientOptions{Retries: -1, TLS: roots.Clone()}, c.from.URL).Get(t.Context(), "x", 10)
+		b, err := client(t, origin.ClientOptions{Retries: -1, TLS: roots.Clone()}, c.from.URL+"?token=s").Get(t.Context(), "x", 10)
 		if c.ok && (err != nil || string(b) != "ok") {
 			t.Errorf("%s: %q, %v", name, b, err)
 		}
