@@ -135,7 +135,7 @@ func TestBaseGoes(t *testing.T) {
 	before := a.bringsPatch(40 << 10)
 	based.end()
 	st := a.await("bringing chunks", func(report.Status) bool { w, _ := a.node.Planned(); return w == [32]byte{} })
-	if got := st.Bytes.Uplink - before; got > p*3/4 {
+	if got := st.Bytes.Uplink - before; got > p/4 {
 		t.Errorf("%d bytes of a patch of %d were brought that nobody can apply", got, p)
 	}
 }

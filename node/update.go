@@ -32,6 +32,7 @@ type update struct {
 	ways    map[[32]byte][]release.Way // by artifact
 	room    atomic.Int64               // bytes free for what lies on a chain's way; see Node.room
 	better  atomic.Bool                // a way can be gone again: whoever brings what it makes should look
+	useless atomic.Bool                // the plan this device brings has a way that nobody could go now; see stranded
 	chain   chan struct{}              // one chain at a time has the room; of capacity 1
 
 	mu       sync.Mutex // guards all below

@@ -18,14 +18,15 @@ import (
 
 // Patience of the uplink work.
 const (
-	stallAlone   = 3 * time.Second  // nobody rebuilds and nothing comes: bring it by chunks
-	stallAble    = 3 * turnPatience // somebody could rebuild, and nothing comes
-	stallWorking = time.Minute      // somebody says it rebuilds, and nothing comes
-	lackPatience = time.Second      // something is missing on the site: others may be about to tell that they have it
-	holderLook   = time.Second      // how often a holder asks whether it still may, and should, use the uplink
-	silentMost   = 5 * time.Second  // so long nothing came from the origin: another device may do better
-	replanBytes  = 512 << 10        // so much was brought by others: fetch only what is still missing
-	baseAbsence  = 3 * time.Second  // so long nobody could go a way of the plan: a device with its base is back sooner if it was cut off
+	stallAlone   = 3 * time.Second       // nobody rebuilds and nothing comes: bring it by chunks
+	stallAble    = 3 * turnPatience      // somebody could rebuild, and nothing comes
+	stallWorking = time.Minute           // somebody says it rebuilds, and nothing comes
+	lackPatience = time.Second           // something is missing on the site: others may be about to tell that they have it
+	holderLook   = time.Second           // how often a holder asks whether it still may, and should, use the uplink
+	silentMost   = 5 * time.Second       // so long nothing came from the origin: another device may do better
+	replanBytes  = 512 << 10             // so much was brought by others: fetch only what is still missing
+	baseAbsence  = 3 * time.Second       // so long nobody could go a way of the plan: a device with its base is back sooner if it was cut off
+	usePause     = 50 * time.Millisecond // between looks whether one is back
 )
 
 // obtain works the uplink until everything of the update is here, whenever this
@@ -114,8 +115,11 @@ func (u *update) count(counted *int64) {
 }
 
 // oversee ends the work of the tenure t, by cancel, when it may not or should not go on,
-// the network has changed, or it is over; meanwhile it counts what comes.
+// the network has changed, or it is over; meanwhile it counts what comes, and notes when
+// that is of no use.
 func (u *update) oversee(held context.Context, cancel context.CancelCauseFunc, t *swarm.Tenure, counted *int64) {
+	look := time.NewTicker(holderLook)
+	defer look.Stop()
 	of := time.Now() // use, the plan was last
 	at, relink := u.n.netSettled()
 	if time.Now().Before(at) { // since the lease was asked for
@@ -123,6 +127,12 @@ func (u *update) oversee(held context.Context, cancel context.CancelCauseFunc, t
 		return
 	}
 	for {
+		changed := u.n.sw.Changed()
+		useless := u.stranded(t.Epoch())
+		u.useless.Store(useless)
+		if !useless {
+			of = time.Now()
+		}
 		select {
 		case <-t.Lost():
 			cancel(nil)
@@ -132,12 +142,11 @@ func (u *update) oversee(held context.Context, cancel context.CancelCauseFunc, t
 			return
 		case <-held.Done():
 			return
-		case <-time.After(holderLook):
+		case <-changed:
+			continue
+		case <-look.C:
 		}
 		u.count(counted)
-		if !u.stranded(t.Epoch()) {
-			of = time.Now()
-		}
 		switch {
 		case !u.n.windows.Open(time.Now()):
 			cancel(nil)
@@ -433,8 +442,8 @@ func (u *update) bringWay(ctx context.Context, w release.Way) (again bool, err e
 	return false, nil
 }
 
-// bringPatch fetches the blocks of p that no member has, but for some that come from others
-// meanwhile; again: much has.
+// bringPatch fetches the blocks of p that no member has, until others have much of it, or nobody
+// can apply it, meanwhile; again: that was so.
 func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, err error) {
 	pf, err := u.openPatch(p, false)
 	if err != nil {
@@ -468,14 +477,26 @@ func (u *update) bringPatch(ctx context.Context, p *release.Patch) (again bool, 
 				return errReplan
 			}
 		}
+		if u.useless.Load() {
+			return errUseless
+		}
 		u.n.sw.Pace(ctx)
 		return nil
 	})
-	if errors.Is(err, errReplan) {
+	switch {
+	case errors.Is(err, errUseless):
+		for u.useless.Load() && sleep(ctx, usePause) {
+		}
+		return true, ctx.Err()
+	case errors.Is(err, errReplan):
 		return true, nil
 	}
 	return false, err
 }
+
+// errUseless ends a transfer for which nobody has a use now: bytes that come into the buffers of a
+// connection while nobody reads from it have crossed the uplink, too.
+var errUseless = errors.New("node: no device could apply it now")
 
 // surplus returns how many bytes of the blocks in list, which is ascending, somebody has by now
 // although they did not come over the uplink. This device need not have them: without the base
