@@ -76,12 +76,12 @@ func NewHost(c HostConfig) (host.Host, error) {
 	}
 	h, err := assemble(c, id, net, rm, gater, bus)
 	if err != nil {
-		return nil, errors.Join(err, net.Close())
+		return nil, errors.Join(err, net.Close(), rm.Close(), ps.Close())
 	}
 	return h, nil
 }
 
-// assemble puts transport and host on top of net; net owns the resource manager and the peerstore.
+// assemble puts transport and host on top of net; the host owns it, the resource manager and the peerstore.
 func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.ResourceManager, gater connmgr.ConnectionGater, bus event.Bus) (host.Host, error) {
 	y := *yamux.DefaultTransport
 	y.MaxStreamWindowSize = 1 << 20

@@ -379,6 +379,14 @@ func TestLeasePassesOn(t *testing.T) {
 	third.Release()
 }
 
+// TestAddressInUse: a host that cannot listen leaves nothing behind; TestMain sees to that.
+func TestAddressInUse(t *testing.T) {
+	a := start(t, nil)
+	if _, err := swarm.NewHost(swarm.HostConfig{Key: newKey(t), Listen: []string{a.host.Addrs()[0].String()}}); !errors.Is(err, swarm.ErrListen) {
+		t.Errorf("a second host at the same address: %v", err)
+	}
+}
+
 func TestOutsiderIsRefused(t *testing.T) {
 	a := start(t, nil)
 	b := start(t, func(c *swarm.Config) {
