@@ -2,13 +2,17 @@ package node_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
-// TestMain runs more tests at once than there are processors, unless told how many: sites wait most of the time.
+// TestMain runs more tests at once than there are processors, unless told how many: sites wait most of the time. It fails
+// when goroutines of ours, or of an agent's host, outlive the tests.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	told := false
@@ -18,5 +22,29 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if left := leftRunning(); left != "" && code == 0 {
+		fmt.Fprintf(os.Stderr, "goroutines left:\n%s", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leftRunning returns the stacks of goroutines that do not end within some seconds: libp2p's own take a while.
+func leftRunning() (left string) {
+	buf := make([]byte, 16<<20)
+	for range 500 {
+		left = ""
+		all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+		for _, g := range all[1:] { // the first is this one
+			if strings.Contains(g, "updraft/") || strings.Contains(g, "libp2p") {
+				left += g + "\n\n"
+			}
+		}
+		if left == "" {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return left
 }
