@@ -733,10 +733,19 @@ func TestRepeatingImage(t *testing.T) {
 func TestArtifactThatCannotBeOpened(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 0)
-	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	raw, err := s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10))).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg := s.enroll(nil)
 	inTheWay := filepath.Join(cfg.Data, "releases", ".1.0.0.partial", "app.bin")
-	if err := os.MkdirAll(inTheWay, 0o755); err != nil {
+	manifests := filepath.Join(cfg.Data, "state", "manifests") // of a release begun before: it is gone on with
+	for _, dir := range []string{inTheWay, manifests} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(manifests, "1.0.0"), raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	a := s.start(cfg)
