@@ -137,6 +137,7 @@ type Counters struct {
 	Relayed           int64 // blobs received with the order to pass them on
 	Redelegated       int64 // blobs given to another relay, since the first did not acknowledge
 	Pulled            int64 // blobs asked for
+	Flow              int64 // bytes seen to come from members that are to send something, as they come; looked at twice a second
 	Shunned           int64 // members dropped for what they sent
 	MessagesIn        int64 // control frames received
 	ControlIn         int64 // bytes of control frames

@@ -345,6 +345,7 @@ func (s *Swarm) register(m *member) error {
 	if g, ok := m.conn.Scope().(*guest); ok {
 		g.admit()
 	}
+	m.conn.As(&m.raw)
 	m.heard = s.now()
 	m.slowUntil = s.late[m.id].until
 	m.profileDue = true

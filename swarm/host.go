@@ -89,7 +89,7 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 	y.ConnectionWriteTimeout = 60 * time.Second
 	y.EnableKeepAlive = false // the swarm asks when it matters, and TCP now and then
 	y.MeasureRTTInterval = time.Hour
-	mux := []tptu.StreamMuxer{{ID: yamux.ID, Muxer: &y}}
+	mux := []tptu.StreamMuxer{{ID: yamux.ID, Muxer: bulkMuxer{&y}}}
 	st, err := tls.New(tls.ID, c.Key, mux)
 	if err != nil {
 		return nil, fmt.Errorf("swarm: tls: %w", err)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/sec"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -319,4 +320,30 @@ func (c *bulkConn) Write(p []byte) (int, error) {
 		err = e
 	}
 	return n, err
+}
+
+// bulkMuxer is a multiplexer whose connections tell, by As, on which recordConn they are.
+type bulkMuxer struct{ network.Multiplexer }
+
+// NewConn is part of network.Multiplexer.
+func (t bulkMuxer) NewConn(c net.Conn, server bool, scope network.PeerScope) (network.MuxedConn, error) {
+	m, err := t.Multiplexer.NewConn(c, server, scope)
+	if b, ok := c.(*bulkConn); ok && err == nil {
+		return bulkMuxed{m, b.raw}, nil
+	}
+	return m, err
+}
+
+type bulkMuxed struct {
+	network.MuxedConn
+	raw *recordConn
+}
+
+// As is part of network.MuxedConn.
+func (c bulkMuxed) As(target any) bool {
+	if t, ok := target.(**recordConn); ok {
+		*t = c.raw
+		return true
+	}
+	return c.MuxedConn.As(target)
 }

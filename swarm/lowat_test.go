@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
@@ -220,5 +224,57 @@ func TestWriteWaits(t *testing.T) {
 	}
 	if n, err := c.Write(sent); !errors.Is(err, os.ErrDeadlineExceeded) || n >= len(sent) {
 		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// TestTrafficOfAMessageUnderWay: the reader of a connection sleeps until a whole record is there, but what has come of it
+// is known, also from what libp2p makes of the connection.
+func TestTrafficOfAMessageUnderWay(t *testing.T) {
+	var hosts []host.Host
+	for range 2 {
+		_, key, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := crypto.UnmarshalEd25519PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := NewHost(HostConfig{Key: k, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		hosts = append(hosts, h)
+	}
+	if err := hosts[0].Connect(t.Context(), peer.AddrInfo{ID: hosts[1].ID(), Addrs: hosts[1].Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	ends := [2]*recordConn{}
+	for k, h := range hosts {
+		for len(h.Network().ConnsToPeer(hosts[1-k].ID())) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if !h.Network().ConnsToPeer(hosts[1-k].ID())[0].As(&ends[k]) {
+			t.Fatal("the connection does not tell what it is on")
+		}
+	}
+	before, _ := ends[1].traffic()
+	if before == 0 {
+		t.Fatal("a handshake without bytes")
+	}
+	part := record(16 << 10)[:9000]
+	if _, err := ends[0].Write(part); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		now, _ := ends[1].traffic()
+		_, acked := ends[0].traffic()
+		if now-before >= int64(len(part)) && acked >= now {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d bytes came, %d were acknowledged", now-before, len(part), acked)
+		}
 	}
 }

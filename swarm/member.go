@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -40,6 +41,9 @@ type member struct {
 	controlWake, sendWake chan struct{} // one token: there is something to write
 	requests              chan struct{} // one token for each of its requests that is being served
 
+	raw  *recordConn  // nil where it is not over TCP
+	read atomic.Int64 // bytes read from its blob stream
+
 	dropped    bool
 	profile    Profile
 	shares     map[[32]byte]*share
@@ -66,6 +70,10 @@ type member struct {
 	pinged      time.Duration // when it was asked for a sign of life, 0: not
 	proving     time.Duration // since when it has to show that it is there, 0: it need not
 	receiving   bool          // its blob stream is open
+	blobUntil   time.Duration // the blob that comes from it is worth waiting for until then; 0: none comes
+	seen        int64         // arrived, as of looked
+	looked      time.Duration
+	flowed      time.Duration // when bytes were last seen to come from it
 	junk        int64         // bytes that nobody wanted
 
 	bytesIn, bytesOut, dup int64
@@ -391,6 +399,7 @@ func (s *Swarm) watchLocked(now time.Duration) time.Duration {
 	if s.lease.State() == lease.Idle && now-s.worked > workFor {
 		return next
 	}
+	next = min(next, s.flowLocked(now))
 	for _, m := range s.members {
 		switch {
 		case m.pinged == 0 && now-m.heard > pingAfter:
@@ -401,5 +410,5 @@ func (s *Swarm) watchLocked(now time.Duration) time.Duration {
 			s.dropLocked(m, "silent")
 		}
 	}
-	return min(next, now+time.Second)
+	return next
 }

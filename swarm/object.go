@@ -20,7 +20,7 @@ type object struct {
 	log     []uint32        // blobs in the order in which they came since the last full announcement
 	kept    map[uint32]bool // blobs that are here and not told of yet; they are not in log
 	behind  bool            // the log has entries that some member was not told
-	busy    map[uint32]time.Duration
+	busy    map[uint32]coming
 	spares  map[uint32]spare
 	storing map[uint32]bool // in Put
 	avail   []uint16        // members that have the blob
@@ -101,7 +101,7 @@ func (s *Swarm) Open(o Object, b Blobs, opt OpenOptions) error {
 	}
 	n := len(o.Sums)
 	obj := &object{
-		Object: o, blobs: b, opt: opt, have: newBitmap(n), busy: map[uint32]time.Duration{}, storing: map[uint32]bool{}, spares: map[uint32]spare{},
+		Object: o, blobs: b, opt: opt, have: newBitmap(n), busy: map[uint32]coming{}, storing: map[uint32]bool{}, spares: map[uint32]spare{},
 		avail: make([]uint16, n), ready: make([]uint32, n), asked: map[uint32]*ask{}, inject: newBitmap(n),
 		pending: map[uint32]*delegation{}, done: make(chan struct{}), kept: map[uint32]bool{}, only: map[uint32]struct{}{},
 	}
@@ -384,7 +384,7 @@ func (s *Swarm) Missing(id [32]byte) []int {
 		if obj.avail[i] > 0 && slices.ContainsFunc(obj.shares, func(h *share) bool { return h.bits.has(i) && !h.m.suspect(now) }) {
 			continue
 		}
-		if now-obj.busySince(uint32(i)) < busyMost {
+		if obj.onItsWay(uint32(i), now) {
 			continue
 		}
 		miss = append(miss, i)

@@ -16,7 +16,7 @@ import (
 
 const (
 	busyTime  = time.Second     // a blob that is being received is not taken from another member for this long
-	busyMost  = 5 * time.Second // and counts as on its way for this long
+	busyMost  = 5 * time.Second // and counts as on its way for this long, or as long as it moves
 	junkBytes = 16 << 20        // of what nobody here wanted, before a member is dropped; plus what it sent of use
 )
 
@@ -70,16 +70,17 @@ func (s *Swarm) claimStream(m *member) bool {
 }
 
 func (s *Swarm) receiveBlobs(ctx context.Context, m *member, st network.Stream) error {
-	r := bufio.NewReaderSize(st, 4<<10)
+	in := &inflow{m: m, st: st}
+	r := bufio.NewReaderSize(in, 4<<10)
 	for {
-		if err := st.SetReadDeadline(time.Time{}); err != nil {
+		if err := in.between(); err != nil {
 			return err
 		}
 		h, err := wire.ReadBlobHeader(r)
 		if err != nil {
 			return err
 		}
-		if err := st.SetReadDeadline(time.Now().Add(stuckAfter)); err != nil {
+		if err := in.begin(h.Follows()); err != nil {
 			return err
 		}
 		if err := s.cfg.Download.WaitN(ctx, h.Follows()); err != nil {
@@ -129,16 +130,29 @@ func (s *Swarm) expect(m *member, h wire.BlobHeader) (*object, error) {
 		s.duplicateLocked(obj, m, h)
 		return nil, m.wasted(n)
 	}
-	obj.busy[h.Index] = now
+	obj.busy[h.Index] = coming{now, m}
+	m.blobUntil = now + timeFor(n, paceWorth)
 	return obj, nil
+}
+
+// coming is a blob that is being received.
+type coming struct {
+	since time.Duration
+	from  *member
 }
 
 // busySince returns since when a blob is being received, long ago if it is not.
 func (obj *object) busySince(i uint32) time.Duration {
-	if t, ok := obj.busy[i]; ok {
-		return t
+	if b, ok := obj.busy[i]; ok {
+		return b.since
 	}
 	return -busyMost
+}
+
+// onItsWay reports whether a blob is being received at a pace worth waiting for.
+func (obj *object) onItsWay(i uint32, now time.Duration) bool {
+	b, ok := obj.busy[i]
+	return ok && (now-b.since < busyMost || b.from.flows(now) && now < b.from.blobUntil)
 }
 
 // duplicateLocked counts a blob that is here already, and does what its flags still ask for.
@@ -259,6 +273,7 @@ func (s *Swarm) beginStore(obj *object, m *member, h wire.BlobHeader) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(obj.busy, h.Index)
+	m.blobUntil = 0
 	if s.objects[obj.ID] != obj {
 		return false
 	}

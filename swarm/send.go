@@ -6,12 +6,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"slices"
 	"sync"
-	"time"
-
-	"github.com/libp2p/go-libp2p/core/network"
 
 	"updraft/swarm/wire"
 )
@@ -29,7 +26,10 @@ const (
 var writers [messageMost - messageLeast + 1]sync.Pool
 
 // newWriter returns a buffer for messages to one of so many members.
-func newWriter(st io.Writer, members int) (*bufio.Writer, *sync.Pool) {
+func newWriter(st *outflow, members int) (*bufio.Writer, *sync.Pool) {
+	if st.slow {
+		members = math.MaxInt
+	}
 	c := messageMost - messageLeast
 	for n := messageFew; c > 0 && n < members; n *= 2 {
 		c--
@@ -46,7 +46,7 @@ func newWriter(st io.Writer, members int) (*bufio.Writer, *sync.Pool) {
 
 // sendBlobs sends a member what it asked for and what it is owed, until it is gone.
 func (s *Swarm) sendBlobs(ctx context.Context, m *member) {
-	var st network.Stream
+	var st *outflow
 	for {
 		select {
 		case <-m.gone:
@@ -66,7 +66,7 @@ func (s *Swarm) sendBlobs(ctx context.Context, m *member) {
 }
 
 // sendBatch sends until nothing is left, and flushes.
-func (s *Swarm) sendBatch(ctx context.Context, m *member, st network.Stream) (network.Stream, error) {
+func (s *Swarm) sendBatch(ctx context.Context, m *member, st *outflow) (*outflow, error) {
 	var w *bufio.Writer
 	var from *sync.Pool
 	defer func() {
@@ -92,7 +92,7 @@ func (s *Swarm) sendBatch(ctx context.Context, m *member, st network.Stream) (ne
 			continue
 		}
 		if st == nil {
-			if st, err = openStream(ctx, m.conn, ProtoBlob, helloTimeout); err != nil {
+			if st, err = openBlobs(ctx, m); err != nil {
 				f.release()
 				return nil, err
 			}
@@ -100,7 +100,7 @@ func (s *Swarm) sendBatch(ctx context.Context, m *member, st network.Stream) (ne
 		if w == nil {
 			w, from = newWriter(st, members)
 		}
-		err = s.sendBlob(ctx, st, w, j, f)
+		err = s.sendBlob(ctx, w, j, f)
 		f.release()
 		if err != nil {
 			return st, err
@@ -113,16 +113,13 @@ func (s *Swarm) sendBatch(ctx context.Context, m *member, st network.Stream) (ne
 }
 
 // sendBlob writes one blob and counts it.
-func (s *Swarm) sendBlob(ctx context.Context, st network.Stream, w *bufio.Writer, j job, f *buffer) error {
+func (s *Swarm) sendBlob(ctx context.Context, w *bufio.Writer, j job, f *buffer) error {
 	head := wire.BlobHeader{ID: j.obj.ID, Index: j.i, Len: uint32(f.size()), Flags: j.flags}
 	if f.plain > 0 {
 		head.Packed = uint32(len(f.b))
 	}
 	if err := s.cfg.Upload.WaitN(ctx, len(f.b)); err != nil {
 		return fmt.Errorf("upload limit: %w", err)
-	}
-	if err := st.SetWriteDeadline(time.Now().Add(stuckAfter)); err != nil {
-		return err
 	}
 	var b [64]byte
 	if _, err := w.Write(wire.AppendBlobHeader(b[:0], head)); err != nil {

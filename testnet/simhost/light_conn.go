@@ -24,6 +24,9 @@ type lightConn struct {
 	closed  bool
 }
 
+// As is part of network.Conn: there is nothing else that it is.
+func (c *lightConn) As(any) bool { return false }
+
 // RemotePeer is part of network.Conn.
 func (c *lightConn) RemotePeer() peer.ID { return c.to.id }
 
