@@ -64,6 +64,7 @@ type member struct {
 	asked       int           // blobs asked of it
 	askedBytes  int64         // and their bytes
 	lastBlob    time.Duration // when a blob came from it that was of use
+	pace        float64       // bytes a second of what it was asked for; 0: not known
 	slowUntil   time.Duration // not asked before
 	mute        bool          // has not acknowledged in time, nor said anything since
 	heard       time.Duration // when it last said anything

@@ -9,11 +9,17 @@ import (
 
 const (
 	pullBytes   = 2 << 20                // asked for and not received, of all members
+	pullFirst   = 256 << 10              // the same at first, until blobs have come
+	pullAhead   = 2 * time.Second        // so much of what a member sends in a time is asked of it
+	pullFair    = 16 << 10               // bytes a second: if blobs come more slowly, fewer are asked for at once
+	pullWait    = 2 * time.Second        // and for which they have this besides
+	pullOutrun  = 4                      // a second member is asked if it is so many times as fast
 	pullLeast   = 4                      // blobs asked of one member that are always allowed
 	pullMost    = 16                     // and that are allowed when few members have what is wanted
-	pullTimeout = 2 * time.Second        // without any blob from the member that was asked
+	pullTimeout = 2 * time.Second        // without anything from the member that was asked
+	pullLag     = 10 * time.Second       // the same at most, where blobs take long: those of one may wait behind those of another
 	pullSlow    = 5 * time.Second        // a member that did not answer is not asked for this long
-	pullEnd     = 500 * time.Millisecond // at the end, a blob that is awaited for this long is asked for a second time
+	pullEnd     = 500 * time.Millisecond // at the end, a blob of which nothing comes for this long is asked for a second time
 	pullScan    = 2048                   // candidates looked at in one go
 	lateMost    = 3                      // doublings of pullSlow
 	lateKept    = 1024                   // peers of which lateness is remembered
@@ -26,6 +32,38 @@ const (
 type ask struct {
 	from, also *share // also: the second member asked, at the end
 	at         time.Duration
+	bytes      int64 // asked of from until then, and not received: with this blob
+}
+
+// waited returns for how long nothing whole has come from the member that was asked.
+func (a *ask) waited(now time.Duration) time.Duration { return now - max(a.at, a.from.m.lastBlob) }
+
+// roomFor reports whether a member may be asked for a blob: of what it sends slowly, not much is asked ahead.
+func (m *member) roomFor(size int64) bool {
+	return m.asked == 0 || m.pace == 0 || float64(m.askedBytes+size) <= m.pace*pullAhead.Seconds()
+}
+
+// outruns reports whether the member would have sent a blob long ago, had it been asked for.
+func (m *member) outruns(size int64, waited time.Duration) bool {
+	return m.pace*waited.Seconds() >= float64(pullOutrun*size)
+}
+
+// pacedLocked learns from a blob that came when it was asked for: how fast its member is, and how much comes at once
+// without each of it coming slowly.
+func (s *Swarm) pacedLocked(m *member, a *ask, size int64, now time.Duration) {
+	took := max(now-a.at, time.Millisecond)
+	pace := float64(a.bytes) / took.Seconds() // members send in the order in which they were asked
+	if m.pace > 0 {
+		pace = (m.pace + pace) / 2
+	}
+	m.pace = pace
+	s.lag = (s.lag + took) / 2
+	switch slow := pullWait + time.Duration(size)*time.Second/pullFair; {
+	case took < slow:
+		s.ahead = min(s.ahead+size, pullBytes-pullFirst)
+	case now-s.eased > slow:
+		s.ahead, s.eased = max((s.ahead+pullFirst)/2, size)-pullFirst, now
+	}
 }
 
 type candidate struct {
@@ -67,13 +105,14 @@ func (s *Swarm) pullRoomLocked() bool {
 	for _, m := range s.members {
 		n += m.askedBytes
 	}
-	return n < pullBytes/2
+	most := s.ahead + pullFirst
+	return n < most/2 || n < most && most < pullFirst
 }
 
 // pullLocked asks members for what this device lacks, and returns when to look again.
 func (s *Swarm) pullLocked(now time.Duration) time.Duration {
 	next := now + idleWake
-	var room int64 = pullBytes
+	room := s.ahead + pullFirst
 	for _, m := range s.members {
 		room -= m.askedBytes
 	}
@@ -112,13 +151,13 @@ func (s *Swarm) pullObjectLocked(obj *object, now time.Duration, room int64) (ne
 			break
 		}
 		h := obj.sourceLocked(c.i, now, each, nil)
-		if h == nil {
+		size := int64(obj.Sizes[c.i])
+		if h == nil || obj.onItsWay(c.i, now) && !h.m.outruns(size, now-obj.busySince(c.i)) {
 			continue
 		}
-		size := int64(obj.Sizes[c.i])
 		used += size
-		obj.asked[c.i] = &ask{from: h, at: now}
 		s.askLocked(h, c.i, size)
+		obj.asked[c.i] = &ask{from: h, at: now, bytes: h.m.askedBytes}
 	}
 	if len(list) == pullScan || len(obj.asked) > 0 {
 		next = min(next, now+pullEnd/2)
@@ -185,7 +224,7 @@ func (obj *object) sourceLocked(i uint32, now time.Duration, each int, not *shar
 		if sp.by == h.m && now-sp.at < flightTime {
 			continue
 		}
-		if h == not || !h.bits.has(int(i)) || h.m.asked >= each || h.m.suspect(now) {
+		if h == not || !h.bits.has(int(i)) || h.m.asked >= each || !h.m.roomFor(int64(obj.Sizes[i])) || h.m.suspect(now) {
 			continue
 		}
 		switch {
@@ -230,14 +269,16 @@ func (s *Swarm) unaskLocked(obj *object, i uint32, a *ask, cancel bool) {
 func (s *Swarm) overdueLocked(obj *object, now time.Duration) time.Duration {
 	next := now + idleWake
 	for i, a := range obj.asked {
-		if due := max(a.at, a.from.m.lastBlob) + pullTimeout<<s.slackLocked(); now < due {
+		m := a.from.m
+		due := min(max(a.at, m.lastBlob, m.flowed)+min(max(pullTimeout, s.lag), pullLag)<<s.slackLocked(), max(a.at, m.lastBlob)+timeFor(a.bytes, paceWorth))
+		if now < due && now >= m.slowUntil { // else it is late already with something else
 			next = min(next, due)
 			continue
 		}
-		if now-obj.busySince(i) < busyMost {
-			continue // it is on its way
+		if obj.onItsWay(i, now) {
+			continue
 		}
-		s.lateLocked(a.from.m, now)
+		s.lateLocked(m, now)
 		s.unaskLocked(obj, i, a, true)
 	}
 	return next
@@ -283,22 +324,26 @@ func (s *Swarm) servedLocked(m *member) {
 	}
 }
 
-// endGameLocked asks a second member for what has been awaited for long, when nothing else is left to ask for. It returns
-// when more will have been.
+// endGameLocked asks a second member for that of which nothing comes, when nothing else is left to ask for; and for what
+// comes slowly, if that member is much faster. It returns when more will have to be.
 func (s *Swarm) endGameLocked(obj *object, now time.Duration) time.Duration {
 	next := now + idleWake
 	for i, a := range obj.asked {
 		if a.also != nil {
 			continue
 		}
-		if due := max(max(a.at, a.from.m.lastBlob)+pullEnd, obj.busySince(i)+busyTime); now < due {
+		if due := max(max(a.at, a.from.m.lastBlob)+max(pullEnd, min(s.lag, pullLag)), obj.busySince(i)+busyTime); now < due {
 			next = min(next, due)
 			continue
 		}
-		if h := obj.sourceLocked(i, now, pullLeast, a.from); h != nil {
-			a.also = h
-			s.askLocked(h, i, int64(obj.Sizes[i]))
+		size := int64(obj.Sizes[i])
+		h := obj.sourceLocked(i, now, pullLeast, a.from)
+		if h == nil || a.from.m.flows(now) && !h.m.outruns(size, a.waited(now)) {
+			next = min(next, now+pullEnd)
+			continue
 		}
+		a.also = h
+		s.askLocked(h, i, size)
 	}
 	return next
 }

@@ -291,16 +291,19 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 	if s.objects[obj.ID] != obj {
 		return
 	}
-	i := int(h.Index)
-	m.lastBlob = s.now()
+	i, now := int(h.Index), s.now()
 	asked := false
 	if a := obj.asked[h.Index]; a != nil {
 		asked = true
+		if a.from.m == m {
+			s.pacedLocked(m, a, int64(h.Len), now)
+		}
 		if a.from.m == m || a.also != nil && a.also.m == m {
 			s.servedLocked(m)
 		}
 		s.unaskLocked(obj, h.Index, a, a.from.m != m || a.also != nil)
 	}
+	m.lastBlob = now
 	if h.Flags&wire.BlobRelay != 0 {
 		s.waitsLocked(m, obj)
 	}

@@ -1,14 +1,67 @@
 package swarm_test
 
 import (
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"updraft/swarm"
 	"updraft/swarm/wire"
+	"updraft/testnet/simhost"
 )
+
+// TestSlowReceiver has a device behind a slow link get what four others, or many, have. Each of them sends it a fraction
+// of what the link carries; nobody is taken for one that does not answer.
+func TestSlowReceiver(t *testing.T) {
+	for _, x := range []struct{ bits, seeds, blobs, size int }{
+		{250_000, 4, 16, 256 << 10}, {250_000, 4, 64, 64 << 10}, {250_000, 12, 48, 64 << 10}, {1_000_000, 8, 48, 64 << 10},
+	} {
+		t.Run(fmt.Sprint(x.bits, " from ", x.seeds, " in ", x.size), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, x.seeds, nil)
+				defer s.close()
+				slow := s.add(simhost.Link{Down: x.bits, Up: x.bits}, nil)
+				mesh(s.dev...)
+				eventually(t, slow, "joins", func() bool { return len(slow.Members()) == x.seeds })
+				time.Sleep(20 * time.Second) // connections that were made twice end
+				before := slow.Members()
+				c := makeContent(1, x.blobs, x.size)
+				s.open(c, swarm.OpenOptions{Receive: true}, func(dev, _ int) bool { return dev < x.seeds })
+				base, _ := s.net.Bytes(slow.host.ID())
+				missed := 0
+				for k := 0; ; k++ {
+					time.Sleep(time.Second)
+					if have, total := slow.Progress(c.ID); have == total || time.Since(s.begin) > time.Hour {
+						break
+					}
+					if len(slow.Missing(c.ID)) > 0 {
+						missed++
+					}
+				}
+				r := s.finish(c)
+				alone := time.Duration(float64(c.bytes()) * 8 / float64(x.bits) * 1e9)
+				r.log(t, "slow receiver", alone)
+				if ratio := float64(r.last) / float64(alone); ratio > 1.3 {
+					t.Errorf("took %.2f of the time of the link", ratio)
+				}
+				if in, _ := s.net.Bytes(slow.host.ID()); float64(in-base) > 1.1*float64(c.bytes()) {
+					t.Errorf("the link carried %.2f of the object", float64(in-base)/float64(c.bytes()))
+				}
+				if missed > 0 {
+					t.Errorf("what everybody has counted as missing in %d looks", missed)
+				}
+				for k, m := range slow.Members() {
+					if m.ID != before[k].ID || m.Since != before[k].Since {
+						t.Errorf("connection with %s was lost", m.ID)
+					}
+				}
+			})
+		})
+	}
+}
 
 // TestTrickle has a member send one blob a few bytes at a time, and answer to everything. Below a pace it is dropped; above
 // that it may go on, but for what it sends so slowly nobody waits for long.

@@ -71,6 +71,9 @@ type Swarm struct {
 	owing     bool          // some of them to a member that waits for them
 	worked    time.Duration // when a blob or an object came last
 	asking    time.Duration // when a blob was asked for last, here or of this device; 0: never
+	ahead     int64         // bytes besides pullFirst that may be asked for and not received, or less than none
+	eased     time.Duration // when ahead was lowered last
+	lag       time.Duration // that a blob takes which is asked for, in the mean
 	slack     uint          // times of patience are doubled so often, see slackLocked
 	slackAt   time.Duration // when slack has changed last
 	wakeAt    time.Duration // when the loop wakes by itself
