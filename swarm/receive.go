@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 
+	"updraft/swarm/limit"
 	"updraft/swarm/wire"
 )
 
@@ -72,6 +73,7 @@ func (s *Swarm) claimStream(m *member) bool {
 func (s *Swarm) receiveBlobs(ctx context.Context, m *member, st network.Stream) error {
 	in := &inflow{m: m, st: st}
 	r := bufio.NewReaderSize(in, 4<<10)
+	body := limit.Reader(ctx, r, s.cfg.Download)
 	for {
 		if err := in.between(); err != nil {
 			return err
@@ -83,20 +85,17 @@ func (s *Swarm) receiveBlobs(ctx context.Context, m *member, st network.Stream) 
 		if err := in.begin(h.Follows()); err != nil {
 			return err
 		}
-		if err := s.cfg.Download.WaitN(ctx, h.Follows()); err != nil {
-			return fmt.Errorf("download limit: %w", err)
-		}
 		obj, err := s.expect(m, h)
 		if err != nil {
 			return err
 		}
 		if obj == nil {
-			if _, err := io.CopyN(io.Discard, r, int64(h.Follows())); err != nil {
+			if _, err := io.CopyN(io.Discard, body, int64(h.Follows())); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := s.receiveBlob(ctx, m, r, h, obj); err != nil {
+		if err := s.receiveBlob(ctx, m, body, h, obj); err != nil {
 			return err
 		}
 	}

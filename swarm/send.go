@@ -118,19 +118,26 @@ func (s *Swarm) sendBlob(ctx context.Context, w *bufio.Writer, j job, f *buffer)
 	if f.plain > 0 {
 		head.Packed = uint32(len(f.b))
 	}
-	if err := s.cfg.Upload.WaitN(ctx, len(f.b)); err != nil {
-		return fmt.Errorf("upload limit: %w", err)
-	}
 	var b [64]byte
 	if _, err := w.Write(wire.AppendBlobHeader(b[:0], head)); err != nil {
 		return err
 	}
+	piece := s.piece()
 	for b := f.b; len(b) > 0; { // all at once, what is longer than the buffer would be a longer message
-		n, err := w.Write(b[:min(len(b), max(w.Available(), 1))])
+		k := min(len(b), max(w.Available(), 1), piece)
+		if err := s.cfg.Upload.WaitN(ctx, k); err != nil {
+			return fmt.Errorf("upload limit: %w", err)
+		}
+		n, err := w.Write(b[:k])
 		if err != nil {
 			return err
 		}
 		b = b[n:]
+		if s.cfg.Upload != nil { // the other side should not wait with what may have gone
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,6 +156,14 @@ func (s *Swarm) sendBlob(ctx context.Context, w *bufio.Writer, j job, f *buffer)
 		s.cache.drop(blobKey{j.obj.ID, j.i})
 	}
 	return nil
+}
+
+// piece returns how many bytes to send at once: with a limit a sixteenth of a second's, so that they come evenly.
+func (s *Swarm) piece() int {
+	if s.cfg.Upload == nil {
+		return muxMessage
+	}
+	return int(min(max(s.cfg.Upload.Rate()/16, bulkLeast), muxMessage))
 }
 
 // owed reports whether the blob waits to be sent to anybody.

@@ -2,6 +2,7 @@ package swarm_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"updraft/swarm"
+	"updraft/swarm/limit"
 	"updraft/swarm/wire"
 	"updraft/testnet/simhost"
 )
@@ -60,6 +62,62 @@ func TestSlowReceiver(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// timed notes when blobs were stored.
+type timed struct {
+	*memory
+	mu sync.Mutex // guards at
+	at []time.Time
+}
+
+func (b *timed) Put(i int, d []byte) error {
+	b.mu.Lock()
+	b.at = append(b.at, time.Now())
+	b.mu.Unlock()
+	return b.memory.Put(i, d)
+}
+
+// TestSlowSender gets blobs of a quarter MiB, which are blocks of patches, from a device with a limit: each comes when
+// the limit allows it, and not with the next.
+func TestSlowSender(t *testing.T) {
+	for _, limits := range []func(*swarm.Config, int64){
+		func(c *swarm.Config, rate int64) { c.Upload = limit.New(rate) },
+		func(c *swarm.Config, rate int64) { c.Download = limit.New(rate) },
+	} {
+		for _, rate := range []int64{16 << 10, 64 << 10, 256 << 10, 1 << 20} {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, 2, func(c *swarm.Config) { limits(c, rate) })
+				defer s.close()
+				c := makeContent(1, 12, 256<<10)
+				if err := s.dev[0].Open(c.Object, c.full(), swarm.OpenOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				b := &timed{memory: c.empty()}
+				begin := time.Now()
+				if err := s.dev[1].Open(c.Object, b, swarm.OpenOptions{Receive: true}); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.dev[1].Wait(t.Context(), c.ID); err != nil {
+					t.Fatal(err)
+				}
+				alone := float64(c.bytes()) / float64(rate)
+				if took := time.Since(begin).Seconds(); took > alone/0.8 {
+					t.Errorf("%d bytes a second: took %.1f s, %.2f of what the limit allows", rate, took, took/alone)
+				}
+				if n := s.dev[1].Counters(); n.BytesIn > c.bytes() {
+					t.Errorf("%d bytes a second: received %d of %d bytes", rate, n.BytesIn, c.bytes())
+				}
+				gap := time.Duration(0) // a blob has up to one and a half times a quarter MiB
+				for k := range b.at[1:] {
+					gap = max(gap, b.at[k+1].Sub(b.at[k]))
+				}
+				if most := time.Duration(1.6 * float64(256<<10) / float64(rate) * 1e9); gap > most {
+					t.Errorf("%d bytes a second: %v passed between two blobs, want at most %v", rate, gap, most)
+				}
+			})
+		}
 	}
 }
 
