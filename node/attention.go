@@ -30,7 +30,7 @@ func (a *attention) still(now time.Time, here, said int64, most time.Duration) t
 
 // still returns how long ago anything of the update moved, here or, by what members say, elsewhere.
 func (u *update) still(a *attention) time.Duration {
-	here, said, size := u.worked(), int64(0), int64(0)
+	here, said, size := u.worked()+u.n.sw.Counters().Flow, int64(0), int64(0) // a chunk may come for long
 	for _, x := range u.arts {
 		size += x.art.Size + u.onTheWay(x.art)
 		here += x.progress()

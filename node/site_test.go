@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -423,6 +424,32 @@ func TestTreeAndLateJoiner(t *testing.T) {
 	sameTree(t, root, filepath.Join(c.data, "current", "app"))
 	if out := s.link.Out.Load() - before; out > 0 {
 		t.Errorf("late joiner: uplink carried %d bytes", out)
+	}
+}
+
+// TestLateJoinerOfASlowNeighbour: the only device that has the release may send so little that a chunk takes seconds. What
+// it has is not fetched over the uplink meanwhile.
+func TestLateJoinerOfASlowNeighbour(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	v1 := noise(1, 48<<10)
+	s.publish("1.0.0", s.write("v1/app.bin", v1))
+	a := s.start(s.enroll(func(c *node.Config) { c.LANRate = 8 << 10 }))
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	before := s.link.Out.Load()
+	late := s.start(s.enroll(nil))
+	counted := false
+	late.await("on 1.0.0", func(st report.Status) bool {
+		has := len(st.Why) > 0 && strings.Contains(st.Why[0], "has it complete")
+		if counted = counted || has; counted && !has {
+			t.Fatalf("the neighbour is no longer counted on: %v", st.Why)
+		}
+		return st.Current == "1.0.0"
+	})
+	late.sees(v1)
+	if n := s.link.Out.Load() - before; n > 0 {
+		t.Errorf("%d bytes came over the uplink", n)
 	}
 }
 
