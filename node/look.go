@@ -26,9 +26,9 @@ const (
 	wordFor    = 24 * time.Hour   // for so long a device takes what others say for what the origin says
 	askTries   = 2                // holders of the uplink that fail to look before a device does so itself
 
-	// A member may have this device look so many times in a row, and once more each so long:
-	// a person does not ask more often, and who does costs the uplink little.
-	asksAtOnce = 20
+	// A member may have this device ask the origin so many times in a row, and once more each
+	// so long: a person does not ask more often, and who does costs the uplink little.
+	asksAtOnce = 8
 	askEvery   = time.Minute
 )
 
@@ -256,10 +256,14 @@ func (c *checker) look(ctx context.Context) error {
 	return l.err
 }
 
-// mayAsk reports whether a member may have this device look at once, and counts it.
+// mayAsk reports whether a member may have this device look at once, and counts it unless
+// one that is under way, or has just ended, answers for it.
 func (c *checker) mayAsk(from peer.ID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.busy != nil || time.Since(c.last) < checkPause || time.Since(c.tried) < failPause {
+		return true
+	}
 	maps.DeleteFunc(c.asks, func(_ peer.ID, l *rate.Limiter) bool { return l.Tokens() >= asksAtOnce })
 	l := c.asks[from]
 	if l == nil {
