@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -81,7 +82,7 @@ func (t *Table) Peers() []peer.AddrInfo {
 	for _, e := range t.peers {
 		out = append(out, peer.AddrInfo{ID: e.last.ID, Addrs: slices.Clone(e.last.Addrs)})
 	}
-	slices.SortFunc(out, func(a, b peer.AddrInfo) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
 	return out
 }
 

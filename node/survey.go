@@ -1,11 +1,10 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -114,7 +113,7 @@ func (n *Node) survey(ctx context.Context, quiet time.Duration) []Answer {
 			list = append(list, a)
 		}
 	}
-	slices.SortFunc(list, func(a, b Answer) int { return cmp.Compare(a.Name, b.Name) })
+	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
 	return list
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/bits"
 	"runtime"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -45,18 +46,16 @@ type candidate struct {
 // differs for each way, so that the work goes round.
 func order(cs []candidate, way [32]byte) {
 	rendezvous := func(c candidate) [32]byte { return sha256.Sum256(append(way[:len(way):len(way)], c.id...)) }
-	slices.SortFunc(cs, func(a, b candidate) int {
+	sort.Slice(cs, func(i, j int) bool {
+		a, b := &cs[i], &cs[j]
 		switch {
 		case a.working != b.working:
-			if a.working {
-				return -1
-			}
-			return 1
+			return a.working
 		case a.speed != b.speed:
-			return b.speed - a.speed
+			return a.speed > b.speed
 		}
-		x, y := rendezvous(a), rendezvous(b)
-		return bytes.Compare(x[:], y[:])
+		x, y := rendezvous(*a), rendezvous(*b)
+		return bytes.Compare(x[:], y[:]) < 0
 	})
 }
 

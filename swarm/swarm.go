@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
+	"sort"
 	"sync"
 	"time"
 
@@ -299,11 +299,9 @@ func (s *Swarm) Members() []Member {
 			Profile: m.profile, Since: m.since, BytesIn: m.bytesIn, BytesOut: m.bytesOut, Dup: m.dup,
 		})
 	}
-	slices.SortFunc(ms, func(a, b Member) int {
-		if c := strings.Compare(a.Name, b.Name); c != 0 {
-			return c
-		}
-		return strings.Compare(string(a.ID), string(b.ID))
+	sort.Slice(ms, func(i, j int) bool {
+		a, b := &ms[i], &ms[j]
+		return a.Name < b.Name || a.Name == b.Name && a.ID < b.ID
 	})
 	return ms
 }

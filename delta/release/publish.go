@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -324,11 +325,11 @@ func (r *Repo) Expiries() []RoleExpiry {
 		list[i].Key = err == nil
 		list[i].Role = channelOf(list[i].Role)
 	}
-	slices.SortFunc(list, func(a, b RoleExpiry) int {
-		if c := a.Expires.Compare(b.Expires); c != 0 {
-			return c
+	sort.Slice(list, func(i, j int) bool {
+		if c := list[i].Expires.Compare(list[j].Expires); c != 0 {
+			return c < 0
 		}
-		return strings.Compare(a.Role, b.Role)
+		return list[i].Role < list[j].Role
 	})
 	return list
 }

@@ -5,8 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
+	"sort"
 	"syscall"
 )
 
@@ -25,7 +24,7 @@ func Walk(dir string) (*Listing, error) {
 	if err := filepath.WalkDir(root, w.visit); err != nil {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
-	slices.SortFunc(w.list, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
+	sort.Slice(w.list, func(i, j int) bool { return w.list[i].Path < w.list[j].Path })
 	w.hardlinks()
 	l := &Listing{Entries: w.list}
 	if err := l.Validate(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -102,7 +103,7 @@ func (l Revocations) Find(name string) (Revocation, bool) {
 // With returns the list with r added, in place of one of the same name.
 func (l Revocations) With(r Revocation) Revocations {
 	out := append(l.Without(r.Name), r)
-	slices.SortFunc(out, func(a, b Revocation) int { return cmp.Compare(a.Name, b.Name) })
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
 	return out
 }
 

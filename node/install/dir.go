@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -265,7 +265,7 @@ func (d *Dir) Versions() ([]string, error) {
 			list = append(list, rel{e.Name(), fi.ModTime()})
 		}
 	}
-	slices.SortFunc(list, func(a, b rel) int { return b.t.Compare(a.t) })
+	sort.Slice(list, func(i, j int) bool { return list[i].t.After(list[j].t) })
 	out := make([]string, len(list))
 	for i, r := range list {
 		out[i] = r.v
