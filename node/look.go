@@ -28,7 +28,7 @@ const (
 
 	// A member may have this device ask the origin so many times in a row, and once more each
 	// so long: a person does not ask more often, and who does costs the uplink little.
-	asksAtOnce = 8
+	asksAtOnce = 20
 	askEvery   = time.Minute
 )
 
