@@ -141,6 +141,47 @@ func TestHalfOpenConnectionGivesWay(t *testing.T) {
 	eventually(t, d, "the dead connection is closed", func() bool { return len(d.host.Network().Conns()) == 1 && len(p.host.Network().Conns()) == 1 })
 }
 
+// TestRecheck: of two idle members one is no longer there, without a word. When the network of this device has changed, it is
+// dropped, and let in again by a new connection; the other one is not touched.
+func TestRecheck(t *testing.T) {
+	t.Parallel()
+	host1 := func() *device {
+		g := new(swarm.Gate)
+		h, err := swarm.NewHost(swarm.HostConfig{Key: newKey(t), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Gate: g})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return startOn(t, h, g, nil)
+	}
+	d, near, far := host1(), host1(), host1()
+	way := newDetour(t, far.host)
+	d.Connect(near.info())
+	d.Connect(peer.AddrInfo{ID: far.host.ID(), Addrs: []multiaddr.Multiaddr{way.addr(t)}})
+	eventually(t, d, "members", func() bool { return len(d.Members()) == 2 })
+	joined := func(of *device) (at time.Time) {
+		for _, m := range d.Members() {
+			if m.ID == of.host.ID() {
+				at = m.Since
+			}
+		}
+		return at
+	}
+	nearAt, farAt := joined(near), joined(far)
+	d.Recheck()
+	time.Sleep(1500 * time.Millisecond) // longer than a sign of life may take
+	if joined(near) != nearAt || joined(far) != farAt {
+		t.Fatal("members that are there were dropped")
+	}
+	way.shut.Store(true)
+	d.Recheck()
+	eventually(t, d, "the one that is gone is dropped", func() bool { return joined(far).IsZero() })
+	d.Connect(far.info())
+	eventually(t, d, "it is let in again", func() bool { return joined(far).After(farAt) })
+	if joined(near) != nearAt {
+		t.Error("the one that was there all the time was dropped")
+	}
+}
+
 // TestDuplicateIsNotDialledOverAndOver: a peer keeps a connection of which nothing is known here.
 func TestDuplicateIsNotDialledOverAndOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
