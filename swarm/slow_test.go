@@ -125,10 +125,10 @@ func TestSlowSender(t *testing.T) {
 // that it may go on, but for what it sends so slowly nobody waits for long.
 func TestTrickle(t *testing.T) {
 	for _, x := range []struct {
-		rate    int // bytes a second
-		waited  time.Duration
+		rate    int           // bytes a second
+		waited  time.Duration // if it is not dropped: 30 s, and what the blob takes at 4 KiB/s
 		dropped bool
-	}{{64, 5 * time.Second, true}, {2 << 10, 80 * time.Second, false}} {
+	}{{64, 5 * time.Second, true}, {2 << 10, 94 * time.Second, false}} {
 		hostile(t, func(t *testing.T, s *site, _ content, p *raw) {
 			c := makeContent(12, 1, 256<<10)
 			if err := s.dev[0].Open(c.Object, c.empty(), swarm.OpenOptions{Receive: true}); err != nil {
