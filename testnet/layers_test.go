@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"node":                       {"node/...", "delta/...", "discovery/...", "swarm/..."},
 	"testnet/simhost":            {},
 	"testnet/fixture":            {"delta/release"},
+	"testnet/leaks":              {},
 	"testnet/netns":              {},
 	"testnet":                    {"node/...", "delta/...", "discovery", "swarm/origin", "swarm/limit", "testnet/..."},
 	"testnet/scale":              {"swarm", "swarm/lease", "testnet/simhost"},
@@ -64,7 +65,7 @@ var owners = map[string][]string{
 }
 
 // inTests may be imported by test files of any package.
-var inTests = []string{"testnet/simhost", "testnet/fixture", "delta/patch/internal/parse/parsetest"}
+var inTests = []string{"testnet/simhost", "testnet/fixture", "testnet/leaks", "delta/patch/internal/parse/parsetest"}
 
 // The budget of sizes, in lines. A file above maxFile is reported; too many of
 // them, or one function above maxFunc, are an error.

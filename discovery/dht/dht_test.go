@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"updraft/discovery"
 	"updraft/discovery/dht"
+	"updraft/testnet/leaks"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -221,21 +221,9 @@ func TestLateBootstrap(t *testing.T) {
 // settled waits until no goroutine of the package or of the DHT is left.
 func settled(t *testing.T) {
 	t.Helper()
-	var left string
-	for range 500 {
-		left = ""
-		buf := make([]byte, 4<<20)
-		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "discovery/dht.") || strings.Contains(g, "go-libp2p-kad-dht") {
-				left += g + "\n\n"
-			}
-		}
-		if left == "" {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	if left := leaks.Left("discovery/dht.", "go-libp2p-kad-dht"); left != "" {
+		t.Errorf("goroutines left:\n%s", left)
 	}
-	t.Errorf("goroutines left:\n%s", left)
 }
 
 // A peer that is not admitted is not served and not kept; once admitted it is.

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"updraft/discovery"
 	"updraft/discovery/mdns"
+	"updraft/testnet/leaks"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -203,21 +203,9 @@ func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) 
 // settled waits until no goroutine of the package or of zeroconf is left.
 func settled(t *testing.T) {
 	t.Helper()
-	var left string
-	for range 500 {
-		left = ""
-		buf := make([]byte, 1<<20)
-		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "discovery/mdns.") || strings.Contains(g, "grandcat/zeroconf") {
-				left += g + "\n\n"
-			}
-		}
-		if left == "" {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	if left := leaks.Left("discovery/mdns.", "grandcat/zeroconf"); left != "" {
+		t.Errorf("goroutines left:\n%s", left)
 	}
-	t.Errorf("goroutines left:\n%s", left)
 }
 
 func siteKey(n byte) (k [32]byte) {
