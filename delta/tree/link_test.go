@@ -15,7 +15,15 @@ import (
 // pair is a tree and a copy of it with the same metadata, made by a Writer.
 func pair(t *testing.T, files int) (src, old string, l *tree.Listing, stream []byte) {
 	t.Helper()
-	src, old = plant(t, files), tempDir(t)
+	src = plant(t, files)
+	old, l, stream = copyOf(t, src)
+	return src, old, l, stream
+}
+
+// copyOf is a copy of the tree at src, made by a Writer.
+func copyOf(t *testing.T, src string) (old string, l *tree.Listing, stream []byte) {
+	t.Helper()
+	old = tempDir(t)
 	l = walk(t, src)
 	stream = read(t, src, l)
 	w, err := tree.NewWriter(old, l)
@@ -23,7 +31,7 @@ func pair(t *testing.T, files int) (src, old string, l *tree.Listing, stream []b
 	write(t, w, stream, 5000)
 	must(t, w.Finish())
 	must(t, w.Close())
-	return src, old, l, stream
+	return old, l, stream
 }
 
 func nextTo(t *testing.T, l *tree.Listing, old string) (*tree.Writer, string, *atomic.Int64) {
@@ -112,15 +120,9 @@ func TestNotLinked(t *testing.T) {
 			return os.Mkdir(p, 0o755)
 		},
 	} {
-		dir, old := tempDir(t), tempDir(t)
+		dir := tempDir(t)
 		must(t, os.WriteFile(filepath.Join(dir, "f"), []byte(strings.Repeat("x", 100)), 0o644))
-		l := walk(t, dir)
-		stream := read(t, dir, l)
-		w, err := tree.NewWriter(old, l)
-		must(t, err)
-		write(t, w, stream, 100)
-		must(t, w.Finish())
-		must(t, w.Close())
+		old, l, stream := copyOf(t, dir)
 		must(t, change(filepath.Join(old, "f")))
 		if name == "a link" {
 			must(t, os.Symlink("f~", filepath.Join(old, "f")))
@@ -152,18 +154,12 @@ func TestOthersMayWrite(t *testing.T) {
 		if c.uid != os.Geteuid() && os.Geteuid() != 0 {
 			continue // only root gives files away
 		}
-		dir, old := tempDir(t), tempDir(t)
+		dir := tempDir(t)
 		path := filepath.Join(dir, "f")
 		must(t, os.WriteFile(path, []byte(strings.Repeat("x", 100)), 0o600))
 		must(t, os.Chown(path, c.uid, -1))
 		must(t, os.Chmod(path, c.mode))
-		l := walk(t, dir)
-		stream := read(t, dir, l)
-		w, err := tree.NewWriter(old, l)
-		must(t, err)
-		write(t, w, stream, 100)
-		must(t, w.Finish())
-		must(t, w.Close())
+		old, l, stream := copyOf(t, dir)
 		w, dst, written := nextTo(t, l, old)
 		if w.Linked() != c.linked {
 			t.Errorf("mode %v of %d: %d linked", c.mode, c.uid, w.Linked())
