@@ -120,7 +120,10 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 	if m, digest := n.lib.manifest(t.m.Version); m != nil && (digest == t.digest || sameArtifacts(m, t.m)) {
 		// Complete here already: an earlier release again, maybe as another channel has it, or a crash before
 		// the switch.
-		err := n.lib.restate(t.m, t.raw)
+		var err error
+		if digest != t.digest {
+			err = n.lib.restate(t.m, t.raw)
+		}
 		if err == nil {
 			err = n.activate(ctx, t.m, t.digest)
 		}
