@@ -35,8 +35,8 @@ type ask struct {
 	bytes      int64 // asked of from until then, and not received: with this blob
 }
 
-// waited returns for how long nothing whole has come from the member that was asked.
-func (a *ask) waited(now time.Duration) time.Duration { return now - max(a.at, a.from.m.lastBlob) }
+// since returns from when on nothing whole has come from the member that was asked.
+func (a *ask) since() time.Duration { return max(a.at, a.from.m.lastBlob) }
 
 // roomFor reports whether a member may be asked for a blob: of what it sends slowly, not much is asked ahead.
 func (m *member) roomFor(size int64) bool {
@@ -60,9 +60,9 @@ func (s *Swarm) pacedLocked(m *member, a *ask, size int64, now time.Duration) {
 	s.lag = (s.lag + took) / 2
 	switch slow := pullWait + time.Duration(size)*time.Second/pullFair; {
 	case took < slow:
-		s.ahead = min(s.ahead+size, pullBytes-pullFirst)
+		s.ahead = min(s.ahead+size, pullBytes)
 	case now-s.eased > slow:
-		s.ahead, s.eased = max((s.ahead+pullFirst)/2, size)-pullFirst, now
+		s.ahead, s.eased = max(s.ahead/2, size), now
 	}
 }
 
@@ -105,14 +105,13 @@ func (s *Swarm) pullRoomLocked() bool {
 	for _, m := range s.members {
 		n += m.askedBytes
 	}
-	most := s.ahead + pullFirst
-	return n < most/2 || n < most && most < pullFirst
+	return n < s.ahead/2 || n < s.ahead && s.ahead < pullFirst
 }
 
 // pullLocked asks members for what this device lacks, and returns when to look again.
 func (s *Swarm) pullLocked(now time.Duration) time.Duration {
 	next := now + idleWake
-	room := s.ahead + pullFirst
+	room := s.ahead
 	for _, m := range s.members {
 		room -= m.askedBytes
 	}
@@ -270,7 +269,7 @@ func (s *Swarm) overdueLocked(obj *object, now time.Duration) time.Duration {
 	next := now + idleWake
 	for i, a := range obj.asked {
 		m := a.from.m
-		due := min(max(a.at, m.lastBlob, m.flowed)+min(max(pullTimeout, s.lag), pullLag)<<s.slackLocked(), max(a.at, m.lastBlob)+timeFor(a.bytes, paceWorth))
+		due := min(max(a.since(), m.flowed)+min(max(pullTimeout, s.lag), pullLag)<<s.slackLocked(), a.since()+timeFor(a.bytes, paceWorth))
 		if now < due && now >= m.slowUntil { // else it is late already with something else
 			next = min(next, due)
 			continue
@@ -332,13 +331,13 @@ func (s *Swarm) endGameLocked(obj *object, now time.Duration) time.Duration {
 		if a.also != nil {
 			continue
 		}
-		if due := max(max(a.at, a.from.m.lastBlob)+max(pullEnd, min(s.lag, pullLag)), obj.busySince(i)+busyTime); now < due {
+		if due := max(a.since()+max(pullEnd, min(s.lag, pullLag)), obj.busySince(i)+busyTime); now < due {
 			next = min(next, due)
 			continue
 		}
 		size := int64(obj.Sizes[i])
 		h := obj.sourceLocked(i, now, pullLeast, a.from)
-		if h == nil || a.from.m.flows(now) && !h.m.outruns(size, a.waited(now)) {
+		if h == nil || a.from.m.flows(now) && !h.m.outruns(size, now-a.since()) {
 			next = min(next, now+pullEnd)
 			continue
 		}

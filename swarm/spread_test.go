@@ -35,7 +35,7 @@ func bare(t *testing.T, n int, names ...peer.ID) (*Swarm, *object, map[peer.ID]*
 	s := &Swarm{
 		self: "me", start: time.Now().Add(-time.Minute), kick: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler), gate: new(Gate),
 		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, late: map[peer.ID]lateness{}, objects: map[[32]byte]*object{},
-		changed: make(chan struct{}), rumors: map[string]heard{}, lease: lease.New("me", 0),
+		changed: make(chan struct{}), rumors: map[string]heard{}, lease: lease.New("me", 0), ahead: pullFirst,
 	}
 	s.cfg.MaxPeers = DefaultMaxPeers
 	for _, id := range names {

@@ -71,7 +71,7 @@ type Swarm struct {
 	owing     bool          // some of them to a member that waits for them
 	worked    time.Duration // when a blob or an object came last
 	asking    time.Duration // when a blob was asked for last, here or of this device; 0: never
-	ahead     int64         // bytes besides pullFirst that may be asked for and not received, or less than none
+	ahead     int64         // bytes that may be asked for and not received
 	eased     time.Duration // when ahead was lowered last
 	lag       time.Duration // that a blob takes which is asked for, in the mean
 	slack     uint          // times of patience are doubled so often, see slackLocked
@@ -117,7 +117,7 @@ func New(cfg Config) (*Swarm, error) {
 		cfg: cfg, self: cfg.Host.ID(), instance: binary.LittleEndian.Uint64(r[:]), log: cfg.Log, start: time.Now(), gate: cfg.Gate,
 		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes),
 		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]time.Time{},
-		late:    map[peer.ID]lateness{},
+		late: map[peer.ID]lateness{}, ahead: pullFirst,
 		objects: map[[32]byte]*object{}, changed: make(chan struct{}), rumors: map[string]heard{},
 	}
 	s.lease = lease.New(string(s.self), max(cfg.Settle, 0))
