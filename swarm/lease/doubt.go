@@ -43,6 +43,16 @@ func (m *Machine) believe(now time.Duration) {
 	clear(m.hinders)
 }
 
+// awake takes note that this member is told of something at now. Time in which it was told of nothing, since it was
+// paused or its clock jumped, is held against nobody: a candidate that attends has an event within [Expiry].
+func (m *Machine) awake(now time.Duration) {
+	if away := now - m.last; away > Expiry {
+		m.since = min(m.since+away, now)
+		m.came = min(m.came+away, now)
+	}
+	m.last = now
+}
+
 // hindered counts a message that keeps this candidate from claiming. It reports whether the message is not to be
 // followed: it comes from a doubted member, or speaks for one.
 func (m *Machine) hindered(now time.Duration, from string, msg Message) bool {

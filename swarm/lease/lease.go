@@ -90,6 +90,7 @@ type Machine struct {
 	beat     time.Duration // when the last heartbeat was sent
 	out      []Effect
 
+	last    time.Duration    // when the last event was
 	since   time.Duration    // since when this candidate has waited with nothing new
 	came    time.Duration    // when something new came last
 	hinders map[string]int   // how often a member has kept it from claiming since then
@@ -275,6 +276,7 @@ func (m *Machine) Next() (at time.Duration, ok bool) {
 // begin applies what time alone has done since the last event, before the event is looked at.
 func (m *Machine) begin(now time.Duration) {
 	m.out = nil
+	m.awake(now)
 	if m.state == Holding && now-m.beat >= Expiry {
 		// We were paused: others may hold by now.
 		m.send("", Message{Kind: Yield, Epoch: m.epoch, Rank: m.rank})

@@ -293,6 +293,25 @@ func TestHolderThatBringsSomethingIsBelieved(t *testing.T) {
 	}
 }
 
+// TestPauseIsHeldAgainstNobody: a candidate that was paused, or whose clock jumped, believes the holder that it waited for.
+func TestPauseIsHeldAgainstNobody(t *testing.T) {
+	for _, away := range []time.Duration{2 * lease.Expiry, lease.Stall, lease.VouchFor, 48 * time.Hour} {
+		m := lease.New("a", 0)
+		m.Up(0, "b")
+		m.Acquire(0)
+		now := beats(m, "b", 0, lease.Stall-2*lease.Beat) + away
+		m.Vouch(now)
+		m.Recv(now, "b", lease.Message{Kind: lease.Heartbeat, Epoch: 1 << 10})
+		if by, _ := m.Holder(now); by != "b" || m.State() != lease.Waiting {
+			t.Errorf("after %v: holder %q, state %d", away, by, m.State())
+		}
+		now = beats(m, "b", now, now+lease.Stall+lease.Beat)
+		if by, _ := m.Holder(now); by == "b" {
+			t.Errorf("after %v: believes who has brought nothing since", away)
+		}
+	}
+}
+
 // TestWhoTellsOfALiarIsBelieved: members that object since they hear the liar are not doubted with it.
 func TestWhoTellsOfALiarIsBelieved(t *testing.T) {
 	m := lease.New("a", 0)
