@@ -15,8 +15,9 @@ var schedules = flag.Int("schedules", 3000, "random schedules to play")
 
 // The simulation plays a site whose members want all blobs of one object. Whoever holds the lease fetches, one blob
 // each fetchTime, what nobody has as far as it knows; what members have reaches others with the delay of a round of
-// Have. Members crash, pause (SIGSTOP), are split from each other and healed; messages are delayed, duplicated and
-// reordered. Counted are the blobs that crossed the uplink.
+// Have. Members crash, pause (SIGSTOP), are split from each other and healed, and their clocks jump ahead (a virtual
+// machine that is taken up again; a monotonic clock never goes back); messages are delayed, duplicated and reordered.
+// Counted are the blobs that crossed the uplink.
 const (
 	fetchTime  = 26 * time.Millisecond  // 64 KiB at 20 Mbit/s
 	haveDelay  = 100 * time.Millisecond // a round of Have
@@ -61,6 +62,7 @@ type node struct {
 	fetching bool
 	gen      int // counts incarnations
 	ticking  time.Duration
+	ahead    time.Duration // of the simulation's time, by its own clock
 }
 
 type sim struct {
@@ -78,6 +80,9 @@ type sim struct {
 	stable  time.Duration // since when neither the parts nor a pause has changed
 	grants  int
 }
+
+// clock returns the time by the clock of n.
+func (s *sim) clock(n *node) time.Duration { return s.now + n.ahead }
 
 func (s *sim) after(d time.Duration, do func()) {
 	s.seq++
@@ -128,7 +133,7 @@ func (s *sim) apply(n *node, eff []lease.Effect) {
 			s.after(5*time.Millisecond, func() {
 				s.on(n, func() {
 					if gen == n.gen && n.n < blobs {
-						s.apply(n, n.m.Acquire(s.now))
+						s.apply(n, n.m.Acquire(s.clock(n)))
 					}
 				})
 			})
@@ -168,7 +173,7 @@ func (s *sim) deliver(from, to *node, msg lease.Message) {
 	for range copies {
 		s.after(s.delay(), func() {
 			if s.linked(from, to) && to.gen == gen {
-				s.on(to, func() { s.apply(to, to.m.Recv(s.now, from.id, msg)) })
+				s.on(to, func() { s.apply(to, to.m.Recv(s.clock(to), from.id, msg)) })
 			}
 		})
 	}
@@ -177,6 +182,7 @@ func (s *sim) deliver(from, to *node, msg lease.Message) {
 // arm sets the timer of a node.
 func (s *sim) arm(n *node) {
 	at, ok := n.m.Next()
+	at -= n.ahead
 	if !ok || n.ticking > s.now && n.ticking <= at {
 		return
 	}
@@ -186,7 +192,7 @@ func (s *sim) arm(n *node) {
 		if gen == n.gen {
 			s.on(n, func() {
 				n.ticking = 0
-				s.apply(n, n.m.Tick(s.now))
+				s.apply(n, n.m.Tick(s.clock(n)))
 			})
 		}
 	})
@@ -207,7 +213,7 @@ func (s *sim) fetch(n *node) {
 	if next < 0 {
 		if n.n == blobs && n.holding {
 			n.holding = false
-			s.apply(n, n.m.Release(s.now))
+			s.apply(n, n.m.Release(s.clock(n)))
 		} else if n.holding {
 			s.after(20*time.Millisecond, func() { s.on(n, func() { s.fetch(n) }) })
 		}
@@ -237,7 +243,7 @@ func (s *sim) got(n *node, i int) {
 	}
 	n.have[i] = true
 	n.n++
-	n.m.Progress(s.now)
+	n.m.Progress(s.clock(n))
 	for _, o := range s.nodes {
 		if s.linked(n, o) {
 			s.after(haveDelay/2+s.delay(), func() {
@@ -260,10 +266,10 @@ func (s *sim) take(o *node, i int) {
 	}
 	o.have[i] = true
 	o.n++
-	o.m.Progress(s.now)
+	o.m.Progress(s.clock(o))
 	if o.n == blobs {
 		o.holding = false
-		s.apply(o, o.m.Release(s.now))
+		s.apply(o, o.m.Release(s.clock(o)))
 	}
 }
 
@@ -273,7 +279,7 @@ func (s *sim) meet(a, b *node) {
 		me, other := x[0], x[1]
 		s.on(me, func() {
 			if s.linked(me, other) {
-				s.apply(me, me.m.Up(s.now, other.id))
+				s.apply(me, me.m.Up(s.clock(me), other.id))
 			}
 		})
 		have := other.have
@@ -304,7 +310,7 @@ func (s *sim) leave(a, b *node) {
 							me.learn(o.have)
 						}
 					}
-					s.apply(me, me.m.Down(s.now, other.id))
+					s.apply(me, me.m.Down(s.clock(me), other.id))
 				}
 			})
 		})
@@ -315,7 +321,7 @@ func (s *sim) start(n *node) {
 	n.alive, n.paused, n.inbox, n.holding, n.fetching, n.ticking = true, false, nil, false, false, 0
 	n.gen++
 	n.known = n.have
-	n.m = lease.New(n.id, s.now)
+	n.m = lease.New(n.id, s.clock(n))
 	n.m.SetRank(lease.Rank{Gateway: n.id == "b" && s.r.IntN(2) == 0, Link: uint8(s.r.IntN(2)), Up: int64(s.r.IntN(30))})
 	for _, o := range s.nodes {
 		if s.linked(n, o) {
@@ -326,7 +332,7 @@ func (s *sim) start(n *node) {
 	s.after(time.Duration(s.r.IntN(300))*time.Millisecond, func() {
 		s.on(n, func() {
 			if gen == n.gen && n.n < blobs {
-				s.apply(n, n.m.Acquire(s.now))
+				s.apply(n, n.m.Acquire(s.clock(n)))
 			}
 		})
 	})
@@ -335,7 +341,7 @@ func (s *sim) start(n *node) {
 func (s *sim) fault() {
 	s.stable = s.now
 	n := s.nodes[s.r.IntN(len(s.nodes))]
-	switch s.r.IntN(4) {
+	switch s.r.IntN(5) {
 	case 0: // crash, and later a new start with what was verified
 		if !n.alive {
 			return
@@ -368,6 +374,16 @@ func (s *sim) fault() {
 				s.on(n, f)
 			}
 		})
+	case 2: // the clock jumps, mostly by seconds, now and then by hours
+		if !n.alive {
+			return
+		}
+		s.crashes++
+		n.ahead += time.Duration(s.r.IntN(5000)) * time.Millisecond
+		if s.r.IntN(3) == 0 {
+			n.ahead += time.Duration(s.r.IntN(48)) * time.Hour
+		}
+		s.on(n, func() { s.apply(n, n.m.Tick(s.clock(n))) }) // timers that are due by the new time fire at once
 	default: // split or heal
 		old := append([]int(nil), s.side...)
 		for i := range s.side {
@@ -464,7 +480,7 @@ func play(t *testing.T, seed uint64, faults bool) *sim {
 	if !s.done() {
 		var state string
 		for _, n := range s.nodes {
-			h, _ := n.m.Holder(s.now)
+			h, _ := n.m.Holder(s.clock(n))
 			state += fmt.Sprintf(" %s: %d of %d, state %d, holder %q, alive %v paused %v;", n.id, n.n, blobs, n.m.State(), h, n.alive, n.paused)
 		}
 		t.Fatalf("no progress in %v:%s", s.now, state)
@@ -495,7 +511,7 @@ func TestRandomFaults(t *testing.T) {
 		}
 		extra := s.fetched - blobs*s.parts
 		worst, total, faults = max(worst, extra), total+max(extra, 0), faults+s.crashes
-		// Each crash, pause or heal may cost what is fetched until two holders have heard of each other.
+		// Each crash, pause, jump or heal may cost what is fetched until two holders have heard of each other.
 		if limit := inFlight * (2 + 2*s.crashes + 2*s.parts); extra > limit {
 			t.Errorf("seed %d: %d blobs crossed the uplink: %d parts, %d crashes, %d grants", seed, s.fetched, s.parts, s.crashes, s.grants)
 		}
@@ -503,5 +519,5 @@ func TestRandomFaults(t *testing.T) {
 			t.Errorf("seed %d: took %v", seed, s.now)
 		}
 	}
-	t.Logf("%d schedules, %d crashes and pauses: worst %d blobs above parts × object", n, faults, worst)
+	t.Logf("%d schedules, %d crashes, pauses and jumps: worst %d blobs above parts × object", n, faults, worst)
 }
