@@ -142,7 +142,7 @@ func stand(ctx context.Context, cfg Config, dir string) (ground, error) {
 		return &loopback{rate: cfg.Uplink, lan: cfg.LAN}, nil
 	}
 	// What goes up are requests and acknowledgements: a quarter of the rate is ample.
-	lab, err := netns.New(ctx, netns.Config{Devices: cfg.Devices, Down: cfg.Uplink, Up: cfg.Uplink / 4, LAN: cfg.LAN, IPv6: cfg.IPv6})
+	lab, err := netns.New(ctx, netns.Config{Devices: cfg.Devices, Down: cfg.Uplink, Up: cfg.Uplink / 4, LAN: cfg.LAN, IPv6: cfg.IPv6, Segments: cfg.Segments})
 	if err != nil {
 		return nil, err
 	}

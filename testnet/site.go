@@ -35,12 +35,15 @@ type Config struct {
 	Env     []string // added to the environment of every process
 	Devices int      // besides the gateway; at least 1
 	Gateway bool
-	Uplink  int64  // bytes per second from the origin; 0: unlimited
-	LAN     int64  // bytes per second of each device; 0: unlimited. On loopback only sending is limited
-	Netns   bool   // in network namespaces (root) instead of on loopback
-	IPv6    bool   // in namespaces: IPv6 and no IPv4
-	Dir     string // where the site's temporary directory is made; empty: the system's
-	Keep    bool   // Close leaves the directory
+	Uplink  int64 // bytes per second from the origin; 0: unlimited
+	LAN     int64 // bytes per second of each device; 0: unlimited. On loopback only sending is limited
+	Netns   bool  // in network namespaces (root) instead of on loopback
+	IPv6    bool  // in namespaces: IPv6 and no IPv4
+	// Segments, in namespaces, is how many networks with a router between them the
+	// devices are dealt to in turn, the gateway to the first; 0: one.
+	Segments int
+	Dir      string // where the site's temporary directory is made; empty: the system's
+	Keep     bool   // Close leaves the directory
 	// Whole publishes releases without patches: every one comes by chunks.
 	Whole bool
 	// Server is another web server to serve the origin in namespaces: its command,

@@ -7,7 +7,8 @@
 // are told to send one segment per packet, so that their counters are the bytes of
 // Ethernet frames (without preamble and checksum). Each device hangs on the bridge
 // by a veth pair that is shaped in both directions. It speaks IPv4, or IPv6, and nothing
-// else.
+// else. A site of several segments has a bridge for each of them; between them the router
+// passes on what has an address, and no multicast.
 //
 // All namespaces of a machine share one table of neighbours, which holds no more than
 // net.ipv4.neigh.default.gc_thresh3 says (of IPv6: net.ipv6…), 1,024 by default. Each
@@ -41,15 +42,20 @@ const (
 	Gateway = "gw"
 )
 
-// MaxDevices is how many devices fit into the LAN's address range.
-const MaxDevices = 200
+// MaxDevices is how many devices fit into the LAN's address range, and MaxSegments how
+// many such ranges there are.
+const (
+	MaxDevices  = 200
+	MaxSegments = 8
+)
 
 const (
-	lanNet   = "10.77.0."
+	lanNet   = "10.%d.0." // with the number of the segment, from firstLAN
 	originIP = "10.99.0.1"
 	wanIP    = "10.99.0.2"
+	firstLAN = 77
 
-	lanNet6   = "fd77::"
+	lanNet6   = "fd%d::"
 	originIP6 = "fd99::1"
 	wanIP6    = "fd99::2"
 )
@@ -63,6 +69,7 @@ type Config struct {
 	Down, Up int64 // uplink, towards the site and away from it
 	LAN      int64 // each device's link, both directions
 	IPv6     bool  // instead of IPv4
+	Segments int   // up to MaxSegments, to which the devices are dealt in turn; 0: one
 }
 
 // Lab is a site that exists. Its methods may be called concurrently.
@@ -98,6 +105,10 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	if cfg.Devices < 1 || cfg.Devices > MaxDevices {
 		return nil, fmt.Errorf("netns: %d devices, want 1 to %d", cfg.Devices, MaxDevices)
 	}
+	if cfg.Segments < 0 || cfg.Segments > MaxSegments {
+		return nil, fmt.Errorf("netns: %d segments, want 1 to %d", cfg.Segments, MaxSegments)
+	}
+	cfg.Segments = max(cfg.Segments, 1)
 	if err := fitsTable(cfg, "/proc"); err != nil {
 		return nil, err
 	}
@@ -112,26 +123,46 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	return l, nil
 }
 
-// Addr returns a node's address.
+// Addr returns a node's address; the router's is that on the first segment.
 func (l *Lab) Addr(node string) string {
-	lan, origin, _ := l.nets()
 	switch node {
 	case Origin:
+		origin, _ := l.wan()
 		return origin
 	case Router:
-		return lan + "254"
+		return l.routed(0)
 	case Gateway:
-		return lan + "250"
+		return l.lan(0) + "250"
 	}
-	return lan + strings.TrimPrefix(node, "dev")
+	return l.lan(l.segment(node)) + strings.TrimPrefix(node, "dev")
 }
 
-// nets returns the beginning of the LAN's addresses and those of the uplink.
-func (l *Lab) nets() (lan, origin, wan string) {
-	if l.cfg.IPv6 {
-		return lanNet6, originIP6, wanIP6
+// segment returns the number of the segment that a device is on.
+func (l *Lab) segment(node string) int {
+	i, err := strconv.Atoi(strings.TrimPrefix(node, "dev"))
+	if err != nil {
+		return 0 // the gateway
 	}
-	return lanNet, originIP, wanIP
+	return (i - 1) % l.cfg.Segments
+}
+
+// lan returns the beginning of the addresses of a segment.
+func (l *Lab) lan(segment int) string {
+	if l.cfg.IPv6 {
+		return fmt.Sprintf(lanNet6, firstLAN+segment)
+	}
+	return fmt.Sprintf(lanNet, firstLAN+segment)
+}
+
+// routed returns the router's address on a segment.
+func (l *Lab) routed(segment int) string { return l.lan(segment) + "254" }
+
+// wan returns the addresses of the two ends of the uplink.
+func (l *Lab) wan() (origin, router string) {
+	if l.cfg.IPv6 {
+		return originIP6, wanIP6
+	}
+	return originIP, wanIP
 }
 
 // prefixed returns an address with the length of its network's prefix, and what makes
@@ -143,12 +174,12 @@ func (l *Lab) prefixed(addr string) []string {
 	return []string{addr + "/24", "brd", "+"}
 }
 
-// lanPrefix returns the network of the LAN.
-func (l *Lab) lanPrefix() string {
+// lanPrefix returns the network of a segment.
+func (l *Lab) lanPrefix(segment int) string {
 	if l.cfg.IPv6 {
-		return lanNet6 + "/64"
+		return l.lan(segment) + "/64"
 	}
-	return lanNet + "0/24"
+	return l.lan(segment) + "0/24"
 }
 
 // Nodes returns the devices' names, the gateway's first.
@@ -180,13 +211,15 @@ func (l *Lab) build(ctx context.Context) error {
 		return err
 	}
 	r := l.ns(Router)
-	err := batch(ctx, [][]string{
-		{"ip", "-n", r, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0", "forward_delay", "0"},
-		append([]string{"ip", "-n", r, "addr", "add", "dev", "br0"}, l.prefixed(l.Addr(Router))...),
-		{"ip", "-n", r, "link", "set", "br0", "up"},
-	})
-	if err != nil {
-		return err
+	for i := range l.cfg.Segments {
+		err := batch(ctx, [][]string{
+			{"ip", "-n", r, "link", "add", bridge(i), "type", "bridge", "mcast_snooping", "0", "forward_delay", "0"},
+			append([]string{"ip", "-n", r, "addr", "add", "dev", bridge(i)}, l.prefixed(l.routed(i))...),
+			{"ip", "-n", r, "link", "set", bridge(i), "up"},
+		})
+		if err != nil {
+			return err
+		}
 	}
 	for _, node := range l.Nodes() {
 		if err := l.attach(ctx, node); err != nil {
@@ -220,7 +253,7 @@ func (l *Lab) add(ctx context.Context, node string) error {
 
 func (l *Lab) buildUplink(ctx context.Context) error {
 	o, r := l.ns(Origin), l.ns(Router)
-	_, origin, wan := l.nets()
+	origin, wan := l.wan()
 	cmds := [][]string{{"ip", "link", "add", "up0", "netns", o, "type", "veth", "peer", "name", "wan0", "netns", r}}
 	for _, e := range [][3]string{{o, "up0", origin}, {r, "wan0", wan}} {
 		cmds = append(cmds,
@@ -230,15 +263,17 @@ func (l *Lab) buildUplink(ctx context.Context) error {
 	}
 	// Congestion control is set by route: the sysctl of a namespace takes only what
 	// the host allows to everyone, and the host's default may be another one.
-	cmds = append(cmds, []string{"ip", "-n", o, "route", "add", l.lanPrefix(), "via", wan, "congctl", "cubic"})
+	for i := range l.cfg.Segments {
+		cmds = append(cmds, []string{"ip", "-n", o, "route", "add", l.lanPrefix(i), "via", wan, "congctl", "cubic"})
+	}
 	cmds = append(cmds, shape(o, "up0", l.cfg.Down, "16kb", "100ms")...)
 	cmds = append(cmds, shape(r, "wan0", l.cfg.Up, "16kb", "100ms")...)
 	return batch(ctx, cmds)
 }
 
-// attach connects a device to the bridge.
+// attach connects a device to the bridge of its segment.
 func (l *Lab) attach(ctx context.Context, node string) error {
-	d, r, port := l.ns(node), l.ns(Router), port(node)
+	d, r, port, seg := l.ns(node), l.ns(Router), port(node), l.segment(node)
 	burst, latency := "64kb", "20ms"
 	if l.cfg.LAN > 25_000_000 {
 		burst, latency = "256kb", "5ms"
@@ -247,9 +282,9 @@ func (l *Lab) attach(ctx context.Context, node string) error {
 		{"ip", "link", "add", "eth0", "netns", d, "type", "veth", "peer", "name", port, "netns", r},
 		append([]string{"ip", "-n", d, "addr", "add", "dev", "eth0"}, l.prefixed(l.Addr(node))...),
 		{"ip", "-n", d, "link", "set", "eth0", "up"},
-		{"ip", "-n", d, "route", "replace", l.lanPrefix(), "dev", "eth0", "src", l.Addr(node), "congctl", "cubic"},
-		{"ip", "-n", d, "route", "add", "default", "via", l.Addr(Router), "congctl", "cubic"},
-		{"ip", "-n", r, "link", "set", port, "master", "br0", "up"},
+		{"ip", "-n", d, "route", "replace", l.lanPrefix(seg), "dev", "eth0", "src", l.Addr(node), "congctl", "cubic"},
+		{"ip", "-n", d, "route", "add", "default", "via", l.routed(seg), "congctl", "cubic"},
+		{"ip", "-n", r, "link", "set", port, "master", bridge(seg), "up"},
 	}
 	cmds = append(cmds, shape(d, "eth0", l.cfg.LAN, burst, latency)...)
 	cmds = append(cmds, shape(r, port, l.cfg.LAN, burst, latency)...)
@@ -257,6 +292,8 @@ func (l *Lab) attach(ctx context.Context, node string) error {
 }
 
 func port(node string) string { return "p-" + node }
+
+func bridge(segment int) string { return "br" + strconv.Itoa(segment) }
 
 func shape(ns, dev string, rate int64, burst, latency string) [][]string {
 	if rate <= 0 {

@@ -39,6 +39,9 @@ func TestRefused(t *testing.T) {
 	if err == nil {
 		t.Error("more devices than addresses")
 	}
+	if _, err := netns.New(t.Context(), netns.Config{Devices: 1, Segments: netns.MaxSegments + 1}); err == nil {
+		t.Error("more segments than networks")
+	}
 	if unsupported := netns.Supported(); unsupported != nil && !errors.Is(err, netns.ErrUnsupported) {
 		t.Errorf("got %v, want it to say that namespaces are not possible here", err)
 	}
@@ -72,6 +75,18 @@ func TestBytesAreCounted(t *testing.T) {
 	if down2, _, _ := l.Uplink(); down2-down1 > 2000 {
 		t.Errorf("traffic of the LAN crossed the uplink: %d bytes", down2-down1)
 	}
+}
+
+// TestSegments sends bytes from one segment to another, to each from the origin, and within one.
+func TestSegments(t *testing.T) {
+	l := lab(t, netns.Config{Devices: 3, Segments: 2})
+	a, b := l.Addr(netns.Device(1)), l.Addr(netns.Device(2))
+	if a[:strings.LastIndex(a, ".")] == b[:strings.LastIndex(b, ".")] {
+		t.Errorf("%s and %s are of one network", a, b)
+	}
+	transfer(t, l, netns.Device(1), netns.Device(2))
+	transfer(t, l, netns.Origin, netns.Device(2))
+	transfer(t, l, netns.Device(3), netns.Device(1))
 }
 
 // role in the environment makes the test binary one end of a transfer.
