@@ -89,6 +89,48 @@ func TestNetnsStaticPeers(t *testing.T) {
 	}
 }
 
+// TestNetnsSegments plays a site of two networks with a router between them, which passes no multicast: the devices of
+// each find each other by multicast, and those of the other through the first device, which all know as a node of the DHT.
+func TestNetnsSegments(t *testing.T) {
+	in := prepare(t)
+	s := site(t, in, testnet.Config{Devices: 6, Segments: 2})
+	r := publish(t, s, "1.0.0", noise(t, 8<<20))
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := s.Nodes()
+	write("dht: true\n")
+	if err := s.Join(t.Context(), names[0], "--config", config, "--listen", "/ip4/0.0.0.0/tcp/4001"); err != nil {
+		t.Fatal(err)
+	}
+	st, err := s.Status(t.Context(), names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(fmt.Sprintf("dht: true\nbootstrap: [/ip4/%s/tcp/4001/p2p/%s]\n", s.Lab().Addr(names[0]), st.PeerID))
+	begun := time.Now()
+	if err := s.Start(names[1:], "--poll", "0", "--config", config); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		peers := -1
+		for peers != len(names)-1 && time.Since(begun) < time.Minute {
+			time.Sleep(100 * time.Millisecond)
+			if st, err := s.Status(t.Context(), name); err == nil {
+				peers = st.Peers
+			}
+		}
+		if peers != len(names)-1 {
+			t.Errorf("%s is connected with %d of %d", name, peers, len(names)-1)
+		}
+	}
+	t.Logf("all have met after %v", time.Since(begun))
+	once(t, s, r)
+}
+
 // TestNetnsStrangers puts a device of another fleet, and one of another site of the same fleet, on the LAN: nobody
 // connects with them, and they get nothing from the site.
 func TestNetnsStrangers(t *testing.T) {

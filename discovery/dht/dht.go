@@ -38,7 +38,8 @@ const (
 	maxFound       = 1024             // providers taken from one search
 	maxContent     = 256              // digests announced besides the site
 	queryTimeout   = time.Minute      // for one search or announcement
-	dialTimeout    = 10 * time.Second // for one bootstrap peer
+	dialTimeout    = 10 * time.Second // for one peer
+	introduced     = time.Minute      // how long word of a peer holds that the DHT wants to speak with
 	minDial        = 2 * time.Second  // pause between attempts to join
 	maxDial        = time.Minute
 )
@@ -64,7 +65,9 @@ type Config struct {
 	// and of other sources. Called from several goroutines.
 	Remembered func() []peer.AddrInfo
 	// Admitted, when set, says whether the fleet has admitted a peer. Others are
-	// not served and not kept. Called from several goroutines; must not block.
+	// not served and not kept, and no connection is made: events tell of whom the
+	// DHT wants to speak with, bootstrap nodes first, and whoever takes them dials.
+	// Called from several goroutines; must not block.
 	Admitted func(peer.ID) bool
 	// FindEvery is the shortest pause between searches once the site is known.
 	// Zero: 2 h.
@@ -120,6 +123,10 @@ func (s *Source) Name() string { return Name }
 // other node is reached it reports ErrAlone and keeps trying.
 func (s *Source) Run(ctx context.Context, self func() peer.AddrInfo, events chan<- discovery.Event) error {
 	gated := newGate(s.cfg.Host, s.cfg.Admitted)
+	r := &run{cfg: s.cfg, host: gated, self: self, events: events, content: s.digests}
+	if s.cfg.Admitted != nil {
+		gated.introduce = func(ctx context.Context, p peer.AddrInfo) { r.tell(ctx, p, introduced) }
+	}
 	node, err := kad.New(gated, s.options()...)
 	if err != nil {
 		return fmt.Errorf("dht: %w", err)
@@ -133,7 +140,7 @@ func (s *Source) Run(ctx context.Context, self func() peer.AddrInfo, events chan
 			s.cfg.Log.Debug("dht close", "err", err)
 		}
 	}()
-	r := &run{cfg: s.cfg, node: node, admitted: gated.admitted, self: self, events: events, content: s.digests}
+	r.node = node
 	if !r.join(ctx) {
 		return nil
 	}

@@ -249,6 +249,91 @@ func TestAdmission(t *testing.T) {
 	})
 }
 
+// admitters are nodes that admit each other where one of them has dialled, as a swarm does.
+type admitters struct {
+	nodes []*node
+
+	mu    sync.Mutex // guards pairs
+	pairs map[[2]peer.ID]bool
+}
+
+func (a *admitters) start(t *testing.T, bootstrap ...peer.AddrInfo) *node {
+	h := newHost(t)
+	n := start(t, dht.Config{Host: h, SiteKey: key(9), Bootstrap: bootstrap, Admitted: func(id peer.ID) bool { return a.admitted(h.ID(), id) }})
+	a.nodes = append(a.nodes, n)
+	return n
+}
+
+func (a *admitters) admitted(x, y peer.ID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pairs[[2]peer.ID{x, y}]
+}
+
+func (a *admitters) dial(t *testing.T, from *node, to peer.AddrInfo) {
+	t.Helper()
+	if err := from.host.Connect(t.Context(), to); err != nil {
+		t.Errorf("dial: %v", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pairs[[2]peer.ID{from.host.ID(), to.ID}] = true
+	a.pairs[[2]peer.ID{to.ID, from.host.ID()}] = true
+}
+
+// told dials whom the nodes have been told of.
+func (a *admitters) told(t *testing.T) {
+	for _, n := range a.nodes {
+		n.mu.Lock()
+		var to []peer.AddrInfo
+		for _, ev := range n.found {
+			to = append(to, ev.Peer)
+		}
+		n.mu.Unlock()
+		for _, p := range to {
+			if !a.admitted(n.host.ID(), p.ID) {
+				a.dial(t, n, p)
+			}
+		}
+	}
+}
+
+// Two segments whose devices know their neighbours already find each other through one that all know as a bootstrap
+// node, though it is reached late. Nobody is spoken with but on connections that others have made.
+func TestSegments(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprint("late ", late), func(t *testing.T) {
+			if late && testing.Short() {
+				t.Skip("waits for a search")
+			}
+			t.Parallel()
+			a := &admitters{pairs: make(map[[2]peer.ID]bool)}
+			first := a.start(t)
+			neighbour := a.start(t, first.self())
+			a.dial(t, neighbour, first.self())
+			over := a.start(t, first.self())
+			further := a.start(t, first.self())
+			a.dial(t, further, over.self())
+			if late {
+				eventually(t, "neighbours know each other", 20*time.Second, func() bool {
+					return over.knows(further.host.ID()) && further.knows(over.host.ID())
+				})
+			}
+			eventually(t, "all know each other", time.Minute, func() bool {
+				a.told(t)
+				for _, n := range a.nodes {
+					for _, m := range a.nodes {
+						if n != m && !a.admitted(n.host.ID(), m.host.ID()) {
+							return false
+						}
+					}
+				}
+				return true
+			})
+		})
+	}
+}
+
 func TestContentLimit(t *testing.T) {
 	s, err := dht.New(dht.Config{Host: newHost(t), SiteKey: key(5)})
 	if err != nil {

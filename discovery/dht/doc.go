@@ -29,7 +29,12 @@
 // for announcements, and 1 to 2 MB for refreshing routing tables. Among 20 nodes
 // a search brings 57 kB, among 10 it brings 14 kB.
 //
-// With Config.Admitted set, streams of peers that the fleet has not admitted wait
-// up to 5 s for their admission and are reset without it, and such peers never
-// enter the routing table.
+// With Config.Admitted set, the DHT makes no connection: a peer is admitted only
+// on one that the swarm has made, so each that the DHT wants to speak with is told
+// of by an event, and waited for, for 10 s at most. Bootstrap nodes are told of
+// with each search, whoever else is known, since neighbours that multicast finds
+// know nothing of other segments; when one of them is admitted, this device
+// announces itself and searches again. Streams of peers that the fleet has not
+// admitted wait up to 5 s for their admission and are reset without it, and such
+// peers never enter the routing table.
 package dht

@@ -1,12 +1,15 @@
 package dht
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
@@ -16,12 +19,14 @@ const (
 	maxWaiting = 32                     // streams that wait at a time
 )
 
-// gate is a host whose stream handlers see admitted peers only. The DHT installs
-// its handlers through it; close removes them again and ends the streams that
-// they serve, which the DHT itself leaves to a timeout of a minute.
+// gate is a host whose stream handlers see admitted peers only, and whose
+// connections are made by who admits. The DHT installs its handlers through it;
+// close removes them again and ends the streams that they serve, which the DHT
+// itself leaves to a timeout of a minute.
 type gate struct {
 	host.Host
-	admitted func(peer.ID) bool
+	admitted  func(peer.ID) bool
+	introduce func(context.Context, peer.AddrInfo) // asks for a connection; nil: the host makes them
 
 	serving sync.WaitGroup
 	mu      sync.Mutex // guards all below
@@ -35,6 +40,42 @@ func newGate(h host.Host, admitted func(peer.ID) bool) *gate {
 		admitted = func(peer.ID) bool { return true }
 	}
 	return &gate{Host: h, admitted: admitted, streams: make(map[network.Stream]bool)}
+}
+
+// Connect returns when the peer is admitted. A connection that the host made would
+// never be: peers prove themselves where the swarm dials.
+func (g *gate) Connect(ctx context.Context, p peer.AddrInfo) error {
+	if g.introduce == nil {
+		return g.Host.Connect(ctx, p) //nolint:wrapcheck // for the library, which made the call
+	}
+	if g.admitted(p.ID) {
+		return nil
+	}
+	if len(p.Addrs) == 0 { // the library has put them there
+		p.Addrs = reachable(g.Peerstore().Addrs(p.ID))
+	}
+	if len(p.Addrs) == 0 {
+		return fmt.Errorf("dht: %w", peerstore.ErrNotFound)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	g.introduce(ctx, p)
+	for !g.admitted(p.ID) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("dht: %s is not admitted: %w", p.ID, ctx.Err())
+		case <-time.After(admitPoll):
+		}
+	}
+	return nil
+}
+
+// NewStream opens a stream, on a connection that there is if others make them.
+func (g *gate) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) (network.Stream, error) {
+	if g.introduce != nil {
+		ctx = network.WithNoDial(ctx, "the swarm dials")
+	}
+	return g.Host.NewStream(ctx, p, protos...) //nolint:wrapcheck // for the library, which made the call
 }
 
 // SetStreamHandler installs a handler behind the gate.

@@ -205,7 +205,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { node.Close() })
-	r := &run{cfg: src.cfg, node: node, admitted: src.cfg.Admitted}
+	r := &run{cfg: src.cfg, node: node, host: newGate(client, src.cfg.Admitted)}
 	if n := r.adopt(); n != 0 {
 		t.Errorf("%d strangers adopted", n)
 	}

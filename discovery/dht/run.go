@@ -28,34 +28,40 @@ var burst = []time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minute, 
 
 // run is the state of one Run; its goroutine owns it.
 type run struct {
-	cfg      Config
-	node     *kad.IpfsDHT
-	admitted func(peer.ID) bool
-	self     func() peer.AddrInfo
-	events   chan<- discovery.Event
-	content  func() [][32]byte
+	cfg     Config
+	node    *kad.IpfsDHT
+	host    *gate
+	self    func() peer.AddrInfo
+	events  chan<- discovery.Event
+	content func() [][32]byte
 
 	searches int
-	told     bool // Report was called before
-	alone    bool // what it was told
+	reached  map[peer.ID]bool // bootstrap nodes that were admitted when met looked last
+	told     bool             // Report was called before
+	alone    bool             // what it was told
 }
 
-// join dials bootstrap peers until the routing table has an entry. It returns
-// false when ctx has ended.
+// join dials bootstrap peers until the routing table has an entry. Where others found
+// neighbours, it waits a moment for a bootstrap node besides: that is who knows other
+// segments. It returns false when ctx has ended.
 func (r *run) join(ctx context.Context) bool {
 	wait := minDial
 	for {
 		r.dial(ctx)
+		known := 0
 		for end := time.Now().Add(wait); time.Now().Before(end); {
-			if r.adopt() > 0 {
-				r.report(nil)
-				return true
+			if known = r.adopt(); known > 0 && (len(r.cfg.Bootstrap) == 0 || wait > minDial || r.met()) {
+				break
 			}
 			select {
 			case <-ctx.Done():
 				return false
 			case <-time.After(adoptPoll):
 			}
+		}
+		if known > 0 {
+			r.report(nil)
+			return true
 		}
 		r.report(fmt.Errorf("%w: tried %d", ErrAlone, len(r.peers())))
 		wait = min(2*wait, maxDial)
@@ -68,12 +74,12 @@ func (r *run) join(ctx context.Context) bool {
 func (r *run) adopt() int {
 	rt := r.node.RoutingTable()
 	for _, p := range rt.ListPeers() {
-		if !r.admitted(p) {
+		if !r.host.admitted(p) {
 			rt.RemovePeer(p)
 		}
 	}
 	for _, p := range r.cfg.Host.Network().Peers() {
-		if rt.Find(p) != "" || !r.admitted(p) {
+		if rt.Find(p) != "" || !r.host.admitted(p) {
 			continue
 		}
 		// Errors mean that the table has enough of that kind.
@@ -93,9 +99,16 @@ func (r *run) peers() []peer.AddrInfo {
 	return list
 }
 
-// dial connects to up to 8 bootstrap peers at a time, 32 in all.
+// dial connects to up to 8 bootstrap peers at a time, 32 in all, or tells who makes
+// connections of them.
 func (r *run) dial(ctx context.Context) {
 	list := r.peers()
+	if r.host.introduce != nil {
+		for _, p := range list[:min(len(list), 32)] {
+			r.tell(ctx, p, introduced)
+		}
+		return
+	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, 8)
@@ -119,7 +132,7 @@ func (r *run) dial(ctx context.Context) {
 func (r *run) loop(ctx context.Context) {
 	var provided time.Time
 	var addrs []ma.Multiaddr
-	watch := time.NewTicker(30 * time.Second)
+	watch := time.NewTicker(10 * time.Second)
 	defer watch.Stop()
 	search := time.NewTimer(0)
 	defer search.Stop()
@@ -140,6 +153,11 @@ func (r *run) loop(ctx context.Context) {
 		case <-watch.C:
 			if r.adopt() > 0 {
 				r.report(nil)
+				if r.met() {
+					// A way to another segment: say who is here, and see who is there.
+					r.searches, provided = 0, time.Time{}
+					search.Reset(0)
+				}
 				continue
 			}
 			// Everybody has gone: join again, and then be quick as at the start.
@@ -149,6 +167,32 @@ func (r *run) loop(ctx context.Context) {
 			r.searches, provided = 0, time.Time{}
 			search.Reset(0)
 		}
+	}
+}
+
+// met reports whether a bootstrap node is admitted that was not when it was asked last.
+func (r *run) met() bool {
+	was, more := r.reached, false
+	r.reached = make(map[peer.ID]bool)
+	for _, p := range r.cfg.Bootstrap {
+		if r.host.admitted(p.ID) {
+			r.reached[p.ID] = true
+			more = more || !was[p.ID]
+		}
+	}
+	return more
+}
+
+// tell sends word of a peer; false when ctx has ended. Never of this device.
+func (r *run) tell(ctx context.Context, p peer.AddrInfo, ttl time.Duration) bool {
+	if p.ID == r.cfg.Host.ID() {
+		return true
+	}
+	select {
+	case r.events <- discovery.Event{Peer: p, Source: Name, TTL: ttl}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -175,21 +219,21 @@ func (r *run) provide(ctx context.Context) bool {
 	return true
 }
 
-// find searches once and sends what it finds. An event holds for three pauses, so
-// that a search that misses somebody changes nothing.
+// find searches once and sends what it finds, the bootstrap nodes first. An event
+// holds for three pauses, so that a search that misses somebody changes nothing.
 func (r *run) find(ctx context.Context) {
+	ttl := 3*r.cfg.FindEvery + time.Minute
+	for _, p := range r.cfg.Bootstrap {
+		r.tell(ctx, p, ttl)
+	}
+	r.adopt()
 	if r.searches <= len(burst) || r.searches%refreshEvery == 0 {
 		r.refresh(ctx)
 	}
 	found := 0
 	err := search(ctx, r.node, siteCID(r.cfg.SiteKey), func(p peer.AddrInfo) bool {
 		found++
-		select {
-		case r.events <- discovery.Event{Peer: p, Source: Name, TTL: 3*r.cfg.FindEvery + time.Minute}:
-			return found < maxFound
-		case <-ctx.Done():
-			return false
-		}
+		return r.tell(ctx, p, ttl) && found < maxFound
 	})
 	r.cfg.Log.Debug("dht search", "found", found, "nodes", r.node.RoutingTable().Size(), "err", err)
 }
