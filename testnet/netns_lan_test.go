@@ -92,6 +92,7 @@ func TestNetnsStaticPeers(t *testing.T) {
 // TestNetnsSegments plays a site of two networks with a router between them, which passes no multicast: the devices of
 // each find each other by multicast, and those of the other through the first device, which all know as a node of the DHT.
 func TestNetnsSegments(t *testing.T) {
+	t.Parallel()
 	in := prepare(t)
 	s := site(t, in, testnet.Config{Devices: 6, Segments: 2})
 	r := publish(t, s, "1.0.0", noise(t, 8<<20))

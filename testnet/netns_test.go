@@ -101,6 +101,7 @@ type scenario struct {
 
 // TestNetnsRollouts measures rollouts on the link.
 func TestNetnsRollouts(t *testing.T) {
+	t.Parallel()
 	in := prepare(t)
 	everyone := []string{"dev1", "dev2", "dev3", "dev4", "dev5", "dev6", "dev7", "dev8"}
 	const frames = 1.06 // TCP over Ethernet alone is 1.046
@@ -293,6 +294,7 @@ func one(t *testing.T, pattern string) string {
 
 // TestNetnsWrongBytes changes a byte at the origin, and in an installed base.
 func TestNetnsWrongBytes(t *testing.T) {
+	t.Parallel()
 	in := prepare(t)
 	for _, c := range []struct{ name, file, fresh string }{
 		{"patch", "patches/*", in.fresh}, {"metadata", "metadata/timestamp.json", in.fresh}, {"pack", "packs/*", in.large},
