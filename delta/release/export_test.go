@@ -42,6 +42,12 @@ func ForgetBegin(dir string) error {
 	return writeFile(filepath.Join(dir, floorFile), b, storedMode)
 }
 
+// ForgetFleet forgets what the store in dir holds of its fleet, as a device does that is
+// enrolled in another one, but no more than left; it returns how much there is.
+func ForgetFleet(dir string, left int) (all int, err error) {
+	return len(ofFleet), forget(dir, ofFleet[:left])
+}
+
 // ParseAll gives b to every decoder of metadata.
 func ParseAll(b []byte) {
 	_, _ = parseRoot(b)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -390,6 +391,91 @@ func TestAnotherFleet(t *testing.T) {
 			}
 			d.reopen()
 			d.want(next.fetch, next.now, "3")
+		}
+	}
+}
+
+// TestAnotherFleetInterrupted: power may fail, or the disk be full, at each step of beginning
+// anew in another fleet: the device follows that, and knows nothing of the one before.
+func TestAnotherFleetInterrupted(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	const all, noted = 3, 4 // all is forgotten; the new root is written as well
+	for _, rotations := range [][2]int{{0, 0}, {3, 0}, {0, 3}} {
+		fleets := [2]*fleet{newFleet(t), newFleet(t)}
+		for i, n := range rotations {
+			for range n {
+				if err := fleets[i].repo.Rotate("root"); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		f, next := fleets[0], fleets[1]
+		next.tamper = func(name string, b []byte) ([]byte, error) {
+			if roleFile(name) == "root.json" { // from before: they would replace those of f
+				return nil, fs.ErrNotExist
+			}
+			return b, nil
+		}
+		if err := f.repo.SetRevocations([]byte("list")); err != nil {
+			t.Fatal(err)
+		}
+		f.publish("stable", "1", "rpi4")
+		next.publish("stable", "3", "rpi4")
+		root, err := next.repo.Root()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := newDevice(t, f.root)
+		before.want(f.fetch, f.now, "1")
+		if _, err := before.Revocations(ctx, f.fetch, nil); err != nil {
+			t.Fatal(err)
+		}
+		for step := range noted + 1 {
+			for _, unnoted := range []bool{false, true} {
+				if unnoted && step == 0 {
+					continue // see TestAnotherFleet
+				}
+				d := &device{t: t, dir: t.TempDir(), root: root}
+				if err := os.CopyFS(d.dir, os.DirFS(before.dir)); err != nil {
+					t.Fatal(err)
+				}
+				if unnoted {
+					if err := release.ForgetBegin(d.dir); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if n, err := release.ForgetFleet(d.dir, min(step, all)); err != nil || n != all {
+					t.Fatal(n, err)
+				}
+				if step == noted {
+					name := fmt.Sprintf("%d.json", 1+rotations[1])
+					if err := os.WriteFile(filepath.Join(d.dir, "roots", name), root, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				// follow does what a look does, and wants the version.
+				follow := func(f *fleet, version string) {
+					t.Helper()
+					v, err := d.update(f.fetch, f.now, "stable", "rpi4")
+					if err == nil {
+						_, err = d.Revocations(ctx, f.fetch, nil)
+					}
+					if err != nil || v != version {
+						t.Errorf("rotations %v, step %d, unnoted %v: %q, %v", rotations, step, unnoted, v, err)
+					}
+				}
+				d.reopen()
+				if b, err := d.KnownRevocations(); err != nil || b != nil {
+					t.Errorf("rotations %v, step %d, unnoted %v: list of the fleet before: %q, %v", rotations, step, unnoted, b, err)
+				}
+				follow(next, "3")
+				d.reopen()
+				follow(next, "3")
+				d.root = f.root
+				d.reopen()
+				follow(f, "1")
+			}
 		}
 	}
 }
