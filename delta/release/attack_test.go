@@ -290,6 +290,78 @@ func TestFastForwardOfTime(t *testing.T) {
 	}
 }
 
+// TestCreepingTime: a thief of the timestamp key who signs a time that is ahead, and a second
+// more at each look, hides the root that replaces the key for a day of the device's own clock
+// at most; from a device without one until it starts again.
+func TestCreepingTime(t *testing.T) {
+	t.Parallel()
+	const between = 2 * time.Hour // looks
+	for _, c := range []struct {
+		name  string
+		clock func(now time.Time, look int) time.Time
+		start int // looks from one start to the next
+	}{
+		{"clock", func(now time.Time, _ int) time.Time { return now }, 100},
+		{"none", func(now time.Time, _ int) time.Time { return time.Unix(0, 0).Add(now.Sub(start)) }, 100},
+		{"none, starts often", func(_ time.Time, look int) time.Time { return time.Unix(0, 0).Add(time.Duration(look%3) * between) }, 3},
+	} {
+		f := newFleet(t)
+		f.publish("stable", "1", "rpi4")
+		d := newDevice(t, f.root)
+		stolen, keys := t.TempDir(), t.TempDir()
+		if err := os.CopyFS(stolen, os.DirFS(f.dir)); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"timestamp.key", "snapshot.key"} {
+			b, err := os.ReadFile(filepath.Join(f.keys, name))
+			if err = errors.Join(err, os.WriteFile(filepath.Join(keys, name), b, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		signed := start.Add(50 * day)
+		thief, err := release.OpenRepo(stolen, keys, release.RepoOptions{Now: func() time.Time { return signed }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fetch := func(_ context.Context, name string, _ int64) ([]byte, error) {
+			dir := stolen
+			if roleFile(name) == "root.json" {
+				dir = f.dir
+			}
+			return os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+		}
+		look := 0
+		next := func() error {
+			if look++; look%c.start == 0 {
+				d.reopen()
+			}
+			f.now, signed = f.now.Add(between), signed.Add(time.Second)
+			if _, err := thief.Refresh(); err != nil {
+				t.Fatal(err)
+			}
+			_, err := d.update(fetch, c.clock(f.now, look), "stable", "rpi4")
+			return err
+		}
+		for range 2 {
+			if err := next(); err != nil {
+				t.Fatal(c.name, err)
+			}
+		}
+		for _, role := range []string{"timestamp", "snapshot"} {
+			if err := f.repo.Rotate(role); err != nil {
+				t.Fatal(err)
+			}
+		}
+		most, n := int(day/between), 1
+		for err = next(); err == nil && n <= most; n++ {
+			err = next()
+		}
+		if !errors.Is(err, release.ErrSignature) || n > min(most, c.start) {
+			t.Errorf("%s: after %d looks %v", c.name, n, err)
+		}
+	}
+}
+
 // TestCertificateTime: certificates end by the clock, whatever time is signed; by that only
 // where the clock is late, and not after the device's own has ended.
 func TestCertificateTime(t *testing.T) {

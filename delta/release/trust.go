@@ -17,7 +17,8 @@ import (
 
 // pollRoot is how often a device asks for a newer root although no timestamp told
 // it of one: whoever stole the timestamp key cannot hide the root that revokes it
-// for longer.
+// for longer. As he says what time is signed, this goes by the device's own clock as well,
+// wherever that one is late, and each start counts as a day.
 const pollRoot = 24 * time.Hour
 
 // Fetcher gets one file by its name below the origin's root, of at most limit
@@ -36,12 +37,13 @@ type Trust struct {
 	kept    floors     // as on disk
 	unsaved bool       // what is in force is not all on disk
 
-	mu    sync.RWMutex      // guards what follows; changed with busy held as well
-	held  *held             // replaced, never changed
-	floor floors            // replaced, never changed
-	loose map[string][]byte // by name: manifests and the like that are in force and not on disk yet
-	at    time.Time         // effective time of the last Refresh
-	early clockAnchor
+	mu     sync.RWMutex      // guards what follows; changed with busy held as well
+	held   *held             // replaced, never changed
+	floor  floors            // replaced, never changed
+	loose  map[string][]byte // by name: manifests and the like that are in force and not on disk yet
+	at     time.Time         // effective time of the last Refresh
+	polled time.Time         // by the device's clock: when a newer root was last asked for; zero: not since the start
+	early  clockAnchor
 }
 
 // clockAnchor lets time pass from the newest signed time on, while the clock is
@@ -320,7 +322,7 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	if err != nil {
 		return err
 	}
-	poll := t.pollDue(at)
+	poll := t.pollDue(clock, at)
 	if !poll && bytes.Equal(b, t.held.raw[metadata.TIMESTAMP]) && t.held.complete() {
 		t.setTime(at)
 		if err := t.held.fresh(at, t.floor.signed()); err != nil {
@@ -340,6 +342,9 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 			return err
 		}
 		t.asked.Store(false)
+		t.mu.Lock()
+		t.polled = clock
+		t.mu.Unlock()
 	}
 	kept = t.store(h, f)
 	t.setTime(latest(w.at, f.signed()))
@@ -347,9 +352,12 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 }
 
 // pollDue reports whether a newer root is to be asked for whatever the timestamp says.
-func (t *Trust) pollDue(at time.Time) bool {
-	polled := time.Unix(t.floor.Polled, 0)
-	return at.Sub(polled) >= pollRoot || polled.After(at) || t.held.root.Signed.Version < t.floor.Root
+// at is the effective time of the device's clock: while that is late it passes as whoever
+// signs times lets it, a second at each look if he likes.
+func (t *Trust) pollDue(clock, at time.Time) bool {
+	due := func(now, polled time.Time) bool { return now.Sub(polled) >= pollRoot || polled.After(now) }
+	return due(at, time.Unix(t.floor.Polled, 0)) || clock.Before(t.floor.signed()) && due(clock, t.polled) ||
+		t.held.root.Signed.Version < t.floor.Root
 }
 
 // NextRoot returns the name of the root for which the next Refresh asks whatever else
@@ -358,7 +366,7 @@ func (t *Trust) pollDue(at time.Time) bool {
 func (t *Trust) NextRoot(clock time.Time) (name string, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return metaName(metadata.ROOT, t.held.root.Signed.Version+1), t.pollDue(t.nowLocked(clock))
+	return metaName(metadata.ROOT, t.held.root.Signed.Version+1), t.pollDue(clock, t.nowLocked(clock))
 }
 
 // fill gets the roots before the first one trusted, for the sake of peers: those that are
