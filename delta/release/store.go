@@ -106,9 +106,8 @@ func (h *held) oldest() int64 {
 	return slices.Min(slices.Collect(maps.Keys(h.roots)))
 }
 
-// descend takes a root before the first one, that next to the oldest or another one in the
-// place of one held; what comes before that is dropped then. This device does not trust it;
-// it keeps it for peers that were enrolled earlier, who verify it by their own.
+// descend takes a root before the first one, next to the oldest. This device does not trust
+// it; it keeps it for peers that were enrolled earlier, who verify it by their own.
 func (h *held) descend(v int64, b []byte) error {
 	before, err := parseRoot(b)
 	if err != nil {
@@ -126,9 +125,6 @@ func (h *held) descend(v int64, b []byte) error {
 	}
 	if !signedAlike(before, next) {
 		return fmt.Errorf("%w: nobody has signed both root %d and the next", ErrSignature, v)
-	}
-	if have := h.roots[v]; have != nil && !bytes.Equal(have, b) {
-		maps.DeleteFunc(h.roots, func(w int64, _ []byte) bool { return w < v })
 	}
 	h.roots[v] = b
 	return nil
@@ -243,11 +239,6 @@ func (n *held) save(dir string, old *held) error {
 			if err := writeFile(rootPath(dir, v), n.roots[v], storedMode); err != nil {
 				return err
 			}
-		}
-	}
-	for v := range old.roots {
-		if n.roots[v] == nil {
-			_ = os.Remove(rootPath(dir, v)) // one that is left is replaced with the others
 		}
 	}
 	roles := slices.DeleteFunc(slices.Sorted(maps.Keys(n.raw)), func(r string) bool { return r == metadata.TIMESTAMP })

@@ -193,8 +193,9 @@ func (t *Trust) Version() int64 {
 // fetch: the timestamp, all roots, the current and the previous generation of
 // everything else, and manifests. Anything else is ErrNotFound. The bytes must not
 // be changed. Roots from before the one that this device was enrolled with it cannot
-// verify: when a peer has asked for them, the next poll of the root fetches them anew, so
-// that one made up with a stolen root key stays no longer than who serves it.
+// verify: when a peer has asked for them, each poll of the root fetches them anew until it
+// gets a chain that goes back as far, so that one made up with a stolen root key stays no
+// longer than who serves it.
 func (t *Trust) File(name string) ([]byte, error) {
 	t.mu.RLock()
 	h := t.held
@@ -338,10 +339,11 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	}
 	if w.pollRoot {
 		f.Polled = w.at.Unix()
-		if err := h.fill(ctx, fetch, t.asked.Load()); err != nil {
+		old, err := h.fill(ctx, fetch, t.asked.Load())
+		if err != nil {
 			return err
 		}
-		t.asked.Store(false)
+		t.asked.Store(old)
 		t.mu.Lock()
 		t.polled = clock
 		t.mu.Unlock()
@@ -370,23 +372,29 @@ func (t *Trust) NextRoot(clock time.Time) (name string, ok bool) {
 }
 
 // fill gets the roots before the first one trusted, for the sake of peers: those that are
-// not held or, with anew, all of them. What cannot be had is tried again at the next poll;
-// its only error is ErrLater.
-func (h *held) fill(ctx context.Context, fetch Fetcher, anew bool) error {
-	v := h.oldest() - 1
+// not held or, with anew, all of them. Those held then stay unless the others go back as far:
+// who serves this device cannot have it drop what only they lead to, not even by a byte that
+// nobody signed. kept is whether they stay. What cannot be had is tried again at the next
+// poll; its only error is ErrLater.
+func (h *held) fill(ctx context.Context, fetch Fetcher, anew bool) (kept bool, err error) {
+	n := held{roots: maps.Clone(h.roots)}
 	if anew {
-		v = h.first - 1
+		maps.DeleteFunc(n.roots, func(v int64, _ []byte) bool { return v < h.first })
 	}
-	for ; v > 0; v-- {
+	for v := n.oldest() - 1; v > 0; v-- {
 		b, err := get(ctx, fetch, metaName(metadata.ROOT, v), maxRoot)
 		if errors.Is(err, ErrLater) {
-			return err
+			return false, err
 		}
-		if err != nil || h.descend(v, b) != nil {
+		if err != nil || n.descend(v, b) != nil {
 			break
 		}
 	}
-	return nil
+	if n.oldest() > h.oldest() {
+		return true, nil
+	}
+	h.roots = n.roots
+	return false, nil
 }
 
 func (t *Trust) setTime(at time.Time) {

@@ -236,6 +236,60 @@ func TestOldRootMadeUp(t *testing.T) {
 	old.want(young.peer, f.now, "1")
 }
 
+// TestOldRootsWithheld: who serves a device cannot have it drop the old roots that it keeps for
+// others, neither by another one in the place of one of them nor by none.
+func TestOldRootsWithheld(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	for _, role := range []string{"root", "timestamp", "root"} {
+		if err := f.repo.Rotate(role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.publish("stable", "1", "rpi4")
+	root, err := f.repo.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	young := newDevice(t, root)
+	young.want(f.fetch, f.now, "1")
+	for i, withheld := range []string{"1", "2", "3"} {
+		if _, err := young.File("metadata/2.root.json"); err != nil { // so that they are fetched anew
+			t.Fatal(err)
+		}
+		f.tamper = func(name string, b []byte) ([]byte, error) {
+			switch {
+			case name == "metadata/"+withheld+".root.json":
+				return nil, fs.ErrNotExist
+			case strings.HasSuffix(name, ".root.json"):
+				return append(bytes.Clone(b), bytes.Repeat([]byte{'\n'}, 1+i)...), nil // nobody signed that
+			}
+			return b, nil
+		}
+		young.want(f.fetch, f.now.Add(time.Duration(2+2*i)*day), "1")
+		for range 2 {
+			if _, err := young.File("metadata/1.root.json"); err != nil {
+				t.Errorf("%s withheld: %v", withheld, err)
+			}
+			if v, err := newDevice(t, f.root).update(young.peer, f.now, "stable", "rpi4"); err != nil {
+				t.Errorf("%s withheld, enrolled before: %q, %v", withheld, v, err)
+			}
+			young.reopen()
+		}
+	}
+	if _, err := young.File("metadata/3.root.json"); err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range []int{3, 5, 2} { // until they have come
+		f.measure()
+		young.want(f.fetch, f.now.Add(time.Duration(10+2*i)*day), "1")
+		if req, _ := f.measure(); len(req) != n {
+			t.Errorf("asks for old roots: %v", req)
+		}
+		f.tamper = nil
+	}
+}
+
 // peer fetches from this device as from a peer.
 func (d *device) peer(_ context.Context, name string, _ int64) ([]byte, error) { return d.File(name) }
 
