@@ -331,7 +331,7 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 		}
 		return kept
 	}
-	w := workflow{held: t.held, floor: t.floor, dir: t.dir, clock: clock, at: at, timestamp: b}
+	w := workflow{held: t.held, floor: t.floor, dir: t.dir, clock: clock, at: at, timestamp: b, unkept: kept != nil}
 	w.pollRoot = poll || w.needsRoot()
 	h, f, err := w.refresh(ctx, fetch)
 	if err != nil {
@@ -467,7 +467,7 @@ func (t *Trust) find(ctx context.Context, fetch Fetcher, channel, typ string) (*
 	if t.held.timestamp == nil {
 		return nil, target{}, fmt.Errorf("%w: no metadata yet", ErrNoRelease)
 	}
-	_ = t.mend() // go-tuf does without what it does not find there
+	unkept := t.mend() != nil
 	at := t.at
 	if at.IsZero() {
 		at = t.Now(time.Now())
@@ -477,7 +477,7 @@ func (t *Trust) find(ctx context.Context, fetch Fetcher, channel, typ string) (*
 			return nil, target{}, err
 		}
 	}
-	w := workflow{held: t.held, floor: t.floor, dir: t.dir, at: at, timestamp: t.held.raw[metadata.TIMESTAMP]}
+	w := workflow{held: t.held, floor: t.floor, dir: t.dir, at: at, timestamp: t.held.raw[metadata.TIMESTAMP], unkept: unkept}
 	return w.target(ctx, fetch, channel, typ)
 }
 

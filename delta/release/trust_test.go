@@ -743,3 +743,56 @@ func TestUnwritable(t *testing.T) {
 		}
 	}
 }
+
+// TestUnwritableCost: where the store cannot be written, nothing is fetched at each look that
+// was fetched before; what others vouch for by then is.
+func TestUnwritableCost(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	d.want(f.fetch, f.now, "1")
+	meta := filepath.Join(d.dir, "metadata")
+	if err := errors.Join(os.Rename(meta, meta+".away"), os.Symlink("nowhere/at/all", meta)); err != nil {
+		t.Fatal(err)
+	}
+	look := func(version string) (requests []string) {
+		t.Helper()
+		f.measure()
+		if err := d.Refresh(ctx, f.fetch, f.now); !errors.Is(err, release.ErrNotKept) {
+			t.Fatal(err)
+		}
+		m, _, err := d.Release(ctx, "stable", "rpi4", f.fetch)
+		if err != nil && !errors.Is(err, release.ErrNotKept) || m.Version != version {
+			t.Fatal(m, err)
+		}
+		requests, _ = f.measure()
+		return requests
+	}
+	for i, change := range []func() error{
+		func() error { return nil },
+		func() error { return f.repo.Rotate("stable") },
+		func() error { return f.repo.Rotate("targets") },
+		func() error { return f.repo.Rotate("snapshot") },
+		func() error { return f.repo.Rotate("timestamp") },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		f.publish("stable", version(i), "rpi4")
+		look(version(i))
+		for range 2 {
+			if req := look(version(i)); !slices.Equal(req, []string{"metadata/timestamp.json"}) {
+				t.Errorf("change %d: nothing new costs %v", i, req)
+			}
+		}
+		f.now = f.now.Add(time.Hour)
+		if _, err := f.repo.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+		if req := look(version(i)); !slices.Equal(req, []string{"metadata/timestamp.json"}) {
+			t.Errorf("change %d: signed again costs %v", i, req)
+		}
+	}
+}

@@ -24,10 +24,12 @@ type workflow struct {
 	at        time.Time // to judge expiry by: not before the newest signed time
 	timestamp []byte    // the newest, not yet verified
 	pollRoot  bool      // ask for newer roots
+	unkept    bool      // what is held may not be on disk, where go-tuf looks for it
 
 	fetched map[string][]byte // by name at the origin
 	failed  error             // of the fetcher, which go-tuf would flatten
 	last    string            // name asked for last: where an error belongs
+	got     []byte            // what there was under that name, but for a timestamp
 }
 
 // download is go-tuf's Fetcher.
@@ -83,13 +85,16 @@ func (w *workflow) run(ctx context.Context, fetch Fetcher, more func(u *updater.
 }
 
 func (w *workflow) download(ctx context.Context, fetch Fetcher, name string, limit int64) ([]byte, error) {
-	w.last = name
+	w.last, w.got = name, nil
 	if name == TimestampName {
 		return w.timestamp, nil
 	}
-	role, _, ok := splitMeta(name)
+	role, v, ok := splitMeta(name)
 	if !ok || role == metadata.ROOT && !w.pollRoot {
 		return nil, &metadata.ErrDownloadHTTP{StatusCode: http.StatusNotFound, URL: name}
+	}
+	if w.got = w.inMemory(role, v); w.got != nil {
+		return w.got, nil
 	}
 	b, err := get(ctx, fetch, name, limit)
 	if isNotFound(err) && role == metadata.ROOT {
@@ -99,8 +104,25 @@ func (w *workflow) download(ctx context.Context, fetch Fetcher, name string, lim
 		w.failed = err
 		return nil, err
 	}
-	w.fetched[name] = b
+	w.fetched[name], w.got = b, b
 	return b, nil
+}
+
+// inMemory returns a version of a role that is held and not kept on disk, so that it is not
+// fetched at each look; nil: none that the same keys vouch for.
+func (w *workflow) inMemory(role string, v int64) []byte {
+	if !w.unkept || w.held.versions[role] != v || len(w.fetched) > 0 { // what is new may name other keys
+		return nil
+	}
+	b := w.held.raw[role]
+	if isTop(role) {
+		return b
+	}
+	m, err := parse[metadata.TargetsType](b)
+	if err != nil || w.held.targets == nil || verify(w.held.targets, role, m) != nil {
+		return nil
+	}
+	return b
 }
 
 // refresh updates the four top roles and returns the new state.
@@ -292,7 +314,7 @@ func (w *workflow) badVersion() error {
 		return ErrRollback
 	}
 	if ok && role == metadata.SNAPSHOT {
-		if s, err := parse[metadata.SnapshotType](w.fetched[w.last]); err == nil && s.Signed.Version == asked {
+		if s, err := parse[metadata.SnapshotType](w.got); err == nil && s.Signed.Version == asked {
 			return ErrRollback // its own version is right, so it names an older file than the last one did
 		}
 	}
@@ -320,10 +342,10 @@ func (w *workflow) expired(err error) error {
 			return e
 		}
 	}
-	if b := w.fetched[w.last]; b != nil {
-		if m, err := parse[metadata.SnapshotType](b); err == nil && m.Signed.Type == metadata.SNAPSHOT {
+	if w.got != nil {
+		if m, err := parse[metadata.SnapshotType](w.got); err == nil && m.Signed.Type == metadata.SNAPSHOT {
 			e.Expires = m.Signed.Expires
-		} else if m, err := parse[metadata.TargetsType](b); err == nil {
+		} else if m, err := parse[metadata.TargetsType](w.got); err == nil {
 			e.Expires = m.Signed.Expires
 		}
 	}
