@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -31,12 +33,13 @@ type registration struct {
 }
 
 // register announces the device on the interfaces, under an instance name that
-// has never been used: whoever remembers the former one then takes this for new.
-func register(key [32]byte, id peer.ID, addrs []ma.Multiaddr, ifaces []iface) (*registration, error) {
+// has never been used: whoever remembers a former one, of a smaller number, then
+// takes this for the latest.
+func register(key [32]byte, id peer.ID, addrs []ma.Multiaddr, ifaces []iface, number uint64) (*registration, error) {
 	if len(addrs) == 0 {
 		return nil, errNoAddress
 	}
-	nonce := newNonce()
+	nonce := newNonce(number)
 	text, err := newCard(key, nonce, id, addrs).encode()
 	if err != nil {
 		return nil, err
@@ -69,10 +72,35 @@ func (r *registration) close() {
 	r.server.Shutdown()
 }
 
-func newNonce() string {
+const (
+	randomBits = 20 // of a nonce, behind the number
+	maxNumber  = 1<<(64-randomBits) - 1
+)
+
+// ordered is base32 in whose alphabet a greater value is the greater string.
+var ordered = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+// newNonce returns the name of a registration: its number, then random bits.
+func newNonce(number uint64) string {
 	b := make([]byte, 8)
 	rand.Read(b) // never fails
-	return encoding.EncodeToString(b)[:nonceLen]
+	binary.BigEndian.PutUint64(b, number<<randomBits|binary.BigEndian.Uint64(b)>>(64-randomBits))
+	return ordered.EncodeToString(b)
+}
+
+// numberOf returns the number in a name that newNonce made.
+func numberOf(nonce string) (number uint64, ok bool) {
+	b, err := ordered.DecodeString(nonce)
+	if err != nil || len(b) != 8 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(b) >> randomBits, true
+}
+
+// nextNumber returns the number of a registration that is made now: milliseconds of
+// the wall clock, but more than any number of this device that is known.
+func nextNumber(now time.Time, known uint64) uint64 {
+	return min(max(uint64(max(now.UnixMilli(), 0)), known+1), maxNumber)
 }
 
 // announceable picks the addresses to announce on the chosen interfaces, at most

@@ -6,18 +6,24 @@
 // A device registers one instance, named by a nonce that is drawn anew for each
 // registration, with SRV and A or AAAA (its first address) and TXT:
 //
-//	n=<nonce>   13 characters, base32; the instance's name too
+//	n=<nonce>   13 characters, the instance's name too: base32 in the alphabet 0…9a…v
+//	            (so that names are ordered as what they stand for) of 44 bits of the
+//	            registration's number and 20 random bits
 //	t=<tag>     26 characters: base32(HMAC-SHA256(site key, nonce ++ peer ID ++
 //	            each address as it stands in the record, behind a byte with its length))
 //	p=<peer ID>
 //	a=<address> a multiaddr without its leading slash (ip4/10.0.0.1/tcp/4001,
 //	            ip6/fd00::1/udp/4001/quic-v1), up to 8 times
 //
+// The number is the time in milliseconds since 1970 as the device has it, or the next
+// after the greatest that it knows of a registration of its own, if that is more.
+//
 // Devices read TXT alone; the rest is for other browsers. The host's name, the
 // device's name, and what it runs stay unsaid. Entries whose tag was made with
 // another key, or for another peer or other addresses, are counted and not looked
 // at. An entry is a hint: who can copy packets can repeat them, so the peer behind
-// an address is believed only after the handshake.
+// an address is believed only after the handshake. Names from before they held a number
+// are compared like others: which of a device's is later is then left to chance.
 //
 // # How it works
 //
@@ -39,9 +45,16 @@
 //
 // An entry lives for 3200 s (the library's fixed TTL) after it was last heard, so
 // it is asked for again from 1600 s on, ten times or so; 3 s after its goodbye;
-// and until the same peer announces another instance, which replaces it at once:
-// that is how a device that was killed and comes back with another port is
-// followed. Queries go out over IPv4 where there is an IPv4 address, else over
+// and until the same peer announces an instance with a greater name, which replaces it
+// at once: that is how a device that was killed and comes back with another port is
+// followed. An instance with a lesser name is either said again by somebody, or of a
+// device whose clock went back. It is kept behind the latest, until another such is
+// heard, and each of the two gets half of the 8 addresses, or what the other leaves. A
+// latest one that has said goodbye is remembered for the rest of its life in case a
+// lesser one comes up, since anybody can say goodbye. A device that hears a greater name
+// of its own than the present one registers anew above it, every 10 min at most: so who
+// has no clock may be kept from being found by what it announced before, but not for
+// long, as what others hear it hears too. Queries go out over IPv4 where there is an IPv4 address, else over
 // IPv6; the first three over both. Hosts without IPv6 are served over IPv4 alone.
 //
 // All of this takes place on loopback too, and there alone when the device listens
@@ -71,8 +84,8 @@
 // Run never fails and never spins: a host without multicast is reported (Config.
 // Report) and looked at again when an interface changes and every 5 s. Records,
 // addresses, entries (of the site and of others) and names heard of are bounded; when
-// there are too many entries, the oldest of those whose first address most of them have
-// makes room. Run returns after its goroutines have ended, except for one of the
+// there are too many devices, the one heard longest ago of those whose first address most
+// of them have makes room. Run returns after its goroutines have ended, except for one of the
 // library's that lasts up to 3.5 s after a
 // registration and then ends by itself. The library prints to the standard
 // logger when one of the two families cannot be joined; programs that mind should

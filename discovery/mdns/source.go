@@ -27,6 +27,7 @@ const (
 	sessionLeast    = time.Second            // however often interfaces change
 	deafAfter       = 10 * time.Second       // our own announcement must have come back by then
 	retryAfter      = 30 * time.Second       // sockets that do not serve are made anew
+	outdoneEvery    = 10 * time.Minute       // shortest pause between registrations for being outdone by a former one
 	defaultMaxPeers = 1024
 )
 
@@ -163,6 +164,8 @@ type run struct {
 	rounds  rounds
 	totals  Counters
 	id      uint16        // of our queries
+	number  uint64        // of the last registration
+	outdone time.Time     // when a new one was made since that was outdone
 	moved   bool          // the place has changed since the last session on a LAN
 	told    bool          // Report was called before
 	last    string        // what it was told
@@ -232,7 +235,8 @@ func (r *run) session(ctx context.Context) (again bool) {
 	defer wg.Wait()
 	defer ears.close()
 	defer cancel()
-	reg, regErr := register(r.cfg.SiteKey, r.self().ID, here.addrs, here.ifaces)
+	r.number = nextNumber(time.Now(), max(r.number, r.view.outdone))
+	reg, regErr := register(r.cfg.SiteKey, r.self().ID, here.addrs, here.ifaces, r.number)
 	defer reg.close()
 	if regErr != nil {
 		regErr = fmt.Errorf("%w: %w", ErrNotAnnounced, regErr)
@@ -286,6 +290,10 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 			r.report(health(here.lonely, regErr, sendErr, deaf))
 			if age > retryAfter && (deaf || sendErr != nil || regErr != nil && len(here.addrs) > 0) {
 				return true // with new sockets, in case what was in the way has gone
+			}
+			if regErr == nil && r.view.outdone > r.number && time.Since(r.outdone) > outdoneEvery {
+				r.outdone = time.Now()
+				return true // with a greater number than what somebody says again
 			}
 			if now, err := r.look(); err != nil || !now.equal(here) {
 				r.cfg.Log.Debug("mdns: interfaces or addresses changed", "err", err)

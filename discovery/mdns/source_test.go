@@ -101,6 +101,40 @@ func TestPortChanges(t *testing.T) {
 	}
 }
 
+// What a device announced while its clock was ahead is said again: it registers anew, so
+// that where it is now is the latest that is known of it.
+func TestOutdoneByItsPast(t *testing.T) {
+	if inside(t) {
+		return
+	}
+	ip(t, "link", "set", "lo", "up")
+	a := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/127.0.0.1/tcp/4000")
+	b := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/127.0.0.1/tcp/5000")
+	b.src.LookEvery(500 * time.Millisecond)
+	name, text, err := mdns.Card(siteKey(1), time.Now().Add(time.Hour), b.id, addrsOf(t, "/ip4/127.0.0.1/tcp/4999"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.start(t)
+	stranger, err := zeroconf.RegisterProxy(name, "_updraft._tcp", "local", 4999, name, []string{"127.0.0.1"}, text, []net.Interface{*lo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Shutdown()
+	eventually(t, "a hears where b was", 20*time.Second, func() bool { return len(a.knows(b.id)) == 1 })
+	b.start(t)
+	now := addrsOf(t, "/ip4/127.0.0.1/tcp/5000")[0]
+	eventually(t, "a hears where b is", 20*time.Second, func() bool {
+		got := a.knows(b.id)
+		return len(got) > 0 && got[0].Equal(now)
+	})
+	eventually(t, "b has registered twice", 20*time.Second, func() bool { return b.src.Counters().Sessions == 2 })
+}
+
 // A cable that is plugged in is noticed when it is, and who is there is found; one that is
 // pulled as well.
 func TestLinkChanges(t *testing.T) {
@@ -109,7 +143,7 @@ func TestLinkChanges(t *testing.T) {
 	}
 	ip(t, "link", "set", "lo", "up")
 	d := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/10.9.0.1/tcp/4000")
-	d.src.OnlyTold()
+	d.src.LookEvery(time.Hour)
 	stop := d.start(t)
 	eventually(t, "the device says that it is alone", 20*time.Second, func() bool { return errors.Is(d.state(), mdns.ErrNoMulticast) })
 	ip(t, "link", "add", "d0", "type", "veth", "peer", "name", "d1")

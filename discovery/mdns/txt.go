@@ -15,7 +15,6 @@ import (
 
 const (
 	tagLen     = 26  // characters: 130 bits
-	nonceLen   = 13  // characters: 64 bits
 	maxNonce   = 32  // characters that are accepted
 	maxPeerID  = 100 // characters of a peer ID that are accepted
 	maxString  = 255 // bytes of one TXT string (RFC 1035)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -96,6 +97,36 @@ func TestCardVector(t *testing.T) {
 		change(&bad)
 		if err := bad.verify(key); !errors.Is(err, errForeign) {
 			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+// TestNames: a later registration has the greater name, whatever the clock says.
+func TestNames(t *testing.T) {
+	if got := newNonce(1_800_000_000_000); len(got) != 13 || !strings.HasPrefix(got, "38oobh80") {
+		t.Errorf("name %s", got)
+	}
+	known, last := uint64(0), ""
+	for _, at := range []int64{-5, 0, 1000, 1000, 1_800_000_000, 30, 31, 1 << 40} {
+		number := nextNumber(time.Unix(at, 0), known)
+		name := newNonce(number)
+		if got, ok := numberOf(name); !ok || got != number || number <= known || name <= last {
+			t.Errorf("at %d: number %d after %d, name %s after %s, read as %d", at, number, known, name, last, got)
+		}
+		if at > 1e12 && number != maxNumber {
+			t.Errorf("at %d: number %d", at, number)
+		}
+		if _, ok := instanceOf(name + "." + serviceName); !ok {
+			t.Errorf("%s is no instance", name)
+		}
+		known, last = number, name
+	}
+	if got := nextNumber(time.Unix(1, 0), known); got != maxNumber {
+		t.Errorf("beyond the greatest number: %d", got)
+	}
+	for _, name := range []string{"", "abc", "zzzzzzzzzzzzz", "00000000000000000000"} {
+		if n, ok := numberOf(name); ok {
+			t.Errorf("%q has the number %d", name, n)
 		}
 	}
 }

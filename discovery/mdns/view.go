@@ -29,11 +29,13 @@ const maxAsks = 6
 type view struct {
 	key   [32]byte
 	self  peer.ID
-	limit int // entries of this site, and again of others
+	limit int // devices of this site, and again entries of others
 
 	own       string // instance of our present registration
 	ownOnLAN  bool   // it came back on another interface than loopback
-	peers     map[peer.ID]*entry
+	outdone   uint64 // the greatest number heard of a registration of ours
+	peers     map[peer.ID][]*entry
+	left      map[peer.ID]*entry // the latest of those who have said goodbye, until it expires
 	instances map[string]*entry  // of this site, ours included, and of others
 	rumours   map[string]*rumour // instances that others list and we do not know
 	foreign   int                // entries of other sites
@@ -48,7 +50,10 @@ type rumour struct {
 	expires time.Time
 }
 
-// entry is one registration.
+// entry is one registration. Of a device there are at most two: the latest, which
+// is the one with the greatest name, and behind it the last heard of those before it.
+// Those were dropped when the latest was first heard, so one that is said again is
+// not the device's own word, unless its clock went back: it is tried besides.
 type entry struct {
 	instance string
 	peer     peer.ID // empty for another site
@@ -56,13 +61,17 @@ type entry struct {
 	ip       netip.Addr // of the first
 	ttl      time.Duration
 	expires  time.Time
-	leaving  bool // goodbye was said
+	leaves   time.Time // when its goodbye takes effect; zero: none was said
 }
+
+// last is when the entry was heard.
+func (e *entry) last() time.Time { return e.expires.Add(-e.ttl) }
 
 func newView(key [32]byte, self peer.ID, limit int) *view {
 	return &view{
 		key: key, self: self, limit: limit,
-		peers: make(map[peer.ID]*entry), instances: make(map[string]*entry), rumours: make(map[string]*rumour),
+		peers: make(map[peer.ID][]*entry), left: make(map[peer.ID]*entry),
+		instances: make(map[string]*entry), rumours: make(map[string]*rumour),
 	}
 }
 
@@ -93,6 +102,9 @@ func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time
 			v.instances[a.instance] = fresh
 			v.ownOnLAN = v.ownOnLAN || !loopback
 		}
+		if number, ok := numberOf(a.instance); ok {
+			v.outdone = max(v.outdone, number)
+		}
 		return nil
 	}
 	fresh.addrs = addresses(c, ifName, loopback)
@@ -106,54 +118,86 @@ func (v *view) heard(a announcement, ifName string, loopback bool, now time.Time
 }
 
 func (v *view) store(fresh *entry) (out []discovery.Event) {
-	old := v.peers[fresh.peer]
-	if old == nil && len(v.peers) >= v.limit {
+	id := fresh.peer
+	if v.peers[id] == nil && len(v.peers) >= v.limit {
 		v.counts.dropped++
-		e := v.least()
-		v.drop(e)
-		out = append(out, e.gone())
+		for _, e := range slices.Clone(v.peers[v.least()]) {
+			out = append(out, v.drop(e)...)
+		}
 	}
-	if old != nil && old.instance != fresh.instance {
-		delete(v.instances, old.instance)
-	}
-	if old != nil && old.instance == fresh.instance && !old.leaving {
+	if e := v.instances[fresh.instance]; e != nil && e.peer != id {
+		out = append(out, v.drop(e)...)
+	} else if e != nil && e.leaves.IsZero() {
 		// The same registration heard on another interface adds to what is known.
-		fresh.addrs = union(fresh.addrs, old.addrs)
+		fresh.addrs = union(fresh.addrs, e.addrs)
 	}
-	if other := v.instances[fresh.instance]; other != nil && other.peer != fresh.peer {
-		v.drop(other)
+	before := v.addrs(id)
+	v.rank(fresh)
+	if after := v.addrs(id); before == nil || !same(before, after) {
+		out = append(out, v.told(id))
 	}
-	v.peers[fresh.peer] = fresh
-	v.instances[fresh.instance] = fresh
-	delete(v.rumours, fresh.instance)
-	if old != nil && same(old.addrs, fresh.addrs) {
-		return out
-	}
-	return append(out, discovery.Event{Peer: peer.AddrInfo{ID: fresh.peer, Addrs: slices.Clone(fresh.addrs)}, Source: Name})
+	return out
 }
 
-// least is the entry of the site that is worth least: of the address that has the
-// most, the one heard longest ago. Who has the site's key can invent devices; a
-// real one is missed by nobody to whom it is connected, and is heard again.
-func (v *view) least() *entry {
-	of := make(map[netip.Addr]int)
-	for _, e := range v.peers {
-		of[e.ip]++
+// rank puts an entry in its place among those of its device.
+func (v *view) rank(fresh *entry) {
+	id, had := fresh.peer, v.peers[fresh.peer]
+	if l := v.left[id]; l != nil && len(had) == 0 {
+		had = []*entry{l} // who forges a goodbye clears no room for an older one
 	}
-	var out *entry
-	for _, e := range v.peers {
-		if out == nil || of[e.ip] > of[out.ip] || of[e.ip] == of[out.ip] && e.last().Before(out.last()) {
-			out = e
+	now := []*entry{fresh}
+	switch {
+	case len(had) == 0, fresh.instance > had[0].instance:
+	case fresh.instance == had[0].instance:
+		now = append(now, had[1:]...)
+	default:
+		now = []*entry{had[0], fresh}
+	}
+	for _, e := range had {
+		delete(v.instances, e.instance)
+	}
+	for _, e := range now {
+		v.instances[e.instance] = e
+		delete(v.rumours, e.instance)
+	}
+	v.peers[id] = now
+	delete(v.left, id)
+}
+
+// addrs is where a device may be: what each of its entries says in turn, so that
+// all are tried at once and none takes all the room.
+func (v *view) addrs(id peer.ID) (out []ma.Multiaddr) {
+	for i := range maxAddrs {
+		for _, e := range v.peers[id] {
+			if i < len(e.addrs) {
+				out = union(out, e.addrs[i:i+1])
+			}
 		}
 	}
 	return out
 }
 
-// last is when the entry was heard; earlier if it is leaving.
-func (e *entry) last() time.Time { return e.expires.Add(-e.ttl) }
+// told is the event that says what is known of a device now.
+func (v *view) told(id peer.ID) discovery.Event {
+	addrs := v.addrs(id)
+	return discovery.Event{Peer: peer.AddrInfo{ID: id, Addrs: addrs}, Source: Name, Gone: len(addrs) == 0}
+}
 
-func (e *entry) gone() discovery.Event {
-	return discovery.Event{Peer: peer.AddrInfo{ID: e.peer}, Source: Name, Gone: true}
+// least is the device of the site that is worth least: of the address that has the
+// most, the one heard longest ago. Who has the site's key can invent devices; a
+// real one is missed by nobody to whom it is connected, and is heard again.
+func (v *view) least() peer.ID {
+	of := make(map[netip.Addr]int)
+	for _, es := range v.peers {
+		of[es[0].ip]++
+	}
+	var out *entry
+	for _, es := range v.peers {
+		if e := es[0]; out == nil || of[e.ip] > of[out.ip] || of[e.ip] == of[out.ip] && e.last().Before(out.last()) {
+			out = e
+		}
+	}
+	return out.peer
 }
 
 func (v *view) noteForeign(a announcement, now time.Time) {
@@ -169,34 +213,45 @@ func (v *view) noteForeign(a announcement, now time.Time) {
 }
 
 func (v *view) goodbye(instance string, now time.Time) {
-	if e := v.instances[instance]; e != nil && instance != v.own {
-		e.leaving = true
-		if t := now.Add(goodbyeGrace); t.Before(e.expires) {
-			e.expires = t
-		}
+	if e := v.instances[instance]; e != nil && instance != v.own && e.leaves.IsZero() {
+		e.leaves = now.Add(goodbyeGrace)
 	}
 }
 
-// drop removes an entry from all indexes.
-func (v *view) drop(e *entry) {
+// drop removes an entry from all indexes and returns the event that tells of it.
+func (v *view) drop(e *entry) []discovery.Event {
 	delete(v.instances, e.instance)
-	if e.peer == "" {
+	switch e.peer {
+	case "":
 		v.foreign--
-	} else if v.peers[e.peer] == e {
+		return nil
+	case v.self:
+		return nil
+	}
+	es := slices.DeleteFunc(v.peers[e.peer], func(o *entry) bool { return o == e })
+	v.peers[e.peer] = es
+	if len(es) == 0 {
 		delete(v.peers, e.peer)
 	}
+	return []discovery.Event{v.told(e.peer)}
 }
 
-// expire drops what was not heard again in time and returns the events.
+// expire drops what was not heard again in time, or has said goodbye, and returns
+// the events.
 func (v *view) expire(now time.Time) []discovery.Event {
 	var out []discovery.Event
 	for _, e := range v.instances {
-		if now.Before(e.expires) {
+		if !v.over(e, now) {
 			continue
 		}
-		v.drop(e)
-		if e.peer != "" && e.peer != v.self {
-			out = append(out, e.gone())
+		out = append(out, v.drop(e)...)
+		if e.peer != "" && len(v.peers[e.peer]) == 0 && now.Before(e.expires) && len(v.left) < v.limit {
+			v.left[e.peer] = e
+		}
+	}
+	for id, e := range v.left {
+		if !now.Before(e.expires) {
+			delete(v.left, id)
 		}
 	}
 	for name, ru := range v.rumours {
@@ -205,6 +260,16 @@ func (v *view) expire(now time.Time) []discovery.Event {
 		}
 	}
 	return out
+}
+
+// over reports whether an entry is to be dropped. The latest of two is not, for a
+// goodbye: anybody can say that.
+func (v *view) over(e *entry, now time.Time) bool {
+	if !now.Before(e.expires) {
+		return true
+	}
+	es := v.peers[e.peer]
+	return !e.leaves.IsZero() && !now.Before(e.leaves) && !(len(es) > 1 && es[0] == e)
 }
 
 // renew forgets our former registration and notes the new instance.
@@ -226,7 +291,7 @@ func (v *view) ownHeard(onLAN bool) bool {
 func (v *view) known(now time.Time) []known {
 	var out []known
 	for _, e := range v.instances {
-		if left := e.expires.Sub(now); !e.leaving && left >= e.ttl/2+time.Second {
+		if left := e.expires.Sub(now); e.leaves.IsZero() && left >= e.ttl/2+time.Second {
 			out = append(out, known{e.instance, left})
 		}
 	}

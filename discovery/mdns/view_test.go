@@ -179,6 +179,123 @@ func TestViewHasRoomForTheHonest(t *testing.T) {
 	}
 }
 
+// TestViewOldCardsSaidAgain: what a device announced before it moved is said again by a
+// stranger, several in turn, also after a goodbye that the device has not said. Where the
+// device is now stays known, and is among what is tried.
+func TestViewOldCardsSaidAgain(t *testing.T) {
+	id, name := testPeer(t, 2), testPeer(t, 2).ShortString()[8:]
+	v := newView(testKey, testPeer(t, 1), 10)
+	now := time.Unix(1e9, 0)
+	var old []announcement
+	for i := range byte(4) {
+		old = append(old, said(t, id, newNonce(uint64(i)), fmt.Sprintf("/ip4/10.0.0.1/tcp/%d", 1+i)))
+	}
+	fresh := said(t, id, newNonce(9), "/ip4/10.0.0.2/tcp/2")
+	hear := func(a announcement) []discovery.Event {
+		now = now.Add(time.Second)
+		return append(v.heard(a, "eth0", false, now), v.expire(now)...)
+	}
+	hear(old[3])
+	hear(bye(old[3]))
+	if got, want := told(hear(fresh)...), "+"+name+"[/ip4/10.0.0.2/tcp/2]"; got != want {
+		t.Errorf("moved: %q, want %q", got, want)
+	}
+	sayAgain := func(when string) {
+		t.Helper()
+		for i := range 40 {
+			a := old[i%len(old)]
+			for _, ev := range append(hear(a), hear(bye(a))...) {
+				if got := texts(ev.Peer.Addrs); !slices.Contains(got, "/ip4/10.0.0.2/tcp/2") || len(got) > 2 {
+					t.Fatalf("%s: told of %v", when, got)
+				}
+			}
+		}
+		if n := len(v.peers[id]); n > 2 || len(v.instances) != n || len(v.left) != 0 {
+			t.Errorf("%s: %d entries, %d instances, %d left", when, n, len(v.instances), len(v.left))
+		}
+	}
+	sayAgain("heard before")
+	hear(old[0])
+	hear(bye(fresh)) // forged
+	sayAgain("goodbye while an old one is there")
+	hear(fresh)
+	hear(bye(fresh))
+	now = now.Add(goodbyeGrace)
+	if evs := append(v.expire(now), v.expire(now)...); len(evs) == 0 || !evs[len(evs)-1].Gone || len(v.left) != 1 {
+		t.Errorf("goodbye: %v, %d left", evs, len(v.left))
+	}
+	if got := told(hear(old[1])...); !strings.Contains(got, "/ip4/10.0.0.2/tcp/2") {
+		t.Errorf("an old one after the goodbye: %q", got)
+	}
+	sayAgain("after a goodbye")
+	// Whoever has truly gone is forgotten, and one that comes back is where it says it is.
+	now = now.Add(testTTL)
+	v.expire(now)
+	hear(fresh)
+	hear(bye(fresh))
+	now = now.Add(testTTL)
+	v.expire(now)
+	if len(v.peers)+len(v.instances)+len(v.left) != 0 {
+		t.Errorf("left over: %d peers, %d instances, %d left", len(v.peers), len(v.instances), len(v.left))
+	}
+	hear(fresh)
+	hear(bye(fresh))
+	if got, want := told(hear(said(t, id, newNonce(10), "/ip4/10.0.0.3/tcp/1"))...), "+"+name+"[/ip4/10.0.0.3/tcp/1]"; got != want {
+		t.Errorf("came back: %q, want %q", got, want)
+	}
+}
+
+// TestViewClockWentBack: a device whose clock has gone back is found where it is, beside where
+// it was, for as long as that is remembered.
+func TestViewClockWentBack(t *testing.T) {
+	id := testPeer(t, 2)
+	v := newView(testKey, testPeer(t, 1), 10)
+	now := time.Unix(1e9, 0)
+	places := func(net string) (out []string) {
+		for i := range maxAddrs {
+			out = append(out, fmt.Sprintf("/ip4/10.0.%s.%d/tcp/1", net, i))
+		}
+		return out
+	}
+	v.heard(said(t, id, newNonce(1000), places("1")...), "eth0", false, now)
+	for k, net := range []string{"2", "3", "4"} { // it starts anew, each time without a clock
+		evs := v.heard(said(t, id, newNonce(uint64(30-k)), places(net)...), "eth0", false, now)
+		if len(evs) != 1 || len(evs[0].Peer.Addrs) != maxAddrs {
+			t.Fatalf("events %v", evs)
+		}
+		for i, got := range texts(evs[0].Peer.Addrs) {
+			if want := places([]string{"1", net}[i%2])[i/2]; got != want {
+				t.Errorf("address %d: %s, want %s", i, got, want)
+			}
+		}
+	}
+	v.heard(said(t, id, newNonce(28), places("4")...), "eth0", false, now.Add(time.Minute))
+	evs := v.expire(now.Add(testTTL))
+	if len(evs) == 0 || !slices.Equal(texts(evs[len(evs)-1].Peer.Addrs), places("4")) {
+		t.Errorf("what is remembered of before: %v", evs)
+	}
+}
+
+// TestViewIsOutdone: what is heard of our own former registrations tells which number is greater.
+func TestViewIsOutdone(t *testing.T) {
+	self := testPeer(t, 1)
+	v := newView(testKey, self, 10)
+	own := newNonce(7)
+	v.renew(own)
+	for _, n := range []uint64{7, 3, 12, 5} {
+		name := newNonce(n)
+		if n == 7 {
+			name = own
+		}
+		v.heard(said(t, self, name, "/ip4/10.0.0.1/tcp/1"), "eth0", false, time.Unix(1e9, 0))
+	}
+	v.heard(said(t, testPeer(t, 2), newNonce(99), "/ip4/10.0.0.2/tcp/1"), "eth0", false, time.Unix(1e9, 0))
+	v.heard(said(t, self, "zzzzzzzzzzzzz", "/ip4/10.0.0.1/tcp/1"), "eth0", false, time.Unix(1e9, 0))
+	if v.outdone != 12 || !v.ownHeard(true) {
+		t.Errorf("outdone by %d, want 12", v.outdone)
+	}
+}
+
 func TestViewKnown(t *testing.T) {
 	v := newView(testKey, testPeer(t, 1), 10)
 	now := time.Unix(1e9, 0)
