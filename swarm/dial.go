@@ -34,6 +34,7 @@ type target struct {
 	info    peer.AddrInfo
 	ip      netip.Addr    // of the first address; zero if that is a name
 	next    time.Duration // when it may be dialled
+	told    int           // how often it was said where it is
 	fails   int
 	dialing bool
 	known   bool // was a member
@@ -59,6 +60,7 @@ func (s *Swarm) Connect(ai peer.AddrInfo) {
 		t.next = min(t.next, now+s.politeness(ai.ID))
 	}
 	t.info, t.ip = ai, netip.Addr{}
+	t.told++
 	if ip, err := manet.ToIP(ai.Addrs[0]); err == nil {
 		t.ip, _ = netip.AddrFromSlice(ip)
 	}
@@ -161,7 +163,7 @@ func (s *Swarm) wantsMoreLocked() bool {
 // dial makes one attempt; on success it stays until the member is gone.
 func (s *Swarm) dial(ctx context.Context, t *target) {
 	s.mu.Lock()
-	to, shown := t.info, s.renewed
+	to, told, shown := t.info, t.told, s.renewed
 	s.mu.Unlock()
 	id := to.ID
 	c, err := s.reach(ctx, to)
@@ -191,7 +193,9 @@ func (s *Swarm) dial(ctx context.Context, t *target) {
 			wait = dialRefused
 		}
 	default:
-		wait = min(dialFirst<<min(t.fails, 10), dialLast)
+		if told == t.told { // else it is said to be elsewhere by now
+			wait = min(dialFirst<<min(t.fails, 10), dialLast)
+		}
 		t.fails++
 	}
 	if err != nil {
