@@ -36,7 +36,9 @@
 //
 //   - three within the first 4 s after the start and after each change of the
 //     interfaces or addresses, which are compared when the kernel tells of a change
-//     and every 5 s: sockets and registration are then made anew, under a new name;
+//     and every 5 s: sockets and registration are then made anew, under a new name,
+//     but no sooner than after 1 s, and where addresses alone change, as they do at the
+//     word of anybody who advertises a router, after 2, 4 … 60 s the next times;
 //   - every 8 to 60 s while nobody is known;
 //   - otherwise every 120 to 300 s, at random (Config.Interval; × n/100 for more
 //     than 100 devices). Queries list all entries that have half of their life

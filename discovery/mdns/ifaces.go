@@ -123,6 +123,15 @@ func matches(patterns []string, name string) bool {
 	})
 }
 
+// links changes when an interface comes, goes, or gets or loses its carrier.
+func links(all []iface) string {
+	var b strings.Builder
+	for _, i := range all {
+		fmt.Fprintf(&b, "%d %v\n", i.Index, i.Flags)
+	}
+	return b.String()
+}
+
 // fingerprint changes when sockets and registrations on these interfaces have to
 // be made anew: index (deleted and recreated), carrier, addresses.
 func fingerprint(ifaces []iface) string {

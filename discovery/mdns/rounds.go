@@ -11,6 +11,8 @@ const (
 	maxLonely       = time.Minute      // longest pause while nobody is known
 	rumourGap       = 10 * time.Second // shortest pause between queries because of a rumour
 	crowd           = 100              // devices from which on rounds get rarer
+	sessionLeast    = time.Second      // however often interfaces change
+	sessionMost     = time.Minute      // however often addresses do
 )
 
 // rounds decides when to ask. It has no timer of its own; Run owns it.
@@ -80,4 +82,31 @@ func (r *rounds) rumoured(now time.Time) {
 // jitter returns a random duration from d to f × d.
 func jitter(d time.Duration, f float64) time.Duration {
 	return d + rand.N(max(1, time.Duration(float64(d)*(f-1))))
+}
+
+// pace decides when a session ends because the place has changed. An interface that
+// comes, goes, or gets or loses its carrier, is followed after sessionLeast. Addresses
+// change at the word of whoever speaks on the LAN (a router advertisement gives one for
+// a second), and each new session makes all devices of the site talk: so the first is
+// followed as soon, and each further one after twice the time, up to sessionMost, until
+// they have stayed the same for twice as long as that. The zero value is ready; Run owns
+// it.
+type pace struct {
+	least time.Duration // of the present session, if addresses alone change
+}
+
+// left returns how much longer a session of some age is to last now that the place is
+// another one: zero says that it ends. sameLinks says that it is only of other addresses.
+func (p *pace) left(age time.Duration, sameLinks bool) time.Duration {
+	if !sameLinks || age >= 2*sessionMost {
+		p.least = 0
+	}
+	p.least = max(p.least, sessionLeast)
+	if age < p.least {
+		return p.least - age
+	}
+	if sameLinks {
+		p.least = min(2*p.least, sessionMost)
+	}
+	return 0
 }

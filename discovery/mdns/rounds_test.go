@@ -52,6 +52,41 @@ func TestRounds(t *testing.T) {
 	}
 }
 
+// TestPace: interfaces are followed at once, and so are addresses, but not those of who
+// changes them without end.
+func TestPace(t *testing.T) {
+	var p pace
+	changing := func(sameLinks bool, pauses ...time.Duration) {
+		t.Helper()
+		for i, want := range pauses {
+			age := time.Duration(0)
+			for range 1000 { // the place is another one each 100 ms
+				if p.left(age, sameLinks) == 0 {
+					break
+				}
+				age += 100 * time.Millisecond
+			}
+			if age != want*time.Second {
+				t.Errorf("session %d lasted %v, want %d s", i, age, want)
+			}
+		}
+	}
+	changing(true, 1, 2, 4, 8, 16, 32, 60, 60, 60)
+	if left := p.left(10*time.Second, true); left != 50*time.Second {
+		t.Errorf("%v left after 10 s of 60", left)
+	}
+	changing(false, 1, 1, 1) // a cable is pulled and plugged in
+	changing(true, 1, 2, 4)
+	if left := p.left(20*time.Second, true); left != 0 {
+		t.Errorf("after 20 s without a change, %v left", left)
+	}
+	changing(true, 16)
+	if left := p.left(2*sessionMost, true); left != 0 {
+		t.Errorf("after two minutes without a change, %v left", left)
+	}
+	changing(true, 2, 4)
+}
+
 func flags(s string) (f net.Flags) {
 	for _, c := range s {
 		f |= map[rune]net.Flags{'u': net.FlagUp, 'r': net.FlagRunning, 'm': net.FlagMulticast, 'l': net.FlagLoopback}[c]

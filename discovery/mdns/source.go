@@ -24,7 +24,6 @@ const Name = "mdns"
 const (
 	watchEvery      = 5 * time.Second        // interfaces, addresses and health are looked at, told or not
 	linkPause       = 200 * time.Millisecond // after the kernel tells of a change, for others that follow
-	sessionLeast    = time.Second            // however often interfaces change
 	deafAfter       = 10 * time.Second       // our own announcement must have come back by then
 	retryAfter      = 30 * time.Second       // sockets that do not serve are made anew
 	outdoneEvery    = 10 * time.Minute       // shortest pause between registrations for being outdone by a former one
@@ -166,6 +165,7 @@ type run struct {
 	id      uint16        // of our queries
 	number  uint64        // of the last registration
 	outdone time.Time     // when a new one was made since that was outdone
+	pace    pace          // of sessions
 	moved   bool          // the place has changed since the last session on a LAN
 	told    bool          // Report was called before
 	last    string        // what it was told
@@ -176,6 +176,7 @@ type run struct {
 // place is what a session is made for; a new one is due when it changes.
 type place struct {
 	ifaces []iface
+	links  string // all interfaces of the host, without addresses
 	addrs  []ma.Multiaddr
 	lonely error // set when there is only loopback though the device is to be found elsewhere
 }
@@ -198,7 +199,7 @@ func (r *run) look() (place, error) {
 		}
 		return place{}, errors.New("no interface that is up, has an address and multicast")
 	}
-	p := place{ifaces: ifaces, addrs: announceable(mine, all, ifaces)}
+	p := place{ifaces: ifaces, links: links(all), addrs: announceable(mine, all, ifaces)}
 	if len(r.cfg.Interfaces) == 0 && lans(ifaces) == 0 && len(mine) > 0 && (r.cfg.Elsewhere || !onlyLoopback(mine)) {
 		p.lonely = fmt.Errorf("%w: no interface but loopback is up, has an address and multicast", ErrNoMulticast)
 	}
@@ -254,9 +255,15 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 	r.rounds.begin(began)
 	ask := time.NewTimer(time.Until(r.rounds.next))
 	defer ask.Stop()
-	due := began.Add(r.watch)
+	due, changed := began.Add(r.watch), began
 	watch := time.NewTimer(r.watch)
 	defer watch.Stop()
+	sooner := func(d time.Duration) {
+		if d < time.Until(due) {
+			due = time.Now().Add(d)
+			watch.Reset(d)
+		}
+	}
 	var sendErr error
 	for {
 		select {
@@ -267,10 +274,7 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 			r.pause(ctx)
 			return true
 		case <-r.links:
-			if d := max(linkPause, time.Until(began.Add(sessionLeast))); d < time.Until(due) {
-				due = time.Now().Add(d)
-				watch.Reset(d)
-			}
+			sooner(max(linkPause, time.Until(changed.Add(sessionLeast))))
 		case m := <-in:
 			r.hear(ctx, m, ears)
 		case <-ask.C:
@@ -295,11 +299,18 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 				r.outdone = time.Now()
 				return true // with a greater number than what somebody says again
 			}
-			if now, err := r.look(); err != nil || !now.equal(here) {
-				r.cfg.Log.Debug("mdns: interfaces or addresses changed", "err", err)
-				r.moved = true
-				return err == nil
+			now, err := r.look()
+			if err == nil && now.equal(here) {
+				break
 			}
+			if left := r.pace.left(age, err == nil && now.links == here.links); left > 0 {
+				changed = time.Now()
+				sooner(left)
+				break
+			}
+			r.cfg.Log.Debug("mdns: interfaces or addresses changed", "err", err)
+			r.moved = true
+			return err == nil
 		}
 		ask.Reset(time.Until(r.rounds.next))
 	}

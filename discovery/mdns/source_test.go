@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,37 @@ func TestLinkChanges(t *testing.T) {
 	}
 	stop()
 	settled(t)
+}
+
+// Addresses that come and go without end do not have the device register each time, but
+// the last ones are announced.
+func TestAddressesChangeWithoutEnd(t *testing.T) {
+	if inside(t) {
+		return
+	}
+	ip(t, "link", "set", "lo", "up")
+	ip(t, "link", "add", "d0", "type", "veth", "peer", "name", "d1")
+	ip(t, "link", "set", "d1", "up")
+	ip(t, "link", "set", "d0", "up")
+	ip(t, "addr", "add", "10.9.0.1/24", "dev", "d0")
+	ip(t, "addr", "add", "10.9.0.2/24", "dev", "d1")
+	d := newDevice(t, mdns.Config{SiteKey: siteKey(1)}, "/ip4/10.9.0.1/tcp/4000")
+	d.src.LookEvery(time.Hour)
+	o := newDevice(t, mdns.Config{SiteKey: siteKey(1), Interfaces: []string{"lo"}}, "/ip4/127.0.0.1/tcp/4001")
+	d.start(t)
+	o.start(t)
+	eventually(t, "the device is found", 20*time.Second, func() bool { return len(o.knows(d.id)) == 1 })
+	for began, i := time.Now(), 0; time.Since(began) < 3500*time.Millisecond; i++ {
+		ip(t, "addr", "add", fmt.Sprintf("fd00:%x::1/64", i), "dev", "d0", "nodad", "valid_lft", "1", "preferred_lft", "1")
+		time.Sleep(100 * time.Millisecond)
+	}
+	d.move(addrsOf(t, "/ip4/10.9.0.1/tcp/4005"))
+	ip(t, "addr", "add", "fd00:ffff::1/64", "dev", "d0", "nodad")
+	want := addrsOf(t, "/ip4/10.9.0.1/tcp/4005")[0]
+	eventually(t, "what it announces last is heard", 20*time.Second, func() bool { return slices.ContainsFunc(o.knows(d.id), want.Equal) })
+	if c := d.src.Counters(); c.Sessions > 4 {
+		t.Errorf("%d sessions", c.Sessions)
+	}
 }
 
 // Stopping before anything has happened works as well.
