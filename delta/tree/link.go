@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,7 +20,9 @@ import (
 // of files of another tree. They are read like all others, and what is written to
 // them is compared; a difference gives the file contents of its own.
 type links struct {
-	mu sync.RWMutex // guards on; held for writing while a file changes over
+	aside string // where a file gets its contents, before it has its name
+
+	mu sync.RWMutex // guards on, and the file aside; held for writing while a file changes over
 	on map[int]bool // by index of the entry
 	n  int          // how many there were
 }
@@ -143,7 +147,8 @@ func (w *Writer) same(i int, p []byte, off int64) (bool, error) {
 	return false, w.unlink(i)
 }
 
-// unlink gives entry i contents of its own, which are those it has.
+// unlink gives entry i contents of its own, which are those it has. After an error, as of a
+// full disk, it is linked as before, and reads the same.
 func (w *Writer) unlink(i int) error {
 	w.links.mu.Lock()
 	defer w.links.mu.Unlock()
@@ -151,32 +156,49 @@ func (w *Writer) unlink(i int) error {
 		return nil
 	}
 	e := &w.list.Entries[i]
+	err := w.copyAside(e)
+	if err == nil {
+		err = w.root.Rename(w.links.aside, e.Path)
+	}
+	if err != nil {
+		_ = w.root.Remove(w.links.aside) // newWriter removes what stays
+		return err
+	}
+	delete(w.links.on, i)
+	return nil
+}
+
+// copyAside copies the contents of e.
+func (w *Writer) copyAside(e *Entry) error {
 	f, err := openListed(w.root, e, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := w.root.Remove(e.Path); err != nil {
-		return err
-	}
-	if err := w.prepareFile(e); err != nil {
-		return err
-	}
-	to, err := w.root.OpenFile(e.Path, os.O_RDWR, 0)
+	to, err := w.root.OpenFile(w.links.aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	defer to.Close()
+	if err := reserve(to, e.Size); err != nil {
+		return err
+	}
 	n, err := to.ReadFrom(f)
 	w.written.Add(n)
 	if err == nil && n != e.Size {
 		err = fmt.Errorf("%w: %s has %d bytes", ErrChanged, e.Path, n)
 	}
-	if err != nil {
-		return err
+	return err
+}
+
+// aside returns the name of a file beside the entries of l: none has it, not even where case
+// does not count.
+func (l *Listing) aside() string {
+	name := ".updraft"
+	for slices.ContainsFunc(l.Entries, func(e Entry) bool { return strings.EqualFold(e.Path, name) }) {
+		name += "~"
 	}
-	delete(w.links.on, i)
-	return nil
+	return name
 }
 
 // isLinked reports whether entry i is a further name of a file elsewhere, which has

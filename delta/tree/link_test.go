@@ -3,9 +3,11 @@ package tree_test
 import (
 	"bytes"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,6 +104,72 @@ func TestLinkedFileChanges(t *testing.T) {
 	}
 	if !bytes.Equal(read(t, old, walk(t, old)), stream) {
 		t.Error("the old tree has changed")
+	}
+}
+
+// TestLinkedFileOnAFullDisk: there is no room for the contents of a file that turns out to differ. What was compared and
+// found right reads as before, and it can be written once there is room.
+func TestLinkedFileOnAFullDisk(t *testing.T) {
+	dir := tempDir(t)
+	must(t, os.WriteFile(filepath.Join(dir, "f"), bytes.Repeat([]byte("abcdefgh"), 32<<10), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, ".UPdraft"), nil, 0o644))
+	old, l, stream := copyOf(t, dir)
+	next := bytes.Clone(stream)
+	next[len(next)-1] ^= 1
+	w, dst, _ := nextTo(t, l, old)
+	defer w.Close()
+	half := len(next) / 2
+	_, err := w.WriteAt(next[:half], 0)
+	must(t, err)
+	fullAt(t, 64<<10, func() {
+		if _, err := w.WriteAt(next[half:], int64(half)); err == nil {
+			t.Error("there is room")
+		}
+	})
+	got := make([]byte, len(stream))
+	if _, err := w.ReadAt(got, 0); err != nil || !bytes.Equal(got, stream) {
+		t.Errorf("what was there is not: %v", err)
+	}
+	_, err = w.WriteAt(next[half:], int64(half))
+	must(t, err)
+	must(t, w.Finish())
+	if !bytes.Equal(read(t, dst, walk(t, dst)), next) {
+		t.Error("the new tree has other bytes")
+	}
+	if !bytes.Equal(read(t, old, walk(t, old)), stream) {
+		t.Error("the old tree has changed")
+	}
+}
+
+// fullAt calls fn while no file can grow beyond size bytes, as on a disk without room. No other test may run meanwhile.
+func fullAt(t *testing.T, size uint64, fn func()) {
+	t.Helper()
+	var before syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
+	signal.Ignore(syscall.SIGXFSZ)
+	defer signal.Reset(syscall.SIGXFSZ)
+	must(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
+	defer func() { must(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before)) }()
+	fn()
+}
+
+// TestCopyLeftByACrash: a crash has left a file for which there was no time to get its name.
+func TestCopyLeftByACrash(t *testing.T) {
+	for name, entry := range map[string]string{".updraft": "f", ".updraft~": ".Updraft"} {
+		dir := tempDir(t)
+		must(t, os.WriteFile(filepath.Join(dir, entry), []byte("abc"), 0o644))
+		old, l, stream := copyOf(t, dir)
+		dst := tempDir(t)
+		must(t, os.WriteFile(filepath.Join(dst, name), []byte("a"), 0o600))
+		w, err := tree.NewLinkedWriter(dst, l, old)
+		must(t, err)
+		stream[len(stream)-1] ^= 1
+		write(t, w, stream, 100)
+		must(t, w.Finish())
+		must(t, w.Close())
+		if !bytes.Equal(read(t, dst, walk(t, dst)), stream) {
+			t.Errorf("%s: another tree", name)
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ var (
 // it is missing, open to all to read, and reserves their space. What dir holds already, as after an
 // interrupted run, is kept where it is a file of the listed size, and replaced
 // where it is in the way, be it under a name that differs by case where that does not
-// count; nothing else in dir is touched. Links and metadata come with Finish. Two
+// count; nothing else in dir is touched but a copy that a crash has left half made. Links and metadata come with Finish. Two
 // entries that are one where dir lies are an ErrCollision.
 func NewWriter(dir string, l *Listing) (*Writer, error) { return newWriter(dir, l, nil) }
 
@@ -59,7 +59,7 @@ func newWriter(dir string, l *Listing, from *os.Root) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
-	w := &Writer{layout: s, root: root, links: links{on: make(map[int]bool)}, written: new(atomic.Int64)}
+	w := &Writer{layout: s, root: root, links: links{aside: l.aside(), on: make(map[int]bool)}, written: new(atomic.Int64)}
 	w.cache = newCache(w.openFile)
 	err = w.prepareAll(from)
 	if err == nil {
@@ -74,6 +74,9 @@ func newWriter(dir string, l *Listing, from *os.Root) (*Writer, error) {
 
 // prepareAll makes what must be there before contents can be written, or links it in from.
 func (w *Writer) prepareAll(from *os.Root) error {
+	if err := w.root.RemoveAll(w.links.aside); err != nil {
+		return err
+	}
 	children := w.list.children()
 	if err := w.clear(".", children["."]); err != nil {
 		return err
