@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"syscall"
 	"testing"
 )
 
@@ -47,3 +48,36 @@ func TestDigestFollows(t *testing.T) {
 		})
 	}
 }
+
+// TestWriteFailsAtTheEnd: the disk is full for a moment while a stream is hashed, so that nobody is told before the last
+// chunk is there after all.
+func TestWriteFailsAtTheEnd(t *testing.T) {
+	b := random(1, 3<<20)
+	art, index := artifactOf(t, b, 0)
+	a := assemblyOf(t, loneRegistry(t), t.TempDir(), art)
+	learn(t, a, index)
+	p := a.snapshot()[0]
+	last := len(p.chunks) - 1
+	for i := range last {
+		bring(t, a, p, i, b)
+	}
+	a.settle(t.Context())
+	full := &fullStream{stream: a.st}
+	a.st = full
+	if err := p.Put(last, b[p.offs[last]:]); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	a.st = full.stream
+	bring(t, a, p, last, b)
+	if !a.complete() {
+		t.Fatal("not complete")
+	}
+	if err := setBackUpdate(t, a).await(t.Context(), a); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("await: %v", err)
+	}
+}
+
+// fullStream takes no bytes.
+type fullStream struct{ stream }
+
+func (*fullStream) WriteAt([]byte, int64) (int, error) { return 0, syscall.ENOSPC }

@@ -264,7 +264,8 @@ func (u *update) begin(a *assembly) error {
 	return a.start(true)
 }
 
-// await drives a until every chunk is there and its digest is right.
+// await drives a until every chunk is there and its digest is right. A write that failed is an
+// error, even where what it was to write has come again.
 func (u *update) await(ctx context.Context, a *assembly) error {
 	for round := 0; ; round++ {
 		for !a.complete() {
@@ -279,7 +280,10 @@ func (u *update) await(ctx context.Context, a *assembly) error {
 			}
 			a.settle(ctx)
 		}
-		err := a.digest(ctx)
+		err := a.err() // one that has come since: what was hashed before may be there no more
+		if err == nil {
+			err = a.digest(ctx)
+		}
 		if err == nil {
 			u.overcome(a.art)
 			a.signalPlan()
