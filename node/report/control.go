@@ -69,7 +69,7 @@ func Serve(ctx context.Context, data string, b Backend, log *slog.Logger) error 
 }
 
 func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	s := &http.Server{Handler: h, DisableGeneralOptionsHandler: true, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	if log != nil {
 		s.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
@@ -86,8 +86,9 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 const maxScrapers = 16
 
 // ServeMetrics answers GET /metrics on addr (host:port) until ctx ends. Without a
-// host it binds to loopback. It serves maxScrapers connections at a time. Where token is not empty, requests must carry it as
-// "Authorization: Bearer TOKEN"; beyond loopback that is a must, ErrToken.
+// host it binds to loopback. It serves maxScrapers connections at a time. Where token is
+// not empty, requests must carry it as "Authorization: Bearer TOKEN", or are the last of
+// their connection; beyond loopback a token is a must, ErrToken.
 func ServeMetrics(ctx context.Context, addr, token string, b Backend, log *slog.Logger) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -110,19 +111,18 @@ func ServeMetrics(ctx context.Context, addr, token string, b Backend, log *slog.
 func MetricsHandler(token string, b Backend) http.Handler {
 	want := sha256.Sum256([]byte("Bearer " + token))
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
-		if token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "a token is needed", http.StatusUnauthorized)
-			return
-		}
-		metricsHandler(b)(w, r)
-	})
+	mux.HandleFunc("GET /metrics", metricsHandler(b))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 { // nothing is asked with a body: a stranger's is not waited for
 			w.Header().Set("Connection", "close")
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // of HTTP/1 it does
+		}
+		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
+		if token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("Connection", "close") // it is for others, whatever is asked next
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "a token is needed", http.StatusUnauthorized)
+			return
 		}
 		mux.ServeHTTP(w, r)
 	})

@@ -394,57 +394,76 @@ func TestMetricsBody(t *testing.T) {
 	}
 }
 
-// TestMetricsOfACrowd: a stranger without the token has the agent hold few connections,
-// and is in nobody's way when they are gone.
-func TestMetricsOfACrowd(t *testing.T) {
+// serveMetrics serves metrics for who has the token x until the end of the test. The function it returns opens a connection
+// and says something.
+func serveMetrics(t *testing.T) (say func(words string) net.Conn) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
 	l.Close()
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- report.ServeMetrics(ctx, addr, "x", sample(), nil) }()
-	defer func() {
+	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	}()
-	ask := func(patience time.Duration) (net.Conn, bool) {
+	})
+	return func(words string) net.Conn {
 		var c net.Conn
 		for end := time.Now().Add(10 * time.Second); c == nil; time.Sleep(10 * time.Millisecond) { // until it listens
 			if c, err = net.Dial("tcp", addr); err != nil && time.Now().After(end) {
 				t.Fatal(err)
 			}
 		}
-		fmt.Fprint(c, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+		t.Cleanup(func() { c.Close() })
+		fmt.Fprint(c, words)
+		return c
+	}
+}
+
+// TestMetricsOfACrowd: strangers without the token have the agent hold few connections,
+// and are in nobody's way when they are gone.
+func TestMetricsOfACrowd(t *testing.T) {
+	say := serveMetrics(t)
+	answered := func(c net.Conn, patience time.Duration) bool {
 		_ = c.SetReadDeadline(time.Now().Add(patience))
 		n, _ := c.Read(make([]byte, 1))
-		return c, n == 1
+		return n == 1
 	}
+	const beginning = "GET /metrics HTTP/1.1\r\nHost: x\r\n"
+	const all = beginning + "Authorization: Bearer x\r\n\r\n"
 	var crowd []net.Conn
-	served := 0
-	for range 24 {
-		patience := 10 * time.Second
-		if served == 16 {
-			patience = 50 * time.Millisecond
-		}
-		c, ok := ask(patience)
-		if crowd = append(crowd, c); ok {
-			served++
-		}
+	for range 15 {
+		crowd = append(crowd, say(beginning))
 	}
-	if served != 16 {
-		t.Errorf("%d connections are served at once", served)
+	if !answered(say(all), 9*time.Second) {
+		t.Error("15 connections are all there are")
+	}
+	late := say(all)
+	if answered(late, 50*time.Millisecond) {
+		t.Error("17 connections are served at once")
 	}
 	for _, c := range crowd {
 		c.Close()
 	}
-	c, ok := ask(10 * time.Second)
-	if c.Close(); !ok {
+	if !answered(late, 10*time.Second) {
 		t.Error("nobody is served afterwards")
+	}
+}
+
+// TestMetricsOfPatientStrangers: who has no token does not keep a connection by asking again and again.
+func TestMetricsOfPatientStrangers(t *testing.T) {
+	say := serveMetrics(t)
+	for _, line := range []string{"GET /metrics", "GET /", "PUT /metrics", "OPTIONS *"} {
+		c := say(line + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if b, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 4") {
+			t.Errorf("%s: %q, %v", line, b, err)
+		}
 	}
 }
 
