@@ -11,7 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
-	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 const (
@@ -59,11 +58,8 @@ func (s *Swarm) Connect(ai peer.AddrInfo) {
 	} else if s.members[ai.ID] == nil {
 		t.next = min(t.next, now+s.politeness(ai.ID))
 	}
-	t.info, t.ip = ai, netip.Addr{}
+	t.info, t.ip = ai, ipOf(ai.Addrs[0])
 	t.told++
-	if ip, err := manet.ToIP(ai.Addrs[0]); err == nil {
-		t.ip, _ = netip.AddrFromSlice(ip)
-	}
 	s.soonLocked(t.next)
 }
 

@@ -35,11 +35,7 @@ type guest struct {
 
 // enter notes a connection that the resource manager has let in, and closes one if there are too many.
 func (gs *guests) enter(c manet.Conn, scope network.ConnManagementScope) *guest {
-	g := &guest{ConnManagementScope: scope, of: gs, conn: c}
-	if ip, err := manet.ToIP(c.RemoteMultiaddr()); err == nil {
-		g.ip, _ = netip.AddrFromSlice(ip)
-		g.ip = g.ip.Unmap()
-	}
+	g := &guest{ConnManagementScope: scope, of: gs, conn: c, ip: ipOf(c.RemoteMultiaddr())}
 	if out := gs.add(g); out != nil {
 		_ = out.conn.Close() // libp2p, which reads from it, does the rest
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -134,6 +135,16 @@ func (l lanListener) Accept() (manet.Conn, network.ConnManagementScope, error) {
 		}
 		return followRecords(c), l.guests.enter(c, scope), nil
 	}
+}
+
+// ipOf returns the address of a, or none.
+func ipOf(a multiaddr.Multiaddr) netip.Addr {
+	ip, err := manet.ToIP(a)
+	if err != nil {
+		return netip.Addr{}
+	}
+	out, _ := netip.AddrFromSlice(ip)
+	return out.Unmap()
 }
 
 // abrupt makes a close free the port at once: what matters was acknowledged above TCP.
