@@ -99,7 +99,7 @@ func assemble(c HostConfig, id peer.ID, net *p2pswarm.Swarm, rm network.Resource
 		return nil, fmt.Errorf("swarm: upgrader: %w", err)
 	}
 	most := connections(c.Gateway)
-	if err := net.AddTransport(&lanTransport{up, rm, &guests{most: inbound(most) - most/16}}); err != nil {
+	if err := net.AddTransport(&lanTransport{up, rm, &guests{most: inbound(most) - most/16}, newRush(inbound(most))}); err != nil {
 		return nil, fmt.Errorf("swarm: tcp: %w", err)
 	}
 	addrs := make([]multiaddr.Multiaddr, 0, len(c.Listen))
@@ -135,6 +135,11 @@ const perAddress = 48
 // handshakes is how fast one address may open connections: each may cost a handshake, which is 10 ms and more of a small
 // board's time. All that a machine may have, twice over, are opened at once.
 var handshakes = rate.Limit{RPS: 4, Burst: 2 * perAddress}
+
+// unlimited are the addresses of this device, from which any number of connections may be opened.
+func unlimited() []rate.PrefixLimit {
+	return []rate.PrefixLimit{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}, {Prefix: netip.MustParsePrefix("::1/128")}}
+}
 
 // connections is how many a host may have, those not established included.
 func connections(gateway bool) int {
@@ -176,7 +181,7 @@ func newResourceManager(gateway bool) (network.ResourceManager, error) {
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 128, ConnCount: perAddress}}),
 		rcmgr.WithConnRateLimiters(&rate.Limiter{
-			NetworkPrefixLimits: []rate.PrefixLimit{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}, {Prefix: netip.MustParsePrefix("::1/128")}}, // unlimited
+			NetworkPrefixLimits: unlimited(),
 			SubnetRateLimiter: rate.SubnetLimiter{
 				IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: handshakes}},
 				IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 128, Limit: handshakes}},

@@ -118,6 +118,52 @@ func TestHandshakesOfOneAddressAreFew(t *testing.T) {
 	}
 }
 
+// TestHandshakesOfManyAddressesAreFew: a machine that opens connections from 250 addresses all the time is let in a few
+// times a second only. A site that starts at once is let in before, and a device of it afterwards.
+func TestHandshakesOfManyAddressesAreFew(t *testing.T) {
+	for gateway, site := range map[bool]int{false: 200, true: 500} {
+		synctest.Test(t, func(t *testing.T) {
+			rm, err := newResourceManager(gateway)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rm.Close()
+			room := inbound(connections(gateway))
+			l := lanListener{rm: rm, rush: newRush(room)}
+			open := func(pattern string, from, n int) (in int) {
+				for i := range n {
+					if c := l.letIn(multiaddr.StringCast(fmt.Sprintf(pattern, from+i))); c != nil {
+						c.Done()
+						in++
+					}
+				}
+				return in
+			}
+			const device, stranger = "/ip6/fd00::%x/tcp/4001", "/ip6/fe80::%x/tcp/4001"
+			for range 2 { // a site that starts, and starts once more
+				if n := open(device, 1, site); n != site {
+					t.Fatalf("gateway %v: %d of %d devices are let in", gateway, n, site)
+				}
+			}
+			const seconds = 30
+			in := 0
+			for s := range seconds {
+				in += open(stranger, 1, 250) + open(stranger, 1, 250)
+				if n := open(device, 1000+s, 1); n != 1 {
+					t.Errorf("gateway %v: a new device is not let in", gateway)
+				}
+				time.Sleep(time.Second)
+			}
+			if most := 2*room + seconds*rushRate + 250*int(seconds*time.Second/rushPause); in > most {
+				t.Errorf("gateway %v: strangers are let in %d times, want at most %d", gateway, in, most)
+			}
+			if n := open("/ip6/2001:db8::%x/tcp/4001", 1, 4*rushKnown); n != 4*rushKnown || len(l.rush.last) > rushKnown {
+				t.Errorf("gateway %v: %d are let in and %d known of %d addresses", gateway, n, len(l.rush.last), 4*rushKnown)
+			}
+		})
+	}
+}
+
 func TestGate(t *testing.T) {
 	var g Gate
 	if g.Shunned("a") {

@@ -32,6 +32,7 @@ type lanTransport struct {
 	up     transport.Upgrader
 	rm     network.ResourceManager
 	guests *guests
+	rush   *rush
 }
 
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: tcpIdle, Interval: tcpProbe, Count: tcpProbes}
@@ -109,7 +110,7 @@ func (t *lanTransport) Listen(a multiaddr.Multiaddr) (transport.Listener, error)
 		_ = l.Close()
 		return nil, fmt.Errorf("swarm: %w", err)
 	}
-	return t.up.UpgradeGatedMaListener(t, lanListener{ml, t.rm, t.guests}), nil
+	return t.up.UpgradeGatedMaListener(t, lanListener{ml, t.rm, t.guests, t.rush}), nil
 }
 
 // lanListener lets connections in and prepares them. It asks no connmgr.ConnectionGater: a [Gate] knows peers, not
@@ -118,6 +119,7 @@ type lanListener struct {
 	manet.Listener
 	rm     network.ResourceManager
 	guests *guests
+	rush   *rush
 }
 
 // Accept is part of transport.GatedMaListener.
@@ -128,13 +130,26 @@ func (l lanListener) Accept() (manet.Conn, network.ConnManagementScope, error) {
 			return nil, nil, err
 		}
 		abrupt(c)
-		scope, err := l.rm.OpenConnection(network.DirInbound, true, c.RemoteMultiaddr())
-		if err != nil {
+		scope := l.letIn(c.RemoteMultiaddr())
+		if scope == nil {
 			_ = c.Close()
 			continue
 		}
 		return followRecords(c), l.guests.enter(c, scope), nil
 	}
+}
+
+// letIn returns the scope of a connection from a, or nil if there are too many.
+func (l lanListener) letIn(a multiaddr.Multiaddr) network.ConnManagementScope {
+	scope, err := l.rm.OpenConnection(network.DirInbound, true, a)
+	if err != nil {
+		return nil
+	}
+	if !l.rush.allow(ipOf(a)) {
+		scope.Done()
+		return nil
+	}
+	return scope
 }
 
 // ipOf returns the address of a, or none.
