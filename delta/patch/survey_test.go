@@ -101,6 +101,9 @@ func TestStreamEndsEarly(t *testing.T) {
 
 // TestIndexMemory: the index takes about what it may at most, whatever comes again.
 func TestIndexMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
 	old := random(1, 8<<20)
 	for _, memory := range []int64{1 << 20, 4 << 20, 12 << 20, 64 << 20} {
 		for _, same := range [][]span{nil, {{0, 4 << 20}}, {{1 << 20, 2 << 20}, {3 << 20, 8 << 20}}} {

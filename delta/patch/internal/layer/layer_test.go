@@ -480,7 +480,11 @@ func (f *full) Write(b []byte) (int, error) {
 
 func TestWriterToFullDisk(t *testing.T) {
 	s := newSample(t, 100<<10)
-	for left := 0; left < len(s.stream); left += 1 + len(s.stream)/50 {
+	times := 50
+	if testing.Short() {
+		times = 8
+	}
+	for left := 0; left < len(s.stream); left += 1 + len(s.stream)/times {
 		w := layer.NewWriter(&full{left}, s.next())
 		w.Queue.Write(s.parse)
 		_, err := w.Write(s.view)
