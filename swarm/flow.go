@@ -19,6 +19,7 @@ const (
 	patientFor = stuckAfter / 2          // how often it is looked whether a blob moves; twice without ends the connection
 	flowLook   = 500 * time.Millisecond  // how often it is looked whether bytes come from a member, while that matters
 	flowFor    = 1500 * time.Millisecond // bytes that have come count for this long
+	flowGap    = 4 * time.Second         // the same, of all members together, where the link here is slow
 	slowWrite  = 2 * time.Second         // a member that takes a message in more gets shorter ones
 )
 
@@ -73,7 +74,7 @@ func (s *Swarm) flowLocked(now time.Duration) time.Duration {
 			m.heard, m.pinged, m.mute = now, 0, false
 			if m.awaited(now) {
 				s.count.Flow += d
-				s.worked = now
+				s.worked, s.flowed = now, now
 			}
 		}
 		m.looked, m.seen = now, n

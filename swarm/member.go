@@ -63,6 +63,8 @@ type member struct {
 	lastAck     time.Duration
 	asked       int           // blobs asked of it
 	askedBytes  int64         // and their bytes
+	askedAt     time.Duration // since when it is asked for something without a break
+	room        int64         // bytes that may be asked for if some are asked of it; as of the last look
 	lastBlob    time.Duration // when a blob came from it that was of use
 	pace        float64       // bytes a second of what it was asked for; 0: not known
 	slowUntil   time.Duration // not asked before

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"cmp"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 const (
 	pullBytes   = 2 << 20                // asked for and not received, of all members
+	pullAll     = 4 << 20                // the same, with what is late
 	pullFirst   = 256 << 10              // the same at first, until blobs have come
 	pullAhead   = 2 * time.Second        // so much of what a member sends in a time is asked of it
 	pullFair    = 16 << 10               // bytes a second: if blobs come more slowly, fewer are asked for at once
@@ -19,7 +21,9 @@ const (
 	pullTimeout = 2 * time.Second        // without anything from the member that was asked
 	pullLag     = 10 * time.Second       // the same at most, where blobs take long: those of one may wait behind those of another
 	pullSlow    = 5 * time.Second        // a member that did not answer is not asked for this long
-	pullEnd     = 500 * time.Millisecond // at the end, a blob of which nothing comes for this long is asked for a second time
+	pullEnd     = 500 * time.Millisecond // who has sent nothing whole for this long is late; at the end, its blob is asked of a second one too
+	tryFewer    = 2                      // doublings of pullEnd for each member that is being tried, before one more is
+	tryMost     = 8                      // members being tried that count for that
 	pullScan    = 2048                   // candidates looked at in one go
 	lateMost    = 3                      // doublings of pullSlow
 	lateKept    = 1024                   // peers of which lateness is remembered
@@ -37,6 +41,9 @@ type ask struct {
 
 // since returns from when on nothing whole has come from the member that was asked.
 func (a *ask) since() time.Duration { return max(a.at, a.from.m.lastBlob) }
+
+// awaitedSince returns since when nothing whole has come from a member that is asked for something.
+func (m *member) awaitedSince() time.Duration { return max(m.askedAt, m.lastBlob) }
 
 // roomFor reports whether a member may be asked for a blob: of what it sends slowly, not much is asked ahead.
 func (m *member) roomFor(size int64) bool {
@@ -57,12 +64,20 @@ func (s *Swarm) pacedLocked(m *member, a *ask, size int64, now time.Duration) {
 		pace = (m.pace + pace) / 2
 	}
 	m.pace = pace
-	s.lag = (s.lag + took) / 2
+	s.lag, s.whole = (s.lag+took)/2, now
 	switch slow := pullWait + time.Duration(size)*time.Second/pullFair; {
 	case took < slow:
 		s.ahead = min(s.ahead+size, pullBytes)
 	case now-s.eased > slow:
 		s.ahead, s.eased = max(s.ahead/2, size), now
+	}
+}
+
+// outpacedLocked learns from a blob that another member sent sooner: its own does so no faster than that.
+func (m *member) outpacedLocked(a *ask, now time.Duration) {
+	pace := float64(a.bytes) / max(now-a.since(), time.Millisecond).Seconds()
+	if m.pace == 0 || pace < m.pace {
+		m.pace = pace
 	}
 }
 
@@ -101,39 +116,78 @@ func (s *Swarm) hurriedLocked() {
 
 // pullRoomLocked reports whether it is worth looking for more to ask for.
 func (s *Swarm) pullRoomLocked() bool {
-	var n int64
+	now, n := s.now(), int64(0)
 	for _, m := range s.members {
-		n += m.askedBytes
+		if now-m.awaitedSince() < pullEnd {
+			n += m.askedBytes
+		}
 	}
 	return n < s.ahead/2 || n < s.ahead && s.ahead < pullFirst
+}
+
+// roomsLocked works out how many bytes may be asked for if some of them are asked of a member, and returns the most. What
+// is late takes no room from members that would have sent it long ago. Nor does it from one that was never asked, which
+// may be as fast; but few of these are tried at a time, since all are slow where the link here is.
+func (s *Swarm) roomsLocked(now time.Duration) (most int64) {
+	var late []*member
+	var sum int64
+	tried, last := uint(0), time.Duration(0) // how many are, and since when nothing has changed with who is asked
+	for _, m := range s.members {
+		if m.asked == 0 {
+			continue
+		}
+		sum += m.askedBytes
+		last = max(last, m.awaitedSince())
+		if now-m.awaitedSince() >= pullEnd {
+			late = append(late, m)
+		}
+		if m.pace == 0 {
+			tried++
+		}
+	}
+	try := len(late) > 0 && sum <= pullBytes && now-last >= pullEnd<<(tryFewer*(min(max(tried, 1), tryMost)-1))
+	for _, m := range s.members {
+		m.room = s.ahead - sum
+		for _, l := range late {
+			if l != m && m.outruns(l.askedBytes, now-l.awaitedSince()) {
+				m.room += l.askedBytes
+			}
+		}
+		if try && m.pace == 0 && m.asked == 0 {
+			m.room = max(m.room, 1) // one blob
+		}
+		m.room = min(m.room, pullAll-sum)
+		if !m.suspect(now) {
+			most = max(most, m.room)
+		}
+	}
+	return most
 }
 
 // pullLocked asks members for what this device lacks, and returns when to look again.
 func (s *Swarm) pullLocked(now time.Duration) time.Duration {
 	next := now + idleWake
-	room := s.ahead
-	for _, m := range s.members {
-		room -= m.askedBytes
-	}
+	most, used := s.roomsLocked(now), int64(0)
 	for _, obj := range s.order {
 		if !obj.opt.Receive || obj.n == len(obj.Sums) {
 			continue
 		}
 		if len(obj.asked) > 0 {
-			next = min(next, s.overdueLocked(obj, now))
+			next = min(next, s.overdueLocked(obj, now), now+pullEnd/2)
 		}
-		if room > 0 {
-			at, used := s.pullObjectLocked(obj, now, room)
+		if most > used {
+			var at time.Duration
+			at, used = s.pullObjectLocked(obj, now, most, used)
 			next = min(next, at)
-			room -= used
 		}
 	}
 	return next
 }
 
-// pullObjectLocked asks for blobs of one object, the rarest first, up to room bytes. It returns when more may be due.
-func (s *Swarm) pullObjectLocked(obj *object, now time.Duration, room int64) (next time.Duration, used int64) {
-	next = now + idleWake
+// pullObjectLocked asks for blobs of one object, the rarest first, as long as less than most bytes are used. It returns
+// when more may be due, and how many are used then.
+func (s *Swarm) pullObjectLocked(obj *object, now time.Duration, most, used int64) (time.Duration, int64) {
+	next := now + idleWake
 	list, wait := s.candidatesLocked(obj, now)
 	if wait > 0 {
 		next = now + wait
@@ -142,14 +196,14 @@ func (s *Swarm) pullObjectLocked(obj *object, now time.Duration, room int64) (ne
 		if len(obj.asked) > 0 && obj.n+len(obj.asked) == len(obj.Sums) {
 			next = min(next, s.endGameLocked(obj, now))
 		}
-		return next, 0
+		return next, used
 	}
 	each := max(pullLeast, pullMost/max(1, s.sourcesLocked(obj)))
 	for _, c := range list {
-		if used >= room {
+		if used >= most {
 			break
 		}
-		h := obj.sourceLocked(c.i, now, each, nil)
+		h := obj.sourceLocked(c.i, now, each, used, nil)
 		size := int64(obj.Sizes[c.i])
 		if h == nil || obj.onItsWay(c.i, now) && !h.m.outruns(size, now-obj.busySince(c.i)) {
 			continue
@@ -214,8 +268,9 @@ func (s *Swarm) sourcesLocked(obj *object) int {
 	return n
 }
 
-// sourceLocked returns the member to ask for a blob: of those that have it and answer, the one that is asked for least.
-func (obj *object) sourceLocked(i uint32, now time.Duration, each int, not *share) *share {
+// sourceLocked returns the member to ask for a blob: of those that have it, answer and have room for more than the bytes
+// that are used, the one that is asked for least.
+func (obj *object) sourceLocked(i uint32, now time.Duration, each int, used int64, not *share) *share {
 	var best *share
 	ties := 0
 	sp := obj.spares[i]
@@ -223,7 +278,7 @@ func (obj *object) sourceLocked(i uint32, now time.Duration, each int, not *shar
 		if sp.by == h.m && now-sp.at < flightTime {
 			continue
 		}
-		if h == not || !h.bits.has(int(i)) || h.m.asked >= each || !h.m.roomFor(int64(obj.Sizes[i])) || h.m.suspect(now) {
+		if h == not || h.m.room <= used || !h.bits.has(int(i)) || h.m.asked >= each || !h.m.roomFor(int64(obj.Sizes[i])) || h.m.suspect(now) {
 			continue
 		}
 		switch {
@@ -240,6 +295,9 @@ func (obj *object) sourceLocked(i uint32, now time.Duration, each int, not *shar
 }
 
 func (s *Swarm) askLocked(h *share, i uint32, size int64) {
+	if h.m.asked == 0 {
+		h.m.askedAt = s.now()
+	}
 	h.m.asked++
 	h.m.askedBytes += size
 	h.gets = append(h.gets, i)
@@ -264,12 +322,23 @@ func (s *Swarm) unaskLocked(obj *object, i uint32, a *ask, cancel bool) {
 	}
 }
 
+// lagLocked returns how long a blob takes that is asked for: in the mean, and, as long as bytes come, not less than since
+// the last one. Where the link here is slow, those of one member wait behind those of another.
+func (s *Swarm) lagLocked(now time.Duration) time.Duration {
+	lag := s.lag
+	if now-s.flowed < flowGap {
+		lag = max(lag, now-s.whole)
+	}
+	return min(lag, pullLag)
+}
+
 // overdueLocked gives up requests that are not answered; the blobs become candidates again.
 func (s *Swarm) overdueLocked(obj *object, now time.Duration) time.Duration {
 	next := now + idleWake
+	patience := max(pullTimeout, s.lagLocked(now)) << s.slackLocked()
 	for i, a := range obj.asked {
 		m := a.from.m
-		due := min(max(a.since(), m.flowed)+min(max(pullTimeout, s.lag), pullLag)<<s.slackLocked(), a.since()+timeFor(a.bytes, paceWorth))
+		due := min(max(a.since(), m.flowed)+patience, a.since()+timeFor(a.bytes, paceWorth))
 		if now < due && now >= m.slowUntil { // else it is late already with something else
 			next = min(next, due)
 			continue
@@ -327,16 +396,17 @@ func (s *Swarm) servedLocked(m *member) {
 // comes slowly, if that member is much faster. It returns when more will have to be.
 func (s *Swarm) endGameLocked(obj *object, now time.Duration) time.Duration {
 	next := now + idleWake
+	patience := max(pullEnd, s.lagLocked(now))
 	for i, a := range obj.asked {
 		if a.also != nil {
 			continue
 		}
-		if due := max(a.since()+max(pullEnd, min(s.lag, pullLag)), obj.busySince(i)+busyTime); now < due {
+		if due := max(a.since()+patience, obj.busySince(i)+busyTime); now < due {
 			next = min(next, due)
 			continue
 		}
 		size := int64(obj.Sizes[i])
-		h := obj.sourceLocked(i, now, pullLeast, a.from)
+		h := obj.sourceLocked(i, now, pullLeast, math.MinInt64, a.from)
 		if h == nil || a.from.m.flows(now) && !h.m.outruns(size, now-a.since()) {
 			next = min(next, now+pullEnd)
 			continue

@@ -294,8 +294,11 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 	asked := false
 	if a := obj.asked[h.Index]; a != nil {
 		asked = true
-		if a.from.m == m {
+		switch {
+		case a.from.m == m:
 			s.pacedLocked(m, a, int64(h.Len), now)
+		case a.also != nil && a.also.m == m:
+			a.from.m.outpacedLocked(a, now)
 		}
 		if a.from.m == m || a.also != nil && a.also.m == m {
 			s.servedLocked(m)

@@ -38,3 +38,22 @@ func TestSlack(t *testing.T) {
 		}
 	})
 }
+
+// TestLagGrowsWhileBytesCome: where the link here is slow, and no blob has come for long, one whose bytes come later than
+// those of others is waited for; where nothing comes at all, or blobs do, it is not.
+func TestLagGrowsWhileBytesCome(t *testing.T) {
+	const mean = 100 * time.Millisecond
+	for _, x := range []struct{ whole, flowed, want time.Duration }{
+		{time.Second, 0, time.Second},
+		{7 * time.Second, flowGap - 1, 7 * time.Second},
+		{time.Hour, 0, pullLag},
+		{10 * time.Millisecond, 0, mean},
+		{time.Hour, flowGap, mean},
+	} {
+		now := 2 * time.Hour
+		s := &Swarm{lag: mean, whole: now - x.whole, flowed: now - x.flowed}
+		if got := s.lagLocked(now); got != x.want {
+			t.Errorf("last blob %v ago, last bytes %v ago: %v, want %v", x.whole, x.flowed, got, x.want)
+		}
+	}
+}

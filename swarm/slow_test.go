@@ -65,6 +65,57 @@ func TestSlowReceiver(t *testing.T) {
 	}
 }
 
+// TestOneSlowSeed has a device get what three fast members and one behind a slow link have. It does not wait for the slow
+// one, whoever is asked first.
+func TestOneSlowSeed(t *testing.T) {
+	for k := range 6 {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, 4, nil)
+			defer s.close()
+			slow := s.add(simhost.Link{Down: 64_000, Up: 64_000}, nil)
+			mesh(s.dev...)
+			eventually(t, slow, "joins", func() bool { return len(slow.Members()) == 4 })
+			time.Sleep(20 * time.Second)
+			c := makeContent(uint64(k), 24, 256<<10)
+			s.open(c, swarm.OpenOptions{Receive: true}, func(dev, _ int) bool { return dev > 0 })
+			r := s.finish(c)
+			if r.last > 3*time.Second {
+				t.Errorf("took %v, and 0.6 s are enough for the fast ones", r.last)
+			}
+			if r.linkIn > 1.2 {
+				t.Errorf("the link carried %.2f of the object", r.linkIn)
+			}
+		})
+	}
+}
+
+// TestFastSeedAfterASlowOne has a fast member join a device that gets an object from a slow one.
+func TestFastSeedAfterASlowOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 1, nil)
+		defer s.close()
+		slow := s.add(simhost.Link{Down: 64_000, Up: 64_000}, nil)
+		mesh(s.dev...)
+		eventually(t, slow, "joins", func() bool { return len(slow.Members()) == 1 })
+		time.Sleep(20 * time.Second)
+		c := makeContent(1, 24, 256<<10)
+		s.open(c, swarm.OpenOptions{Receive: true}, func(dev, _ int) bool { return dev == 1 })
+		time.Sleep(100 * time.Second)
+		fast := s.add(simhost.Link{Down: lan, Up: lan}, nil)
+		b := c.full()
+		s.stores = append(s.stores, b)
+		if err := fast.Open(c.Object, b, swarm.OpenOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		fast.Connect(s.dev[0].info())
+		s.dev[0].Connect(fast.info())
+		s.begin = time.Now()
+		if r := s.finish(c); r.last > 5*time.Second {
+			t.Errorf("took %v from when the fast one came", r.last)
+		}
+	})
+}
+
 // timed notes when blobs were stored.
 type timed struct {
 	*memory

@@ -74,6 +74,8 @@ type Swarm struct {
 	ahead     int64         // bytes that may be asked for and not received
 	eased     time.Duration // when ahead was lowered last
 	lag       time.Duration // that a blob takes which is asked for, in the mean
+	flowed    time.Duration // when bytes came last from who is to send something
+	whole     time.Duration // when one came last from who was asked first
 	slack     uint          // times of patience are doubled so often, see slackLocked
 	slackAt   time.Duration // when slack has changed last
 	wakeAt    time.Duration // when the loop wakes by itself
