@@ -48,6 +48,12 @@ func (m *member) arrived() int64 {
 	return in + m.read.Load()
 }
 
+// moves returns a number that grows with the bytes that come from the member or are acknowledged by it.
+func (m *member) moves() int64 {
+	in, acked := m.raw.traffic()
+	return in + acked + m.read.Load()
+}
+
 // flows reports whether bytes have come from the member lately.
 func (m *member) flows(now time.Duration) bool { return m.flowed != 0 && now-m.flowed < flowFor }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"golang.org/x/sys/unix"
 
 	"updraft/swarm"
 	"updraft/swarm/wire"
@@ -21,11 +23,12 @@ import (
 )
 
 // detour forwards TCP connections to a host until it is shut: then nothing passes any more, neither bytes nor the end of
-// a connection, as on a LAN that is split.
+// a connection, as on a LAN that is split. It holds few bytes: who sends faster than they pass has to wait.
 type detour struct {
 	l    net.Listener
 	to   string
 	shut atomic.Bool
+	rate atomic.Int64 // bytes a second each way; 0: all that come
 	wg   sync.WaitGroup
 
 	mu    sync.Mutex // guards conns
@@ -38,7 +41,13 @@ func newDetour(t *testing.T, to host.Host) *detour {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	few := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<10) }); e != nil {
+			return e
+		}
+		return err
+	}}
+	l, err := few.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +88,12 @@ func (d *detour) accept() {
 func (d *detour) pass(from, to net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := from.Read(buf)
+		part := len(buf)
+		if r := d.rate.Load(); r > 0 {
+			part = int(r / 8)
+			time.Sleep(time.Second / 8)
+		}
+		n, err := from.Read(buf[:part])
 		if !d.shut.Load() {
 			_, _ = to.Write(buf[:n])
 			if err != nil {
@@ -141,19 +155,22 @@ func TestHalfOpenConnectionGivesWay(t *testing.T) {
 	eventually(t, d, "the dead connection is closed", func() bool { return len(d.host.Network().Conns()) == 1 && len(p.host.Network().Conns()) == 1 })
 }
 
+// here returns a device on this machine.
+func here(t *testing.T) *device {
+	t.Helper()
+	g := new(swarm.Gate)
+	h, err := swarm.NewHost(swarm.HostConfig{Key: newKey(t), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Gate: g})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, h, g, nil)
+}
+
 // TestRecheck: of two idle members one is no longer there, without a word. When the network of this device has changed, it is
 // dropped, and let in again by a new connection; the other one is not touched.
 func TestRecheck(t *testing.T) {
 	t.Parallel()
-	host1 := func() *device {
-		g := new(swarm.Gate)
-		h, err := swarm.NewHost(swarm.HostConfig{Key: newKey(t), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Gate: g})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return startOn(t, h, g, nil)
-	}
-	d, near, far := host1(), host1(), host1()
+	d, near, far := here(t), here(t), here(t)
 	way := newDetour(t, far.host)
 	d.Connect(near.info())
 	d.Connect(peer.AddrInfo{ID: far.host.ID(), Addrs: []multiaddr.Multiaddr{way.addr(t)}})
@@ -180,6 +197,38 @@ func TestRecheck(t *testing.T) {
 	if joined(near) != nearAt {
 		t.Error("the one that was there all the time was dropped")
 	}
+}
+
+// TestRecheckOfASlowMember: the network of either device changes while one sends the other a blob over a slow link. The
+// question for a sign of life waits behind that blob; nobody is dropped for it.
+func TestRecheckOfASlowMember(t *testing.T) {
+	t.Parallel()
+	seed, slow := here(t), here(t)
+	way := newDetour(t, slow.host)
+	seed.Connect(peer.AddrInfo{ID: slow.host.ID(), Addrs: []multiaddr.Multiaddr{way.addr(t)}})
+	eventually(t, seed, "members", func() bool { return len(seed.Members()) == 1 && len(slow.Members()) == 1 })
+	since := seed.Members()[0].Since
+	way.rate.Store(16 << 10)
+	c := makeContent(1, 2, 256<<10)
+	b := c.empty()
+	for d, b := range map[*device]*memory{seed: c.full(), slow: b} {
+		if err := d.Open(c.Object, b, swarm.OpenOptions{Receive: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, slow, "bytes come", func() bool { return slow.Counters().Flow > 0 })
+	for _, d := range []*device{seed, slow} {
+		d.Recheck()
+		time.Sleep(1500 * time.Millisecond) // longer than a sign of life may take
+	}
+	if m := seed.Members(); len(m) != 1 || m[0].Since != since {
+		t.Error("a member that is only slow was dropped")
+	}
+	way.rate.Store(0)
+	if err := slow.Wait(t.Context(), c.ID); err != nil {
+		t.Error(err)
+	}
+	check(t, c, b)
 }
 
 // TestDuplicateIsNotDialledOverAndOver: a peer keeps a connection of which nothing is known here.

@@ -11,7 +11,8 @@ const (
 
 // Recheck is for when the network of this device has changed, as when a cable is plugged in again: a connection that
 // was up before may be repeating what was lost at pauses of many seconds, while a new one is there at once. Each
-// member is asked for a sign of life; who gives none within a second is dropped, and dialled anew. It reports whether
+// member is asked for a sign of life; who gives none within a second is dropped, and dialled anew. On a slow link the
+// question waits behind blobs: 1 KiB that comes or is acknowledged meanwhile is a sign as well. It reports whether
 // nobody had been heard of for a while already.
 func (s *Swarm) Recheck() (quiet bool) {
 	s.mu.Lock()
@@ -20,7 +21,7 @@ func (s *Swarm) Recheck() (quiet bool) {
 	quiet = true
 	for _, m := range s.members {
 		quiet = quiet && now-m.heard > quietFor
-		m.proving, m.pingDue = now, true
+		m.proving, m.moved, m.pingDue = now, m.moves(), true
 		m.wakeControl()
 	}
 	s.soonLocked(now + proveWithin)
@@ -33,7 +34,7 @@ func (s *Swarm) proveLocked(now time.Duration) time.Duration {
 	for _, m := range s.members {
 		switch end := m.proving + proveWithin; {
 		case m.proving == 0:
-		case m.heard > m.proving:
+		case m.heard > m.proving || now >= end && m.moves()-m.moved > paceLeast:
 			m.proving = 0
 		case now >= end:
 			s.dropLocked(m, "silent")
