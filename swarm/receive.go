@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -18,6 +19,7 @@ import (
 const (
 	busyTime  = time.Second     // a blob that is being received is not taken from another member for this long
 	busyMost  = 5 * time.Second // and counts as on its way for this long, or as long as it moves
+	holdMost  = 5 * time.Second // a blob that comes slowly keeps no other from coming for longer
 	junkBytes = 16 << 20        // of what nobody here wanted, before a member is dropped; plus what it sent of use
 )
 
@@ -197,10 +199,10 @@ func (m *member) wasted(n int64) error {
 // receiveBlob reads, checks, stores and passes on one blob.
 func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.BlobHeader, obj *object) error {
 	need := int64(h.Len) + int64(h.Packed)
-	if err := s.budget.Acquire(ctx, need); err != nil {
+	if err := s.hold(ctx, m, need); err != nil {
 		return err
 	}
-	defer s.budget.Release(need)
+	defer s.unhold(m, need)
 	f := newBuffer(h.Follows())
 	defer f.release()
 	begun := s.now()
@@ -234,6 +236,63 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 	}
 	s.storedLocked(obj, m, h, f)
 	return nil
+}
+
+// hold takes the memory that a blob of a member needs while it comes, and waits until there is as much. Each holdMost it
+// ends the slowest that keeps it waiting.
+func (s *Swarm) hold(ctx context.Context, m *member, need int64) error {
+	if !s.budget.TryAcquire(need) {
+		wait, done := context.WithCancel(ctx)
+		defer done()
+		s.wg.Go(func() {
+			for t := time.Tick(holdMost); ; {
+				select {
+				case <-wait.Done():
+					return
+				case <-t:
+					s.endSlowest(m, need)
+				}
+			}
+		})
+		if err := s.budget.Acquire(ctx, need); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.holds, m.heldRead = s.now(), m.read.Load()
+	return nil
+}
+
+func (s *Swarm) unhold(m *member, need int64) {
+	s.budget.Release(need)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.holds = 0
+}
+
+// endSlowest drops the member that sends most slowly into memory for which m waits: if nobody waits for what comes so
+// slowly, or m would have sent its own blob long ago.
+func (s *Swarm) endSlowest(m *member, need int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	var slowest *member
+	least := math.Inf(1)
+	for _, h := range s.members {
+		held := now - h.holds
+		if h.holds == 0 || held < holdMost {
+			continue
+		}
+		pace := float64(h.read.Load()-h.heldRead) / held.Seconds()
+		if pace < least && (pace < paceWorth || m.outruns(need, held)) {
+			slowest, least = h, pace
+		}
+	}
+	if slowest != nil {
+		s.lateLocked(slowest, now)
+		s.dropLocked(slowest, "keeps others from sending")
+	}
 }
 
 // open returns the blob that came as f, when its digest is sum; f itself if it is not compressed.

@@ -211,3 +211,44 @@ func TestTrickle(t *testing.T) {
 		})
 	}
 }
+
+// TestTrickleHoldsUpNobody has eight members send long blobs a few bytes at a time, each anew as soon as it is cut off. They
+// do not keep the memory in which blobs are received from a member that sends as it should.
+func TestTrickleHoldsUpNobody(t *testing.T) {
+	for _, rate := range []int{2 << 10, 8 << 10} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, 2, nil)
+			defer s.close()
+			first := makeContent(1, 1, 64<<10)
+			s.open(first, swarm.OpenOptions{Receive: true}, func(dev, _ int) bool { return dev == 1 })
+			s.finish(first) // how fast it is, is known
+			c := makeContent(2, 24, 600<<10)
+			b := c.empty()
+			if err := s.dev[0].Open(c.Object, b, swarm.OpenOptions{Receive: true}); err != nil {
+				t.Fatal(err)
+			}
+			for k := range uint32(8) {
+				head := wire.BlobHeader{ID: c.ID, Index: k, Len: c.Sizes[k], Flags: wire.BlobPacked, Packed: c.Sizes[k] - 1}
+				_, end := s.attack(c, uint64(k), act{play: func(f *front) {
+					ok := f.write(wire.AppendBlobHeader(nil, head))
+					for at := 0; ok && at+rate < len(c.data[k]); at += rate {
+						ok = f.write(c.data[k][at:at+rate]) && f.sleep(time.Second)
+					}
+				}})
+				defer end()
+			}
+			time.Sleep(time.Second)
+			begin := time.Now()
+			if err := s.dev[1].Open(c.Object, c.full(), swarm.OpenOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.dev[0].Wait(t.Context(), c.ID); err != nil {
+				t.Fatal(err)
+			}
+			check(t, c, b)
+			if d := time.Since(begin); d > 45*time.Second {
+				t.Errorf("%d bytes a second: took %v", rate, d)
+			}
+		})
+	}
+}
