@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"updraft/swarm/wire"
 )
@@ -21,6 +22,9 @@ const (
 	messageLeast = 15
 	messageFew   = 8 // members up to which messages have full length; up to twice as many have half of it
 )
+
+// turnsAll is what the members share that are sent a blob at the same time; see takeTurn.
+const turnsAll = 1 << 10
 
 // writers are the buffers of blob streams that have something to send, by size.
 var writers [messageMost - messageLeast + 1]sync.Pool
@@ -75,7 +79,14 @@ func (s *Swarm) sendBatch(ctx context.Context, m *member, st *outflow) (*outflow
 			from.Put(w)
 		}
 	}()
+	yield := func() {}
+	defer func() { yield() }()
 	for {
+		yield() // others that wait go first
+		var err error
+		if yield, err = s.takeTurn(ctx); err != nil {
+			return st, err
+		}
 		s.mu.Lock()
 		j, ok := job{}, false
 		members := len(s.members)
@@ -100,7 +111,7 @@ func (s *Swarm) sendBatch(ctx context.Context, m *member, st *outflow) (*outflow
 		if w == nil {
 			w, from = newWriter(st, members)
 		}
-		err = s.sendBlob(ctx, w, j, f)
+		err = s.sendBlob(ctx, w, j, f, yield)
 		f.release()
 		if err != nil {
 			return st, err
@@ -112,8 +123,21 @@ func (s *Swarm) sendBatch(ctx context.Context, m *member, st *outflow) (*outflow
 	return st, w.Flush()
 }
 
-// sendBlob writes one blob and counts it.
-func (s *Swarm) sendBlob(ctx context.Context, w *bufio.Writer, j job, f *buffer) error {
+// takeTurn waits until a member may be sent a blob: with a limit only so many are at once that each gets its blob at a pace
+// worth waiting for. yield ends the turn; it may be called again.
+func (s *Swarm) takeTurn(ctx context.Context) (yield func(), err error) {
+	if s.cfg.Upload == nil {
+		return func() {}, nil
+	}
+	part := turnsAll / min(max(s.cfg.Upload.Rate()/paceWorth, 1), turnsAll)
+	if err := s.turns.Acquire(ctx, part); err != nil {
+		return func() {}, err
+	}
+	return sync.OnceFunc(func() { s.turns.Release(part) }), nil
+}
+
+// sendBlob writes one blob and counts it. It yields its turn if the member does not take what the limit allows.
+func (s *Swarm) sendBlob(ctx context.Context, w *bufio.Writer, j job, f *buffer, yield func()) error {
 	head := wire.BlobHeader{ID: j.obj.ID, Index: j.i, Len: uint32(f.size()), Flags: j.flags}
 	if f.plain > 0 {
 		head.Packed = uint32(len(f.b))
@@ -134,7 +158,10 @@ func (s *Swarm) sendBlob(ctx context.Context, w *bufio.Writer, j job, f *buffer)
 		}
 		b = b[n:]
 		if s.cfg.Upload != nil { // the other side should not wait with what may have gone
-			if err := w.Flush(); err != nil {
+			late := time.AfterFunc(slowWrite, yield)
+			err := w.Flush()
+			late.Stop()
+			if err != nil {
 				return err
 			}
 		}

@@ -172,6 +172,34 @@ func TestSlowSender(t *testing.T) {
 	}
 }
 
+// TestLimitedSeedOfMany has so many members want what one has that sends with a limit that each would get less of it than
+// keeps a connection. They are sent to in turn, and all stay.
+func TestLimitedSeedOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many = 20
+		s := newSite(t, many, nil)
+		defer s.close()
+		seed := s.add(simhost.Link{Down: lan, Up: lan}, func(c *swarm.Config) { c.Upload = limit.New(16 << 10) })
+		mesh(s.dev...)
+		eventually(t, seed, "joins", func() bool { return len(seed.Members()) == many })
+		time.Sleep(20 * time.Second) // connections that were made twice end
+		before := seed.Members()
+		c := makeContent(1, 4, 256<<10)
+		s.open(c, swarm.OpenOptions{Receive: true}, func(dev, _ int) bool { return dev == many })
+		r := s.finish(c)
+		alone := time.Duration(float64(c.bytes()) / (16 << 10) * 1e9)
+		r.log(t, "seed with a limit", alone)
+		if r.last > 4*alone {
+			t.Errorf("took %.2f of the time of the limit", float64(r.last)/float64(alone))
+		}
+		for k, m := range seed.Members() {
+			if m.ID != before[k].ID || m.Since != before[k].Since {
+				t.Errorf("connection with %s was lost", m.ID)
+			}
+		}
+	})
+}
+
 // TestTrickle has a member send one blob a few bytes at a time, and answer to everything. Below a pace it is dropped; above
 // that it may go on, but for what it sends so slowly nobody waits for long.
 func TestTrickle(t *testing.T) {

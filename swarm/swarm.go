@@ -48,6 +48,7 @@ type Swarm struct {
 	gate     *Gate
 	kick     chan struct{} // wakes the loop
 	budget   *semaphore.Weighted
+	turns    *semaphore.Weighted // of those that send blobs, see takeTurn
 	codec    codec
 	wg       sync.WaitGroup // everything that Run waits for
 
@@ -117,7 +118,7 @@ func New(cfg Config) (*Swarm, error) {
 	}
 	s := &Swarm{
 		cfg: cfg, self: cfg.Host.ID(), instance: binary.LittleEndian.Uint64(r[:]), log: cfg.Log, start: time.Now(), gate: cfg.Gate,
-		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes),
+		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes), turns: semaphore.NewWeighted(turnsAll),
 		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]time.Time{},
 		late: map[peer.ID]lateness{}, ahead: pullFirst,
 		objects: map[[32]byte]*object{}, changed: make(chan struct{}), rumors: map[string]heard{},
