@@ -36,6 +36,15 @@ func (n *Node) Planned() (way [32]byte, epoch uint64) {
 // PatchID names the object of the swarm whose blobs are the blocks of a patch.
 func PatchID(o swarm.Object) [32]byte { return tableID("patch", o) }
 
+// ProfileMeta returns the version of the metadata that a member says it has.
+func ProfileMeta(raw []byte) int64 {
+	p, err := decodeProfile(raw)
+	if err != nil {
+		panic(err)
+	}
+	return p.Meta
+}
+
 // PlanProfile is a member's profile with another plan for an artifact; nil while the member
 // knows of no release.
 func PlanProfile(raw []byte, artifact, way [32]byte, epoch uint64) []byte {

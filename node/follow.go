@@ -25,9 +25,9 @@ type claim struct {
 
 // follower fetches metadata from members that say they have newer: from one if that is
 // quick, else from several side by side, so that one that sends slowly, maybe because it
-// would be found revoked, delays nothing. Who has claimed what it does not have is asked
-// again after a minute only, whatever it claims: then that costs little. It belongs to
-// the goroutine of follow.
+// would be found revoked, delays nothing. What one keeps back of newer metadata others are
+// asked for. Who has claimed what it does not have is asked again after a minute only,
+// whatever it claims: then that costs little. It belongs to the goroutine of follow.
 type follower struct {
 	n     *Node
 	asked map[peer.ID]claim // who was asked lately
@@ -42,7 +42,7 @@ func (n *Node) follow(ctx context.Context) error {
 	f := &follower{n: n, asked: make(map[peer.ID]claim), done: make(chan struct{}, followAtOnce)}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	again := time.NewTicker(claimPause / 4)
+	again := time.NewTicker(claimPause / 8)
 	defer again.Stop()
 	for {
 		changed := n.sw.Changed()
@@ -86,10 +86,14 @@ func (f *follower) ask(ctx context.Context, wg *sync.WaitGroup) time.Duration {
 	return followPause
 }
 
-// choose returns a member that says it has newer metadata, and has not said so lately.
+// choose returns a member that says it has newer metadata, or all of what is here in part, and
+// has not said so lately.
 func (f *follower) choose() (member, bool) {
 	maps.DeleteFunc(f.asked, func(_ peer.ID, c claim) bool { return time.Since(c.at) > claimPause })
 	have := f.n.trust.Version()
+	if f.n.wholeVersion() != have {
+		have-- // older ones are a rollback
+	}
 	for _, m := range f.n.members() {
 		if c, lately := f.asked[m.ID]; m.profile.Meta > have && (!lately || c.meta <= have) {
 			return m, true

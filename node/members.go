@@ -68,7 +68,7 @@ func (n *Node) tell(anew bool) {
 	t, u := n.target, n.upd
 	n.mu.Unlock()
 	up := n.reach()
-	p := profile{Meta: n.trust.Version(), Bases: n.lib.bases(), State: n.status.state(), Uplink: up, Speed: n.speed(), Memory: n.cfg.Memory, Room: max(1, n.room())}
+	p := profile{Meta: n.wholeVersion(), Bases: n.lib.bases(), State: n.status.state(), Uplink: up, Speed: n.speed(), Memory: n.cfg.Memory, Room: max(1, n.room())}
 	p.Version, _ = n.dir.Current()
 	if t != nil {
 		p.Target = t.digest

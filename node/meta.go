@@ -176,6 +176,12 @@ func (n *Node) syncGathered(ctx context.Context, g *gathered) error {
 		return err
 	}
 	g.version = n.trust.Version()
+	return n.takeOver(ctx, g)
+}
+
+// takeOver takes over what the metadata in force speak of, the list of revocations and the
+// release; what is not here comes from g. trustMu is held.
+func (n *Node) takeOver(ctx context.Context, g *gathered) error {
 	if err := n.syncRevocations(ctx, g); err != nil {
 		return err
 	}
@@ -190,6 +196,18 @@ func (n *Node) syncGathered(ctx context.Context, g *gathered) error {
 	}
 	n.synced(m, raw)
 	return nil
+}
+
+// takeStock takes over the metadata on disk. Where a part of them is missing, as when whoever
+// sent the rest had kept it back, they are not announced, and members are asked for it.
+func (n *Node) takeStock(ctx context.Context) {
+	n.trustMu.Lock()
+	defer n.trustMu.Unlock()
+	err := n.takeOver(ctx, new(gathered))
+	if errors.Is(err, release.ErrExpired) { // of such metadata nobody has more
+		n.synced(nil, nil)
+	}
+	n.log.Debug("metadata on disk", "version", n.trust.Version(), "err", err)
 }
 
 // files serves metadata to members.

@@ -70,7 +70,7 @@ type Node struct {
 	served   *update       // done, its patches still served
 	uplink   int
 	tried    time.Time // when uplink was found out
-	told     int64     // metadata version announced last
+	whole    int64     // version of the metadata of which everything is here, as announced
 	refused  []*refusedRelease
 	revoked  identity.Revocations
 	certs    map[peer.ID]*identity.Cert // of all peers admitted so far, the latest of each
@@ -234,6 +234,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		stop()
 		return errors.Join(err, g.Wait())
 	}
+	n.takeStock(ctx)
 	n.announce()
 	n.setState(stateIdle)
 	if m, raw, err := n.trust.Known(n.enr.Channel, n.enr.Type); err == nil {

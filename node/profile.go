@@ -28,7 +28,7 @@ const (
 // opaque part of its swarm profile: CBOR with integer keys.
 type profile struct {
 	V        int         `cbor:"1,keyasint"`
-	Meta     int64       `cbor:"2,keyasint"`           // version of the newest timestamp it has verified
+	Meta     int64       `cbor:"2,keyasint"`           // version of the newest timestamp of which it has everything
 	Target   [32]byte    `cbor:"3,keyasint"`           // digest of the manifest it wants or runs
 	Bases    [][32]byte  `cbor:"4,keyasint,omitempty"` // complete artifacts it holds, as bases of patches
 	Plan     []planEntry `cbor:"5,keyasint,omitempty"` // for Target

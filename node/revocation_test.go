@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"updraft/node"
 	"updraft/node/fleet"
 	"updraft/node/identity"
@@ -257,6 +259,118 @@ func TestRevokedWhileItAnswersSlowly(t *testing.T) {
 	if d := time.Since(known); d > 10*time.Second {
 		t.Errorf("its neighbour has known for %v by then", d)
 	}
+}
+
+// withholder is a device, evil, that hands out the newest metadata, and keeps some of them back.
+type withholder struct {
+	sw    *swarm.Swarm
+	asked chan struct{} // for what it keeps back
+}
+
+// newWithholder makes one a member of to's site. Of files whose name contains part it says that
+// it does not have them or, with mute, nothing.
+func newWithholder(t *testing.T, s *site, to *agent, part string, mute bool) *withholder {
+	t.Helper()
+	asked, ended := make(chan struct{}, 1), make(chan struct{})
+	sw := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "evil", Site: "lab"}), to, func(c *swarm.Config) {
+		c.Files = func(name string) ([]byte, error) {
+			if !strings.Contains(name, part) {
+				return os.ReadFile(filepath.Join(s.fleet.Origin(), filepath.FromSlash(name)))
+			}
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			if mute {
+				<-ended
+			}
+			return nil, fs.ErrNotExist
+		}
+	})
+	t.Cleanup(func() { close(ended) })
+	return &withholder{sw, asked}
+}
+
+// claim has it say that it has the newest, and waits until it is asked for what it keeps back.
+func (w *withholder) claim(t *testing.T) {
+	t.Helper()
+	if err := w.sw.Announce(swarm.Profile{Node: []byte{0xa2, 1, 1, 2, 0x18, 200}}); err != nil { // {1: 1, 2: 200}
+		t.Fatal(err)
+	}
+	select {
+	case <-w.asked:
+	case <-time.After(20 * time.Second):
+		t.Fatal("not asked")
+	}
+}
+
+// TestRevocationsKeptBack: a device that hands out the metadata in which it is revoked, and not
+// the list that says so, is out as soon as another neighbour knows of it, also where there was a
+// restart in between.
+func TestRevocationsKeptBack(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name          string
+		mute, restart bool
+	}{{name: "denied"}, {name: "mute", mute: true}, {name: "restart", restart: true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 0)
+			s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+			a := s.start(s.enroll(nil))
+			b := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{}, nil)) // has no origin
+			b.awaitPeers(1)
+			a.look("1.0.0")
+			b.awaitVersion("1.0.0")
+			evil := newWithholder(t, s, b, "revoked", c.mute)
+			said := func() int64 { return node.ProfileMeta(evil.sw.Members()[0].Profile.Node) }
+			before := said()
+			if _, err := s.fleet.Revoke("stolen", "evil"); err != nil {
+				t.Fatal(err)
+			}
+			evil.claim(t)
+			if c.restart {
+				b.end()
+				b = s.start(b.cfg)
+				to, err := peer.AddrInfoFromString(b.node.Addrs()[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				evil.sw.Connect(*to)
+				b.awaitPeers(2)
+				b.await("telling evil of itself", func(report.Status) bool {
+					ms := evil.sw.Members()
+					return len(ms) > 0 && len(ms[0].Profile.Node) > 0
+				})
+				if v := said(); v > before {
+					t.Errorf("it says that it has metadata %d, of which it lacks a part", v)
+				}
+			}
+			checkAnew(a)
+			known := time.Now()
+			b.refuses("evil")
+			if d := time.Since(known); d > 10*time.Second {
+				t.Errorf("its neighbour has known for %v by then", d)
+			}
+		})
+	}
+}
+
+// TestReleaseKeptBack: so it is with the manifest of a release.
+func TestReleaseKeptBack(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	a := s.start(s.enroll(nil))
+	b := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{}, nil)) // has no origin
+	b.awaitPeers(1)
+	a.look("1.0.0")
+	b.awaitVersion("1.0.0")
+	evil := newWithholder(t, s, b, "targets/stable/", false)
+	s.publish("1.1.0", s.write("v2/app.bin", noise(2, 100<<10)))
+	evil.claim(t)
+	a.look("1.1.0")
+	b.awaitVersion("1.1.0")
 }
 
 // TestFastForwardAmongNeighbours: with stolen online keys a time is signed at which the

@@ -12,7 +12,7 @@ import (
 	"updraft/delta/tree"
 )
 
-// synced takes over what the metadata says now; trustMu is held.
+// synced takes over what the metadata says now, all of which is here; trustMu is held.
 func (n *Node) synced(m *release.Manifest, raw []byte) {
 	changed := false
 	if m != nil {
@@ -20,12 +20,20 @@ func (n *Node) synced(m *release.Manifest, raw []byte) {
 	}
 	n.mu.Lock()
 	v := n.trust.Version()
-	changed = changed || v != n.told
-	n.told = v
+	changed = changed || v != n.whole
+	n.whole = v
 	n.mu.Unlock()
 	if changed {
 		n.announce()
 	}
+}
+
+// wholeVersion returns the version of the metadata of which everything is here: the list of
+// revocations and the manifest, too, which whoever sent the rest may have kept back.
+func (n *Node) wholeVersion() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.whole
 }
 
 // checkedOnce notes that the metadata is as fresh as the origin's.
