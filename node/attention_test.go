@@ -47,7 +47,7 @@ func TestADayWithoutTheOrigin(t *testing.T) {
 	if !c.overdue() {
 		t.Error("not due after a day")
 	}
-	if c.tried = time.Now(); c.overdue() {
+	if c.heard = time.Now(); c.overdue() {
 		t.Error("due although it was tried")
 	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,25 @@ func (s *Switch) Next(t time.Time) (time.Time, bool) { return t, true }
 
 // SetWindows is called before Run.
 func (n *Node) SetWindows(s *Switch) { n.windows = s }
+
+// SetSilence sets how long the origin may be silent before others are asked. It is called before Run.
+func (n *Node) SetSilence(d time.Duration) { n.checker.silence = d }
+
+// Look looks as a device does that nobody has asked.
+func (n *Node) Look(ctx context.Context) error { return n.checker.check(ctx, false) }
+
+// SetStart sets when the device was started. It is called before Run.
+func (n *Node) SetStart(at time.Time) { n.start = at }
+
+// AgeLooks makes the looks of a device so much older.
+func (n *Node) AgeLooks(d time.Duration) {
+	c := n.checker
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range []*time.Time{&c.last, &c.tried, &c.heard} {
+		*t = t.Add(-d)
+	}
+}
 
 // Planned returns the way that the site's plan has for the first artifact of the update
 // under way, zero for chunks, and the epoch of that plan.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -43,26 +44,30 @@ var errNoUplink = errors.New("node: no device of the site can reach the origin")
 // has come for a look that nobody asked for, it is one of those who reach the origin,
 // the same for all, who answers from its own last look if that is not long ago: what
 // an idle site costs does not grow with its devices. It does so without the lease.
-// Once a day a device asks the origin itself: a member that says for ever that there is
-// nothing new keeps nothing from the others for longer.
+// Once a day a device asks the origin itself, and waits for as long as a look may take: a
+// member that says for ever that there is nothing new keeps nothing from the others for
+// longer, however slow the origin is.
 type checker struct {
-	n *Node
+	n       *Node
+	silence time.Duration // of the origin, after which a look is left to others unless it is patient
 
 	mu    sync.Mutex // guards all below
 	busy  *look
 	last  time.Time                 // end of the last successful look at the origin by this device
 	tried time.Time                 // end of the last failed one
 	why   error                     // of its failure
+	heard time.Time                 // end of the last one that was not given up for silence
 	asks  map[peer.ID]*rate.Limiter // looks that members may still ask for; none: all
 }
 
 func newChecker(n *Node) *checker {
-	return &checker{n: n, asks: make(map[peer.ID]*rate.Limiter)}
+	return &checker{n: n, silence: silentMost, asks: make(map[peer.ID]*rate.Limiter)}
 }
 
 type look struct {
-	done chan struct{}
-	err  error
+	patient atomic.Bool   // not to be given up for silence: it is for a person, or due once a day
+	done    chan struct{} // closed at its end
+	err     error         // set by then
 }
 
 // check makes sure that this device knows what the origin says now. It asks the
@@ -78,13 +83,13 @@ func (c *checker) check(ctx context.Context, person bool) error {
 
 func (c *checker) find(ctx context.Context, person bool) error {
 	n := c.n
-	if !person && n.reach() == uplinkBad && c.askOthers(ctx, person) {
-		return nil
-	}
 	if c.overdue() {
-		if err := c.look(ctx); err == nil || !errors.Is(err, origin.ErrUnreachable) {
+		if err := c.look(ctx, true); err == nil || !errors.Is(err, origin.ErrUnreachable) {
 			return err
 		}
+	}
+	if !person && n.reach() == uplinkBad && c.askOthers(ctx, person) {
+		return nil
 	}
 	if !person && !n.cfg.Once {
 		if c.recent() {
@@ -104,7 +109,7 @@ func (c *checker) find(ctx context.Context, person bool) error {
 		by, ok := n.sw.Holder()
 		switch {
 		case ok && by == n.id, failed >= askTries && n.origin != nil:
-			return c.look(ctx)
+			return c.look(ctx, person)
 		case ok:
 			if err = c.ask(ctx, by, person); err == nil {
 				return nil
@@ -124,7 +129,7 @@ func (c *checker) find(ctx context.Context, person bool) error {
 		case err != nil:
 			return err
 		default:
-			err = c.look(ctx)
+			err = c.look(ctx, person)
 			t.Release()
 			if err == nil || !errors.Is(err, origin.ErrUnreachable) {
 				return err
@@ -143,15 +148,13 @@ func (c *checker) find(ctx context.Context, person bool) error {
 	return err
 }
 
-// overdue reports whether this device has not tried the origin itself for a day.
+// overdue reports whether this device has not heard the origin out, as far as that went, for a day.
 func (c *checker) overdue() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	last := c.n.start
-	for _, t := range []time.Time{c.last, c.tried} {
-		if t.After(last) {
-			last = t
-		}
+	if c.heard.After(last) {
+		last = c.heard
 	}
 	return c.n.origin != nil && time.Since(last) > wordFor
 }
@@ -170,7 +173,7 @@ func (c *checker) lookForAll(ctx context.Context) (done bool, err error) {
 	if by, ok := c.n.sw.Holder(); ok && by != c.n.id {
 		return false, nil
 	}
-	err = c.look(ctx)
+	err = c.look(ctx, false)
 	return !errors.Is(err, origin.ErrUnreachable), err
 }
 
@@ -217,20 +220,24 @@ func (c *checker) ask(ctx context.Context, by peer.ID, person bool) error {
 	return c.n.syncFrom(ctx, by, held)
 }
 
-// look asks the origin. Looks that arrive while one is under way share it, and
-// one that has just ended answers for all.
-func (c *checker) look(ctx context.Context) error {
+// look asks the origin. Looks that arrive while one is under way share it, and one that
+// has just ended answers for all, but for a patient one if it was given up. Each is patient
+// that is overdue.
+func (c *checker) look(ctx context.Context, patient bool) error {
+	patient = patient || c.overdue()
 	c.mu.Lock()
 	if time.Since(c.last) < checkPause {
 		c.mu.Unlock()
 		return nil
 	}
-	if time.Since(c.tried) < failPause {
-		err := c.why
+	if err := c.why; time.Since(c.tried) < failPause && !(patient && errors.Is(err, errSilent)) {
 		c.mu.Unlock()
 		return err
 	}
 	if l := c.busy; l != nil {
+		if patient {
+			l.patient.Store(true)
+		}
 		c.mu.Unlock()
 		select {
 		case <-l.done:
@@ -240,16 +247,21 @@ func (c *checker) look(ctx context.Context) error {
 		}
 	}
 	l := &look{done: make(chan struct{})}
+	l.patient.Store(patient)
 	c.busy = l
 	c.mu.Unlock()
 
-	l.err = c.n.syncOrigin(ctx)
+	l.err = c.n.syncOrigin(ctx, l)
 	c.mu.Lock()
 	c.busy = nil
+	now := time.Now()
 	if l.err == nil {
-		c.last = time.Now()
+		c.last = now
 	} else {
-		c.tried, c.why = time.Now(), l.err
+		c.tried, c.why = now, l.err
+	}
+	if !errors.Is(l.err, errSilent) {
+		c.heard = now
 	}
 	c.mu.Unlock()
 	close(l.done)
@@ -287,12 +299,12 @@ func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error 
 	n.log.Debug("look for a release on behalf of a member", "member", n.nameOf(from))
 	by, ok := n.sw.Holder()
 	if ok && by == n.id || !ok && len(arg) == 0 && n.checker.lookout() == n.id {
-		return n.checker.look(ctx)
+		return n.checker.look(ctx, false)
 	}
 	t, err := n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})
 	if err != nil {
 		return err
 	}
 	defer t.Release()
-	return n.checker.look(ctx)
+	return n.checker.look(ctx, false)
 }

@@ -27,8 +27,9 @@ const (
 	reachAgain   = 10 * time.Minute // so long after it has failed an origin counts as not tried
 )
 
-// syncOrigin refreshes the metadata from the origin.
-func (n *Node) syncOrigin(ctx context.Context) error {
+// syncOrigin refreshes the metadata from the origin, as l. Unless that is patient it is errSilent
+// as soon as nothing has come for a while and a member may get further.
+func (n *Node) syncOrigin(ctx context.Context, l *look) error {
 	if n.origin == nil {
 		return fmt.Errorf("%w: none is configured", origin.ErrUnreachable)
 	}
@@ -40,7 +41,7 @@ func (n *Node) syncOrigin(ctx context.Context) error {
 	defer giveUp(nil)
 	wg.Go(func() {
 		for sleep(ctx, holderLook) {
-			if n.origin.Silent() > silentMost && n.othersReach() {
+			if n.origin.Silent() > n.checker.silence && !l.patient.Load() && n.othersReach() {
 				giveUp(errSilent)
 			}
 		}

@@ -1,14 +1,28 @@
 package node_test
 
 import (
+	"context"
+	"crypto/sha256"
 	"io"
+	"io/fs"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"updraft/delta/release"
 	"updraft/node"
+	"updraft/node/fleet"
 	"updraft/node/report"
+	"updraft/swarm"
 )
 
 // muteOrigin is an address at which whatever is asked is never answered.
@@ -100,4 +114,80 @@ func TestOneReachesTheOrigin(t *testing.T) {
 			t.Errorf("%s: problems %+v", a.data, p)
 		}
 	}
+}
+
+// lateOrigin serves a site's origin, and takes wait for the first word of the timestamp.
+type lateOrigin struct {
+	url  string
+	wait atomic.Int64
+}
+
+func newLateOrigin(t *testing.T, s *site) *lateOrigin {
+	t.Helper()
+	o := new(lateOrigin)
+	files := http.FileServer(http.Dir(s.fleet.Origin()))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, release.TimestampName) {
+			select {
+			case <-time.After(time.Duration(o.wait.Load())):
+			case <-r.Context().Done():
+				return
+			}
+		}
+		files.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	o.url = srv.URL
+	return o
+}
+
+// TestLateOriginAndLiar: an origin answers so late that a look is left to a member, which says
+// that it reaches the origin, and that there is nothing new. A person's look, and the one that is
+// due once a day, wait for the origin.
+func TestLateOriginAndLiar(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	o := newLateOrigin(t, s)
+	a := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{o.url}}, nil),
+		func(n *node.Node) {
+			n.SetSilence(100 * time.Millisecond)
+			n.SetStart(time.Now().Add(-48 * time.Hour))
+		})
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	evil := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "evil", Site: "lab"}), a, func(c *swarm.Config) {
+		c.Files = func(string) ([]byte, error) { return nil, fs.ErrNotExist }
+		c.Call = func(context.Context, peer.ID, string, []byte) ([]byte, error) {
+			b, err := os.ReadFile(filepath.Join(a.data, "trust", release.TimestampName))
+			sum := sha256.Sum256(b)
+			return sum[:], err
+		}
+	})
+	if err := evil.Announce(swarm.Profile{Node: []byte{0xa3, 1, 1, 8, 0x61, 'x', 0x0b, 1}}); err != nil { // {1: 1, 8: "x", 11: 1}: it reaches the origin
+		t.Fatal(err)
+	}
+	a.await("told so", func(report.Status) bool { ps := a.node.Peers(); return len(ps) == 1 && ps[0].State == "x" })
+	a.node.AgeLooks(time.Minute) // or the last one answers for all
+	s.publish("1.1.0", s.write("v2/app.bin", noise(2, 100<<10)))
+	o.wait.Store(int64(2 * time.Second))
+	look := func(what, want string, look func() error) {
+		t.Helper()
+		if err := look(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if st := a.node.Status(); st.Target != want {
+			t.Errorf("%s: target %s, not %s", what, st.Target, want)
+		}
+	}
+	unasked := func() error { return a.node.Look(t.Context()) }
+	look("nobody has asked", "1.0.0", unasked)
+	look("a person asks", "1.1.0", func() error { return check(a) })
+	s.publish("1.2.0", s.write("v3/app.bin", noise(3, 100<<10)))
+	a.node.AgeLooks(23 * time.Hour)
+	if _, err := evil.Invoke(t.Context(), a.node.ID(), "check", nil); err == nil || !strings.Contains(err.Error(), "nothing came") {
+		t.Errorf("a look for evil: %v", err)
+	}
+	a.node.AgeLooks(2 * time.Hour)
+	look("after a day", "1.2.0", unasked)
 }
