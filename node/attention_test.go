@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -49,5 +50,38 @@ func TestADayWithoutTheOrigin(t *testing.T) {
 	}
 	if c.heard = time.Now(); c.overdue() {
 		t.Error("due although it was tried")
+	}
+}
+
+// TestUnaskedLooksAreCounted: who asks as one does that nobody has asked has a device look no more
+// often than in a person's name, but for looks for which the time has come.
+func TestUnaskedLooksAreCounted(t *testing.T) {
+	const poll = time.Hour
+	for _, c := range []struct {
+		name        string
+		poll        time.Duration
+		last, tried time.Duration // ago
+		want        error         // of a look after many
+	}{
+		{"poll: 0", 0, poll, 2 * poll, errOften},
+		{"the last look failed", poll, poll, poll / 2, errOften},
+		{"the last one is long ago", poll, poll, 2 * poll, errWindow},
+		{"and failed", poll, 2 * poll, poll, errWindow},
+		{"the last one answers", poll, poll / 2, 2 * poll, nil},
+	} {
+		n := &Node{windows: new(Switch)} // closed: it ends there, at the latest
+		n.cfg.Poll = c.poll
+		n.checker = newChecker(n)
+		n.checker.last, n.checker.tried = time.Now().Add(-c.last), time.Now().Add(-c.tried)
+		var err error
+		for k := range asksAtOnce + 1 {
+			err = n.answerCheck(t.Context(), "a member", nil)
+			if k < asksAtOnce && errors.Is(err, errOften) {
+				t.Errorf("%s: refused after %d", c.name, k)
+			}
+		}
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, not %v", c.name, err, c.want)
+		}
 	}
 }

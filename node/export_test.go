@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"updraft/swarm"
 )
 
@@ -20,11 +22,19 @@ func (s *Switch) Next(t time.Time) (time.Time, bool) { return t, true }
 // SetWindows is called before Run.
 func (n *Node) SetWindows(s *Switch) { n.windows = s }
 
+// SetLookLimit sets how long a look at the origin may take. It is called before Run.
+func (n *Node) SetLookLimit(d time.Duration) { n.checker.limit = d }
+
 // SetSilence sets how long the origin may be silent before others are asked. It is called before Run.
 func (n *Node) SetSilence(d time.Duration) { n.checker.silence = d }
 
 // Look looks as a device does that nobody has asked.
 func (n *Node) Look(ctx context.Context) error { return n.checker.check(ctx, false) }
+
+// AnswerCheck looks for a member that asks as one does that nobody has asked.
+func (n *Node) AnswerCheck(ctx context.Context, from peer.ID) error {
+	return n.answerCheck(ctx, from, nil)
+}
 
 // SetStart sets when the device was started. It is called before Run.
 func (n *Node) SetStart(at time.Time) { n.start = at }

@@ -357,10 +357,9 @@ func TestSlowOrigin(t *testing.T) {
 		}
 	}))
 	defer slow.Close()
-	a := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{slow.URL, s.url}}, nil))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // some of it goes by before the origin is asked
-	defer cancel()
-	_, err := a.node.Check(ctx)
+	a := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{slow.URL, s.url}}, nil),
+		func(n *node.Node) { n.SetLookLimit(4 * time.Second) })
+	err := check(a)
 	if f := new(report.Failure); !errors.As(err, &f) || f.Kind != report.KindUnreachable || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("check: %v", err)
 	}

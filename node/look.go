@@ -49,10 +49,13 @@ var errNoUplink = errors.New("node: no device of the site can reach the origin")
 // longer, however slow the origin is.
 type checker struct {
 	n       *Node
+	limit   time.Duration // of a look
 	silence time.Duration // of the origin, after which a look is left to others unless it is patient
+	begun   chan *look    // to run; there is one at a time
+	ended   chan struct{} // closed when run makes no more
 
-	mu    sync.Mutex // guards all below
-	busy  *look
+	mu    sync.Mutex                // guards all below
+	busy  *look                     // under way
 	last  time.Time                 // end of the last successful look at the origin by this device
 	tried time.Time                 // end of the last failed one
 	why   error                     // of its failure
@@ -61,7 +64,8 @@ type checker struct {
 }
 
 func newChecker(n *Node) *checker {
-	return &checker{n: n, silence: silentMost, asks: make(map[peer.ID]*rate.Limiter)}
+	return &checker{n: n, limit: checkTimeout, silence: silentMost, begun: make(chan *look, 1), ended: make(chan struct{}),
+		asks: make(map[peer.ID]*rate.Limiter)}
 }
 
 type look struct {
@@ -220,9 +224,52 @@ func (c *checker) ask(ctx context.Context, by peer.ID, person bool) error {
 	return c.n.syncFrom(ctx, by, held)
 }
 
-// look asks the origin. Looks that arrive while one is under way share it, and one that
-// has just ended answers for all, but for a patient one if it was given up. Each is patient
-// that is overdue.
+// due reports whether the time has come for a look that nobody asked for, whatever came of the last one.
+func (c *checker) due() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.last
+	if c.tried.After(last) {
+		last = c.tried
+	}
+	return c.n.cfg.Poll > 0 && time.Since(last) >= c.n.cfg.Poll*3/4
+}
+
+// run makes the looks that are begun, until ctx ends. None ends with the time of who asked
+// for it, for others wait for it as well.
+func (c *checker) run(ctx context.Context) error {
+	defer close(c.ended)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case l := <-c.begun:
+			l.err = c.n.syncOrigin(ctx, l)
+			c.end(l)
+		}
+	}
+}
+
+// end notes what came of a look, and tells who waits for it.
+func (c *checker) end(l *look) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = nil
+	now := time.Now()
+	if l.err == nil {
+		c.last = now
+	} else {
+		c.tried, c.why = now, l.err
+	}
+	if !errors.Is(l.err, errSilent) {
+		c.heard = now
+	}
+	close(l.done)
+}
+
+// look has run ask the origin, and waits for it until ctx ends. Looks that arrive while one
+// is under way share it, and one that has just ended answers for all, but for a patient one
+// if it was given up. Each is patient that is overdue.
 func (c *checker) look(ctx context.Context, patient bool) error {
 	patient = patient || c.overdue()
 	c.mu.Lock()
@@ -234,38 +281,24 @@ func (c *checker) look(ctx context.Context, patient bool) error {
 		c.mu.Unlock()
 		return err
 	}
-	if l := c.busy; l != nil {
-		if patient {
-			l.patient.Store(true)
-		}
-		c.mu.Unlock()
-		select {
-		case <-l.done:
-			return l.err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	l := c.busy
+	if l == nil {
+		l = &look{done: make(chan struct{})}
+		c.busy = l
+		c.begun <- l
 	}
-	l := &look{done: make(chan struct{})}
-	l.patient.Store(patient)
-	c.busy = l
-	c.mu.Unlock()
-
-	l.err = c.n.syncOrigin(ctx, l)
-	c.mu.Lock()
-	c.busy = nil
-	now := time.Now()
-	if l.err == nil {
-		c.last = now
-	} else {
-		c.tried, c.why = now, l.err
-	}
-	if !errors.Is(l.err, errSilent) {
-		c.heard = now
+	if patient {
+		l.patient.Store(true)
 	}
 	c.mu.Unlock()
-	close(l.done)
-	return l.err
+	select {
+	case <-l.done:
+		return l.err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.ended:
+		return context.Canceled
+	}
 }
 
 // mayAsk reports whether a member may have this device look at once, and counts it unless
@@ -287,10 +320,11 @@ func (c *checker) mayAsk(from peer.ID) bool {
 
 // answerCheck looks for a release on behalf of a member.
 func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error {
-	switch asked := len(arg) > 0; {
-	case !asked && n.checker.recent():
+	asked := len(arg) > 0
+	if !asked && n.checker.recent() {
 		return nil
-	case asked && !n.checker.mayAsk(from):
+	}
+	if due := !asked && n.checker.due(); !due && !n.checker.mayAsk(from) {
 		return errOften
 	}
 	if string(arg) != argPerson && n.untilLook() > 0 {
@@ -298,7 +332,7 @@ func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error 
 	}
 	n.log.Debug("look for a release on behalf of a member", "member", n.nameOf(from))
 	by, ok := n.sw.Holder()
-	if ok && by == n.id || !ok && len(arg) == 0 && n.checker.lookout() == n.id {
+	if ok && by == n.id || !ok && !asked && n.checker.lookout() == n.id {
 		return n.checker.look(ctx, false)
 	}
 	t, err := n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})

@@ -33,7 +33,7 @@ func (n *Node) syncOrigin(ctx context.Context, l *look) error {
 	if n.origin == nil {
 		return fmt.Errorf("%w: none is configured", origin.ErrUnreachable)
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.checker.limit)
 	defer cancel()
 	ctx, giveUp := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup

@@ -251,6 +251,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 			return nil
 		})
 	}
+	g.Go(func() error { return n.checker.run(ctx) })
 	g.Go(func() error { return n.follow(ctx) })
 	g.Go(func() error { return n.poll(ctx) })
 	g.Go(func() error {

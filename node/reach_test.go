@@ -3,6 +3,8 @@ package node_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -118,16 +120,21 @@ func TestOneReachesTheOrigin(t *testing.T) {
 
 // lateOrigin serves a site's origin, and takes wait for the first word of the timestamp.
 type lateOrigin struct {
-	url  string
-	wait atomic.Int64
+	url   string
+	wait  atomic.Int64
+	asked chan struct{} // for the timestamp
 }
 
 func newLateOrigin(t *testing.T, s *site) *lateOrigin {
 	t.Helper()
-	o := new(lateOrigin)
+	o := &lateOrigin{asked: make(chan struct{}, 1)}
 	files := http.FileServer(http.Dir(s.fleet.Origin()))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, release.TimestampName) {
+			select {
+			case o.asked <- struct{}{}:
+			default:
+			}
 			select {
 			case <-time.After(time.Duration(o.wait.Load())):
 			case <-r.Context().Done():
@@ -139,6 +146,56 @@ func newLateOrigin(t *testing.T, s *site) *lateOrigin {
 	t.Cleanup(srv.Close)
 	o.url = srv.URL
 	return o
+}
+
+// await has do, which looks, be under way: the origin is asked. It returns what comes of it.
+func (o *lateOrigin) await(t *testing.T, do func() error) <-chan error {
+	t.Helper()
+	select {
+	case <-o.asked: // by a look before
+	default:
+	}
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case <-o.asked:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the origin is not asked")
+	}
+	return done
+}
+
+// TestLooksGoOn: a look goes on when who has asked for it waits no more, a member or a person. It
+// is not for them to end it: others wait for it, too.
+func TestLooksGoOn(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	o := newLateOrigin(t, s)
+	a := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{o.url}}, nil))
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	o.wait.Store(int64(1500 * time.Millisecond))
+	for k, ask := range []func(context.Context) error{
+		func(ctx context.Context) error { return a.node.AnswerCheck(ctx, "a member") },
+		func(ctx context.Context) error { _, err := a.node.Check(ctx); return err },
+	} {
+		version := fmt.Sprintf("1.%d.0", k+1)
+		s.publish(version, s.write(version+"/app.bin", noise(uint64(k+2), 100<<10)))
+		a.node.AgeLooks(time.Minute) // or the last one answers for all
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		waits := o.await(t, func() error { return ask(ctx) })
+		if err := a.node.Look(t.Context()); err != nil {
+			t.Errorf("who waits with them: %v", err)
+		}
+		if err := <-waits; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who waits no more: %v", err)
+		}
+		if st := a.node.Status(); st.Target != version {
+			t.Errorf("target %s, not %s", st.Target, version)
+		}
+	}
 }
 
 // TestLateOriginAndLiar: an origin answers so late that a look is left to a member, which says
