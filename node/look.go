@@ -133,8 +133,7 @@ func (c *checker) find(ctx context.Context, person bool) error {
 		case err != nil:
 			return err
 		default:
-			err = c.look(ctx, person)
-			t.Release()
+			err = c.lookWith(ctx, t, person)
 			if err == nil || !errors.Is(err, origin.ErrUnreachable) {
 				return err
 			}
@@ -179,6 +178,14 @@ func (c *checker) lookForAll(ctx context.Context) (done bool, err error) {
 	}
 	err = c.look(ctx, false)
 	return !errors.Is(err, origin.ErrUnreachable), err
+}
+
+// lookWith looks with the lease, which it gives up: at the end, or where the look takes long, as one
+// that is patient may, for others to use the uplink meanwhile.
+func (c *checker) lookWith(ctx context.Context, t *swarm.Tenure, patient bool) error {
+	defer t.Release()
+	defer time.AfterFunc(c.silence, t.Release).Stop()
+	return c.look(ctx, patient)
 }
 
 // lookout returns the device that looks for all: of those that reach the origin the one with the lowest ID. It is
@@ -339,6 +346,5 @@ func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error 
 	if err != nil {
 		return err
 	}
-	defer t.Release()
-	return n.checker.look(ctx, false)
+	return n.checker.lookWith(ctx, t, false)
 }

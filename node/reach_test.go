@@ -239,7 +239,18 @@ func TestLateOriginAndLiar(t *testing.T) {
 	}
 	unasked := func() error { return a.node.Look(t.Context()) }
 	look("nobody has asked", "1.0.0", unasked)
-	look("a person asks", "1.1.0", func() error { return check(a) })
+	look("a person asks", "1.1.0", func() error {
+		done := o.await(t, func() error { return check(a) })
+		lease, err := evil.Acquire(t.Context(), swarm.AcquireOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lease.Release()
+		if len(done) > 0 {
+			t.Error("it kept the lease while it waited for the origin")
+		}
+		return <-done
+	})
 	s.publish("1.2.0", s.write("v3/app.bin", noise(3, 100<<10)))
 	a.node.AgeLooks(23 * time.Hour)
 	if _, err := evil.Invoke(t.Context(), a.node.ID(), "check", nil); err == nil || !strings.Contains(err.Error(), "nothing came") {
