@@ -154,7 +154,7 @@ func (c *Client) transport(conf *tls.Config) *http.Transport {
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    dialTimeout,
 		DisableCompression:     true,
-		MaxIdleConnsPerHost:    2 * laneCount,
+		MaxIdleConnsPerHost:    2 * laneMost,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 16 << 10,
 		ReadBufferSize:         32 << 10,

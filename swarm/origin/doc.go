@@ -10,9 +10,11 @@
 // most 16 KiB apart travel in one request, a long row of pieces is one request
 // whose body is handed on as it streams, and while it does, the next requests are
 // under way, on a few more connections when pieces are small and far apart. From an
-// origin that is far away (200 ms and more to an answer) twelve connections bring a long
+// origin that is far away (200 ms and more to an answer) several connections bring a long
 // row together, made before they are needed (Client.Warm): one alone would take many
-// round trips to find the rate of the link. A broken connection costs only what was in
+// round trips to find the rate of the link. They take pieces in order, each as long as
+// suits the rate that is measured; where a link is slow, two are left, and one range
+// after the other is complete. A broken connection costs only what was in
 // flight: the next attempt asks for the first byte that has not come.
 //
 // A server that knows no ranges, and sends the whole object, does for whole objects that

@@ -14,24 +14,52 @@ import (
 	"time"
 )
 
-// TestDeck deals 64 MiB: everything once and in order, the last of it in small pieces.
+// TestDeck deals ranges out in pieces of several sizes: every byte once and in order, the last of it in small pieces; each
+// range is handed on when its last piece has come, whatever the order.
 func TestDeck(t *testing.T) {
-	var rs []Range
-	for off := int64(0); off < 64<<20; off += 64 << 10 {
-		rs = append(rs, Range{off, 64 << 10})
-	}
-	most, last, at := 0, 0, 0
-	d := &deck{rs: rs, left: 64 << 20, of: func(from, to int) *transfer {
-		if from != at {
-			t.Fatalf("dealt from %d on after %d", from, at)
+	for _, size := range []int64{5 << 10, 64 << 10, 256 << 10, 1 << 20} {
+		for _, most := range []int64{pieceFirst, 100_000, pieceMost} {
+			var rs []Range
+			for off := int64(0); off < 48<<20; off += size + 1 {
+				rs = append(rs, Range{off, size})
+			}
+			sum, at, last, had := int64(len(rs))*size, int64(0), int64(0), 0
+			d := newDeck(&transfer{rs: rs, fn: func(i int, b []byte) error {
+				if int64(len(b)) != size || b[0] != byte(i) || b[size-1] != byte(i) {
+					t.Fatalf("range %d of %d: %d bytes, %d to %d", i, size, len(b), b[0], b[len(b)-1])
+				}
+				had++
+				return nil
+			}})
+			d.lanes = laneCount
+			var held []*transfer
+			for p, n := d.deal(most); p != nil; p, n = d.deal(most) {
+				for _, r := range p.rs {
+					if k := at / size; r.Off != rs[k].Off+at%size || r.end() > rs[k].end() {
+						t.Fatalf("dealt %v at %d of %v", r, at%size, rs[k])
+					}
+					at += r.Len
+				}
+				if n > most+most/2+size && n > pieceFirst+pieceFirst/2 {
+					t.Errorf("%d: dealt %d, not %d", size, n, most)
+				}
+				last = n
+				if held = append(held, p); len(held) == 3 || at == sum {
+					for k := range held { // the last one first
+						p := held[len(held)-1-k]
+						for j, r := range p.rs {
+							if err := p.fn(j, bytes.Repeat([]byte{byte(r.Off / (size + 1))}, int(r.Len))); err != nil {
+								t.Fatal(err)
+							}
+						}
+					}
+					held = nil
+				}
+			}
+			if at != sum || d.left != 0 || had != len(rs) || len(d.cut) != 0 || last > pieceEnd+size {
+				t.Errorf("ranges of %d in pieces of %d: %d of %d bytes dealt, the last %d; %d of %d ranges came", size, most, at, sum, last, had, len(rs))
+			}
 		}
-		most, last, at = max(most, to-from), to-from, to
-		return new(transfer)
-	}}
-	for d.deal() != nil {
-	}
-	if at != len(rs) || d.left != 0 || most*64<<10 > laneMost || most*64<<10 < laneMost/2 || last*64<<10 > laneEnd {
-		t.Errorf("dealt %d of %d, at most %d and at last %d, %d bytes left", at, len(rs), most, last, d.left)
 	}
 }
 
@@ -127,5 +155,49 @@ func TestScattered(t *testing.T) {
 	})
 	if err != nil || seen != len(rs) || most < 2*aheadMax {
 		t.Errorf("%v; %d of %d came, %d asked for at once", err, seen, len(rs), most)
+	}
+}
+
+// TestFarAndSlow fetches blocks of a patch over links that are far and slow, down to 64 kbit/s: one block after the other
+// is complete, well within the minute after which a candidate doubts the holder, and hardly more than one is lost in a crash.
+func TestFarAndSlow(t *testing.T) {
+	for _, rate := range []float64{8_000, 16_000, 32_000, 64_000, 128_000} {
+		for _, trip := range []time.Duration{250 * time.Millisecond, 600 * time.Millisecond} {
+			for _, gap := range []int64{0, 256 << 10} {
+				w := (&link{rate: rate, trip: trip}).bring(t, 20, 256<<10, gap, true)
+				if most := 12*time.Second + time.Duration(float64(300<<10)/rate*1e9); w.gap > most {
+					t.Errorf("nothing was complete for %v", w.gap)
+				}
+				if w.held > 768<<10 {
+					t.Errorf("%d bytes were not complete", w.held)
+				}
+				if w.all > w.bound*11/10+2*time.Second || w.carried > 1.02 {
+					t.Errorf("took %v, %v alone; the link carried %.3f", w.all, w.bound, w.carried)
+				}
+			}
+		}
+	}
+}
+
+// TestFarAndFast fetches over links that are far and fast: their rate is found within a few round trips, for pieces that
+// do not lie side by side as well.
+func TestFarAndFast(t *testing.T) {
+	for _, x := range []struct {
+		rate         float64
+		trip         time.Duration
+		n, size, gap int64
+		most         time.Duration // beside the time of the link alone
+	}{
+		{2.5e6, 600 * time.Millisecond, 60, 64 << 10, 64 << 10, 3200 * time.Millisecond},
+		{2.5e6, 300 * time.Millisecond, 60, 64 << 10, 64 << 10, 1700 * time.Millisecond},
+		{2.5e6, 120 * time.Millisecond, 60, 64 << 10, 64 << 10, 800 * time.Millisecond},
+		{2.5e6, 600 * time.Millisecond, 400, 8 << 10, 64 << 10, 4200 * time.Millisecond},
+		{2.5e6, 600 * time.Millisecond, 256, 64 << 10, 0, 3600 * time.Millisecond},
+		{2.5e6, 600 * time.Millisecond, 64, 256 << 10, 0, 3600 * time.Millisecond},
+		{12.5e6, 200 * time.Millisecond, 256, 64 << 10, 0, 2000 * time.Millisecond},
+	} {
+		if w := (&link{rate: x.rate, trip: x.trip}).bring(t, x.n, x.size, x.gap, true); w.all-w.bound > x.most || w.carried > 1.04 {
+			t.Errorf("took %v longer than the link alone, of which it carried %.3f", w.all-w.bound, w.carried)
+		}
 	}
 }

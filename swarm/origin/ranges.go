@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"updraft/swarm/limit"
@@ -56,126 +55,20 @@ func (c *Client) Ranges(ctx context.Context, name string, size int64, rs []Range
 		last = r.end()
 	}
 	defer c.count.silence.begin()()
-	d := &deck{rs: rs}
-	for _, r := range rs {
-		d.left += r.Len
+	t := &transfer{c: c, name: name, size: size, rs: rs, fn: fn}
+	if t.worthLanes(time.Duration(c.count.answer.Load())) {
+		return newDeck(t).fetch(ctx)
 	}
-	if t := (&transfer{c: c, name: name, size: size, rs: rs, fn: fn}); !d.worthLanes(t, time.Duration(c.count.answer.Load())) {
-		return t.fetch(ctx)
-	}
-	d.of = func(from, to int) *transfer {
-		return &transfer{c: c, name: name, size: size, rs: rs[from:to], fn: func(k int, b []byte) error {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if d.err == nil {
-				d.err = fn(from+k, b)
-			}
-			return d.err
-		}}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
-	for range laneCount {
-		wg.Go(func() {
-			if err := d.lane(ctx); err != nil {
-				d.fail(err)
-				cancel()
-			}
-		})
-	}
-	wg.Wait()
-	return d.err
-}
-
-// A new connection sends little before its first acknowledgements are back, and takes
-// long to find the rate of a link that is both fast and far. Several get there sooner.
-const (
-	laneFar   = 200 * time.Millisecond // an origin that never answers sooner is far away
-	laneCount = 12
-	laneLeast = 4 << 20 // less than that is not worth them
-	laneMost  = 2 << 20 // what one of them fetches before it is dealt more
-	laneEnd   = 256 << 10
-	laneAhead = 256 << 10 // so many bytes before its end it asks for more, about what comes during a round trip
-)
-
-// worthLanes reports whether all that t fetches from an origin that answers after so long is better
-// dealt out to several connections: it is much, or in more pieces than t asks for at once, each of
-// which takes a round trip.
-func (d *deck) worthLanes(t *transfer, answer time.Duration) bool {
-	requests := 0
-	for i := 0; i < len(t.rs) && requests <= aheadMax; requests++ {
-		_, _, i = t.run(i, 0)
-	}
-	return answer >= laneFar && d.left >= laneLeast || answer >= laneFar/2 && requests > aheadMax
-}
-
-// deck deals ranges out to connections, in order: much at first, less towards the end,
-// so that all come to the end together.
-type deck struct {
-	rs []Range
-	of func(from, to int) *transfer // of rs[from:to]
-
-	mu    sync.Mutex // guards all below; held by the caller's fn
-	next  int        // of rs
-	left  int64      // bytes of those not dealt
-	dealt int64      // how often
-	err   error      // the first one
-}
-
-// deal returns the transfer of the next ranges, or nil at the end.
-func (d *deck) deal() *transfer {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.dealt++ // the first are of different size, so that not all come to their end at once
-	from, n := d.next, int64(0)
-	most := min(max(d.left/(2*laneCount), laneEnd), laneMost, d.dealt*laneMost/laneCount)
-	for ; d.next < len(d.rs) && n < most && d.err == nil; d.next++ {
-		n += d.rs[d.next].Len
-	}
-	if d.left -= n; n == 0 {
-		return nil
-	}
-	return d.of(from, d.next)
-}
-
-func (d *deck) fail(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.err == nil {
-		d.err = err
-	}
-}
-
-// lane fetches what it is dealt until there is no more.
-func (d *deck) lane(ctx context.Context) error {
-	var next *transfer
-	for t := d.deal(); t != nil; t, next = next, nil {
-		t.nearEnd = func(source int) {
-			if next = d.deal(); next != nil {
-				next.askAhead(ctx, source, 0)
-			}
-		}
-		if err := t.fetch(ctx); err != nil {
-			if next != nil {
-				next.drop()
-			}
-			return err
-		}
-		if next == nil {
-			next = d.deal()
-		}
-	}
-	return nil
+	return t.fetch(ctx)
 }
 
 // fetch fetches ranges over one connection, with requests made ahead over others.
 func (t *transfer) fetch(ctx context.Context) error {
-	for _, r := range t.rs {
-		t.left += r.Len
-	}
 	defer t.drop()
 	a := t.c.attempts()
+	if t.eager {
+		t.askAhead(ctx, a.source, 0)
+	}
 	for t.next < len(t.rs) {
 		t.fresh = 0
 		first := t.next
@@ -208,13 +101,11 @@ type transfer struct {
 	rs    []Range
 	fn    func(i int, b []byte) error
 	next  int    // index of the first range not delivered
-	left  int64  // bytes from there on
 	got   []byte // the beginning of that range
 	fresh int64  // bytes that came in this attempt
 	fnErr error
 	ahead []*ahead // in the order of their ranges
-
-	nearEnd func(source int) // called once when little is left; nil: nothing to do then
+	eager bool     // asks ahead before the first answer
 }
 
 // ahead is a request made before its turn.
@@ -255,8 +146,7 @@ func (t *transfer) attempt(ctx context.Context, source int) error {
 	if b.start == off && b.end <= end {
 		t.askAhead(ctx, source, after)
 	}
-	t.look(source)
-	return t.deliver(ctx, b, source)
+	return t.deliver(ctx, b)
 }
 
 // take returns the answer to a request: the one made ahead, or a new one.
@@ -314,14 +204,6 @@ func (t *transfer) askAhead(ctx context.Context, source, i int) {
 	}
 }
 
-// look asks for what comes after this transfer when it is near its end.
-func (t *transfer) look(source int) {
-	if t.nearEnd != nil && t.left <= laneAhead {
-		t.nearEnd(source)
-		t.nearEnd = nil
-	}
-}
-
 // drop gives up the requests made ahead.
 func (t *transfer) drop() {
 	for _, a := range t.ahead {
@@ -337,7 +219,7 @@ func (t *transfer) drop() {
 }
 
 // deliver reads b and passes on every range that lies in it.
-func (t *transfer) deliver(ctx context.Context, b *body, source int) error {
+func (t *transfer) deliver(ctx context.Context, b *body) error {
 	r := limit.Reader(ctx, b, t.c.lim)
 	pos := b.start
 	surplus := int64(0) // bytes that were not asked for
@@ -380,8 +262,6 @@ func (t *transfer) deliver(ctx context.Context, b *body, source int) error {
 		}
 		t.next++
 		t.got = t.got[:0]
-		t.left -= want.Len
-		t.look(source)
 	}
 	if len(t.got) > 0 && t.fresh < progressBytes || t.fresh == 0 {
 		return fmt.Errorf("%w: %d bytes of %s in an answer", ErrUnreachable, t.fresh, t.name)

@@ -91,7 +91,7 @@ func (s *stash) close() {
 // there, or ctx ends.
 func (c *Client) Warm(ctx context.Context) {
 	if d := time.Duration(c.count.answer.Load()); d >= laneFar {
-		c.warm.fill(ctx, laneCount-warmIdle)
+		c.warm.fill(ctx, laneMost-warmIdle)
 	}
 }
 

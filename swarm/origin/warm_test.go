@@ -47,11 +47,11 @@ func TestWarm(t *testing.T) {
 	}
 	c.count.answer.Store(int64(time.Second))
 	c.Warm(t.Context())
-	if len(c.warm.conns) != laneCount-warmIdle || !c.Far() {
+	if len(c.warm.conns) != laneMost-warmIdle || !c.Far() {
 		t.Errorf("%d connections made ahead", len(c.warm.conns))
 	}
 	c.Warm(t.Context())
-	if len(c.warm.conns) != laneCount-warmIdle {
+	if len(c.warm.conns) != laneMost-warmIdle {
 		t.Errorf("%d connections made ahead in two calls", len(c.warm.conns))
 	}
 	var rs []Range
@@ -61,7 +61,7 @@ func TestWarm(t *testing.T) {
 	if err := c.Ranges(t.Context(), "pack", int64(len(data)), rs, func(int, []byte) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(c.warm.conns); n == laneCount-warmIdle {
+	if n := len(c.warm.conns); n == laneMost-warmIdle {
 		t.Error("none of the connections was used")
 	}
 	c.warm.close()
