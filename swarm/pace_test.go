@@ -2,6 +2,7 @@ package swarm_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,56 @@ func TestPace(t *testing.T) {
 			t.Errorf("%d bytes are lost", lost)
 		}
 	})
+}
+
+// TestPaceForSlowMembers brings blobs at 20 Mbit/s where some or all who want them are behind slow links. Those are not
+// waited for for long, whoever they are, and the fast ones have everything soon after.
+func TestPaceForSlowMembers(t *testing.T) {
+	for _, x := range []struct {
+		fast, slow int
+		bits       int
+		most       time.Duration // that is waited for them
+	}{
+		{0, 1, 64_000, 5 * time.Second}, {0, 1, 1_000_000, 12 * time.Second}, {0, 2, 64_000, 5 * time.Second},
+		{0, 6, 64_000, 5 * time.Second}, {1, 1, 64_000, time.Second}, {2, 6, 64_000, 6 * time.Second}, {6, 1, 64_000, 5 * time.Second},
+	} {
+		t.Run(fmt.Sprint(x.fast, " fast, ", x.slow, " with ", x.bits), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, 1+x.fast, nil)
+				defer s.close()
+				for range x.slow {
+					s.add(simhost.Link{Down: x.bits, Up: x.bits}, nil)
+				}
+				mesh(s.dev...)
+				for len(s.dev[0].Members()) < x.fast+x.slow { // over slow links it takes more than one attempt
+					time.Sleep(time.Second)
+				}
+				time.Sleep(time.Minute)
+				c := makeContent(1, 64, 64<<10)
+				s.open(c, swarm.OpenOptions{Receive: true}, nil)
+				alone := time.Duration(float64(c.bytes()) * 8 / 20e6 * 1e9)
+				for i := range c.data {
+					time.Sleep(alone / time.Duration(len(c.data)))
+					_ = s.stores[0].Put(i, c.data[i])
+					s.dev[0].Inject(c.ID, i, c.data[i])
+					s.dev[0].Pace(t.Context())
+				}
+				brought := time.Since(s.begin)
+				for k := 1; k <= x.fast; k++ {
+					if err := s.dev[k].Wait(t.Context(), c.ID); err != nil {
+						t.Fatal(err)
+					}
+				}
+				t.Logf("%+v: brought after %v, %v alone; the fast ones had all after %v", x, brought, alone, time.Since(s.begin))
+				if brought > alone+x.most {
+					t.Errorf("waited %v", brought-alone)
+				}
+				if d := time.Since(s.begin) - brought; d > 10*time.Second {
+					t.Errorf("fast members wait for %v", d)
+				}
+			})
+		})
+	}
 }
 
 // TestPaceForNobody does not wait when no member wants what is brought, nor longer than its caller.

@@ -16,6 +16,8 @@ const (
 	pullPatience = 400 * time.Millisecond // time that a push has before a blob is asked for; at least 3 rounds of Have
 	unsentMost   = 1 << 20                // bytes that only the device that brought them has
 	paceLook     = 10 * time.Millisecond  // how often Pace looks
+	passOnLeast  = 256 << 10              // bytes a second: members that take less, all together, are not waited for
+	paceMost     = 4 * time.Second        // but so long, to see that they do
 	flightTime   = 2 * time.Second        // a blob that was sent is not sent again on request for this long
 )
 
@@ -72,6 +74,7 @@ func (s *Swarm) inject(id [32]byte, i int, data []byte, packed bool) {
 	}
 	if !obj.opt.Produce {
 		obj.only[uint32(i)] = struct{}{}
+		s.injected += int64(obj.Sizes[i])
 	}
 	s.injectLocked(obj, i)
 	s.assignLocked()
@@ -79,20 +82,29 @@ func (s *Swarm) inject(id [32]byte, i int, data []byte, packed bool) {
 
 // Pace waits while the members cannot take what was injected as fast as it comes: until of at most unsentMost bytes no
 // copy has left this device, or ctx ends. Who brings blobs calls it after each: what it has not passed on is lost to
-// the others when it dies, and would be brought again. Members that take nothing are not waited for.
+// the others when it dies, and would be brought again. Members that take nothing are not waited for, and those that
+// take less than passOnLeast all together not for long: for no longer, in sum, than what they take would at that rate,
+// and paceMost.
 func (s *Swarm) Pace(ctx context.Context) {
-	for ctx.Err() == nil {
-		s.mu.Lock()
-		n := s.unsentLocked()
-		s.mu.Unlock()
-		if n <= unsentMost {
-			return
-		}
+	last := s.now()
+	for ctx.Err() == nil && !s.paced(&last) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(paceLook):
 		}
 	}
+}
+
+// paced reports whether Pace is to wait no longer. It counts the time since last as waited for, less what is granted
+// for what has been passed on.
+func (s *Swarm) paced(last *time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, n := s.now(), s.unsentLocked()
+	passed := min(max(s.unsent+s.injected-n, 0), unsentMost)
+	s.waited = max(s.waited+now-*last-time.Duration(passed)*time.Second/passOnLeast, 0)
+	s.unsent, s.injected, *last = n, 0, now
+	return n <= unsentMost || s.waited >= paceMost
 }
 
 // unsentLocked returns the bytes of injected blobs that members want and that have not been written to any.

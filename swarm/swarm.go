@@ -81,7 +81,10 @@ type Swarm struct {
 	slackAt   time.Duration // when slack has changed last
 	wakeAt    time.Duration // when the loop wakes by itself
 	count     Counters
-	turn      int // rotates among relays of equal load
+	turn      int           // rotates among relays of equal load
+	injected  int64         // bytes since Pace has looked
+	unsent    int64         // bytes when it did
+	waited    time.Duration // by Pace, less what was granted
 	lease     *lease.Machine
 	tenure    *Tenure
 	acquiring bool   // Acquire waits
