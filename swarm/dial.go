@@ -11,6 +11,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+
+	"updraft/swarm/lease"
 )
 
 const (
@@ -24,6 +26,16 @@ const (
 	dialRefused = 5 * time.Minute        // wait after a refusal
 )
 
+// Where members are out of reach and missed, they are looked for in haste.
+const (
+	hasteFor     = 30 * time.Second       // since the network of this device has changed: a switch takes so long to forward
+	hasteLast    = 2 * time.Second        // longest wait after a failure
+	hasteStale   = 2 * time.Second        // a dial that is older is broken off when the network changes once more: what TCP repeats comes too late
+	hasteGap     = 250 * time.Millisecond // between two dials that are due for haste only, of this device and its members in turn
+	hasteDials   = 8                      // dials at once besides, of peers that were members: each may wait for seconds for who is off
+	lostTogether = time.Minute            // who was lost so soon before or after one that is back may be back, too
+)
+
 // addrTTL is how long libp2p knows where a peer is, from the last attempt on. It dials addresses of its own TTL, and
 // gives that to those that have less.
 var addrTTL = peerstore.TempAddrTTL
@@ -33,11 +45,19 @@ type target struct {
 	info    peer.AddrInfo
 	ip      netip.Addr    // of the first address; zero if that is a name
 	next    time.Duration // when it may be dialled
+	soon    time.Duration // the same in haste, after a failure
 	told    int           // how often it was said where it is
-	fails   int
+	fails   int           // attempts, since there was an answer
 	dialing bool
-	known   bool // was a member
+	cancel  context.CancelFunc // of the dial under way,
+	begun   time.Duration      // since then
+	greets  bool               // it is reached, and the handshake goes on
+	known   bool               // was a member,
+	lost    time.Duration      // until then
 }
+
+// busy reports whether an attempt goes on. Another would be made on the same connection.
+func (t *target) busy() bool { return t.dialing || t.greets }
 
 // Connect remembers a peer and its addresses, and keeps a connection to it as long as it is reachable and not
 // forgotten. It does not wait. Calling it again replaces the addresses and makes the next attempt due.
@@ -53,20 +73,24 @@ func (s *Swarm) Connect(ai peer.AddrInfo) {
 		if len(s.targets) >= maxTargets {
 			return
 		}
-		t = &target{next: now + s.politeness(ai.ID), known: s.members[ai.ID] != nil}
+		t = &target{next: now + s.politenessLocked(ai.ID), known: s.members[ai.ID] != nil}
 		s.targets[ai.ID] = t
 	} else if s.members[ai.ID] == nil {
-		t.next = min(t.next, now+s.politeness(ai.ID))
+		t.next = min(t.next, now+s.politenessLocked(ai.ID))
 	}
 	t.info, t.ip = ai, ipOf(ai.Addrs[0])
 	t.told++
 	s.soonLocked(t.next)
 }
 
-// politeness is how long this device waits for a peer to dial first.
-func (s *Swarm) politeness(id peer.ID) time.Duration {
-	if s.self < id {
+// politenessLocked is how long this device waits for a peer to dial first: less where only this device may know that
+// there is a reason to.
+func (s *Swarm) politenessLocked(id peer.ID) time.Duration {
+	switch {
+	case s.self < id:
 		return 0
+	case s.relinkedLocked(s.now()):
+		return dialPolite / 4
 	}
 	return dialPolite
 }
@@ -83,7 +107,7 @@ func (s *Swarm) Evict(id peer.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.targets[id]; t != nil {
-		t.next = s.now() + time.Minute
+		t.next, t.fails = s.now()+time.Minute, 0
 	}
 	if m := s.members[id]; m != nil {
 		s.dropLocked(m, "evicted")
@@ -92,25 +116,89 @@ func (s *Swarm) Evict(id peer.ID) {
 
 // dialLocked starts the dials that are due and returns when to look again.
 func (s *Swarm) dialLocked(ctx context.Context, now time.Duration) time.Duration {
-	next, due := now+idleWake, false
-	for id, t := range s.targets {
-		switch {
-		case t.dialing, s.members[id] != nil:
-		case now < t.next:
-			next = min(next, t.next)
-		default:
-			due = true
-		}
+	next, due := s.dialNextLocked(now)
+	if !due {
+		return next
 	}
-	for due && s.wantsMoreLocked() {
+	for s.wantsMoreLocked() {
 		t := s.dueLocked(now)
 		if t == nil {
 			break
 		}
+		if now < t.next {
+			s.hasteAt = now + time.Duration(1+len(s.members))*hasteGap
+		}
 		t.dialing = true
 		s.wg.Go(func() { s.dial(ctx, t) })
 	}
+	next, _ = s.dialNextLocked(now)
 	return next
+}
+
+// dialNextLocked returns when the next dial will be due, and whether one is now, if there is room for it.
+func (s *Swarm) dialNextLocked(now time.Duration) (next time.Duration, due bool) {
+	next = now + idleWake
+	haste := s.hasteLocked(now)
+	for id, t := range s.targets {
+		switch at := s.dueAtLocked(t, haste); {
+		case t.busy(), s.members[id] != nil:
+		case now < at:
+			next = min(next, at)
+		default:
+			due = true
+		}
+	}
+	return next, due
+}
+
+// dueAtLocked returns when t may be dialled.
+func (s *Swarm) dueAtLocked(t *target, haste bool) time.Duration {
+	if haste && t.known && t.fails > 0 {
+		return min(t.next, max(t.soon, s.hasteAt))
+	}
+	return t.next
+}
+
+// hasteLocked reports whether members that are out of reach are missed: while this device wants the uplink, which may
+// be to carry what they have, and after its network has changed.
+func (s *Swarm) hasteLocked(now time.Duration) bool {
+	return s.lease.State() != lease.Idle || s.relinkedLocked(now)
+}
+
+// relinkedLocked reports whether the network of this device has changed lately.
+func (s *Swarm) relinkedLocked(now time.Duration) bool {
+	return s.rechecked != 0 && now-s.rechecked < hasteFor
+}
+
+// retryLocked makes due, at once, those that could not be reached and match.
+func (s *Swarm) retryLocked(now time.Duration, match func(*target) bool) {
+	for id, t := range s.targets {
+		if t.fails > 0 && !t.busy() && s.members[id] == nil && match(t) {
+			t.next = min(t.next, now+s.politenessLocked(id))
+		}
+	}
+	s.soonLocked(now)
+}
+
+// redialLocked has everybody dialled who is no member, after the network of this device has changed. Dials under way are
+// broken off; where it changes all the time, only those that have had some.
+func (s *Swarm) redialLocked(now time.Duration) {
+	again := s.relinkedLocked(now)
+	s.rechecked = now
+	s.retryLocked(now, func(*target) bool { return true })
+	for _, t := range s.targets {
+		if t.dialing && t.cancel != nil && (!again || now-t.begun > hasteStale) {
+			t.cancel()
+		}
+	}
+}
+
+// backLocked notes that t is a member. If it was out of reach, those that were lost with it are dialled.
+func (s *Swarm) backLocked(t *target, now time.Duration) {
+	if t.known && t.fails > 0 {
+		s.retryLocked(now, func(o *target) bool { return o.known && (o.lost-t.lost).Abs() < lostTogether })
+	}
+	t.fails, t.known, t.greets = 0, true, false
 }
 
 // dueLocked returns the peer to dial now, or nil: of those whose time has come, one that has failed the fewest times.
@@ -128,14 +216,18 @@ func (s *Swarm) dueLocked(now time.Duration) *target {
 			at[t.ip]++
 		}
 	}
-	if known+others >= dialers {
+	haste, more := s.hasteLocked(now), 0
+	if haste {
+		more = hasteDials
+	}
+	if known+others >= dialers+more {
 		return nil
 	}
 	var out *target
 	for id, t := range s.targets {
 		switch {
-		case t.dialing, now < t.next, s.members[id] != nil:
-		case t.known && known >= dialsOfKind, !t.known && (others >= dialsOfKind || t.ip.IsValid() && at[t.ip] >= dialsAtIP):
+		case t.busy(), now < s.dueAtLocked(t, haste), s.members[id] != nil:
+		case t.known && known >= dialsOfKind+more, !t.known && (others >= dialsOfKind || t.ip.IsValid() && at[t.ip] >= dialsAtIP):
 		case out != nil && out.fails <= t.fails:
 		case !s.gate.Shunned(id):
 			out = t
@@ -159,24 +251,30 @@ func (s *Swarm) wantsMoreLocked() bool {
 // dial makes one attempt; on success it stays until the member is gone.
 func (s *Swarm) dial(ctx context.Context, t *target) {
 	s.mu.Lock()
-	to, told, shown := t.info, t.told, s.renewed
+	to, told, shown, begun := t.info, t.told, s.renewed, s.now()
+	reaching, cancel := context.WithTimeout(ctx, dialTimeout)
+	t.cancel, t.begun = cancel, begun
+	if t.known && s.hasteLocked(begun) { // else libp2p leaves out for a while addresses that hang
+		reaching = network.WithForceDirectDial(reaching, "the swarm backs off by itself")
+	}
 	s.mu.Unlock()
 	id := to.ID
-	c, err := s.reach(ctx, to)
+	c, err := s.reach(reaching, to)
+	cancel()
 	if err == nil && c == nil {
 		err = errDuplicate // it has dialled us
 	}
 	s.mu.Lock()
-	t.dialing = false // the handshake is short, and bounded by itself
-	t.next = s.now() + helloTimeout
-	s.soonLocked(s.now()) // others may be due
+	t.dialing, t.greets = false, err == nil // the handshake is short, and bounded by itself
+	s.soonLocked(s.now())                   // others may be due
 	s.mu.Unlock()
 	if err == nil {
 		err = s.offerHello(ctx, c)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wait := dialPolite/4 + s.politeness(id)
+	t.greets = false
+	wait := dialPolite/4 + s.politenessLocked(id)
 	var refused *RefusedError
 	switch {
 	case err == nil || errors.Is(err, errDuplicate) && s.members[id] != nil:
@@ -185,9 +283,12 @@ func (s *Swarm) dial(ctx context.Context, t *target) {
 		wait = min(wait<<min(t.fails, 10), dialLast)
 		t.fails++
 	case errors.As(err, &refused) && !refused.Full:
+		t.fails = 0
 		if shown == s.renewed { // what was refused is what would be shown again
 			wait = dialRefused
 		}
+	case begun < s.rechecked:
+		wait = 0 // what it says is of the network as it was
 	default:
 		if told == t.told { // else it is said to be elsewhere by now
 			wait = min(dialFirst<<min(t.fails, 10), dialLast)
@@ -199,14 +300,13 @@ func (s *Swarm) dial(ctx context.Context, t *target) {
 	}
 	wait += rand.N(wait/4 + time.Millisecond)
 	t.next = s.now() + wait
-	s.soonLocked(t.next)
+	t.soon = s.now() + min(wait, hasteLast)
+	s.soonLocked(s.dueAtLocked(t, s.hasteLocked(s.now())))
 }
 
 // reach returns the connection that this device dialled, or nil if the peer has dialled meanwhile. Of what it was told
 // before where the peer is, nothing stays: libp2p would try all of that in the time of one attempt.
 func (s *Swarm) reach(ctx context.Context, to peer.AddrInfo) (network.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
 	known := s.cfg.Host.Peerstore()
 	known.UpdateAddrs(to.ID, addrTTL, 0)
 	known.AddAddrs(to.ID, to.Addrs, addrTTL)

@@ -1,14 +1,23 @@
 package swarm_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"updraft/swarm"
+	"updraft/testnet/simhost"
 )
 
 // TestNewestAddressesAreDialled: where a peer was said to be before is not tried any more, however often that was said.
@@ -107,4 +116,123 @@ func TestInventedPeersDelayNobody(t *testing.T) {
 	}
 	a.Connect(young.info())
 	eventually(t, a, "both members", func() bool { return len(a.Members()) == 2 })
+}
+
+// dialHost is a host that counts its dials, and refuses them while it is told to, as a machine does on which no agent runs.
+type dialHost struct {
+	host.Host
+	dials  atomic.Int64
+	refuse atomic.Bool
+}
+
+func (h *dialHost) Network() network.Network { return dialNetwork{h.Host.Network(), h} }
+
+type dialNetwork struct {
+	network.Network
+	h *dialHost
+}
+
+func (n dialNetwork) DialPeer(ctx context.Context, id peer.ID) (network.Conn, error) {
+	n.h.dials.Add(1)
+	if n.h.refuse.Load() {
+		return nil, errors.New("connection refused")
+	}
+	return n.Network.DialPeer(ctx, id)
+}
+
+// TestMembersAreBackAfterASplit: one device of three was cut off for minutes or an hour, so that nobody is a member any
+// more. When its cable is plugged in again it knows the others before it uses the uplink; and if nothing tells it that
+// they can be reached again, within seconds, as long as it wants the uplink.
+func TestMembersAreBackAfterASplit(t *testing.T) {
+	for k, x := range []struct {
+		cut, most time.Duration
+		told      bool
+	}{
+		{47 * time.Second, 1500 * time.Millisecond, true},
+		{9 * time.Minute, 1500 * time.Millisecond, true},
+		{70 * time.Minute, 1500 * time.Millisecond, true},
+		{47 * time.Second, 5 * time.Second, false},
+		{9 * time.Minute, 5 * time.Second, false},
+		{70 * time.Minute, 5 * time.Second, false},
+	} {
+		t.Run(fmt.Sprint(x.cut, x.told), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, 3, nil)
+				defer s.close()
+				s.open(makeContent(1, 4, 16<<10), swarm.OpenOptions{Receive: true}, nil) // so that the split is noticed
+				one := s.dev[k%3]
+				s.net.Cut([]peer.ID{one.host.ID()})
+				time.Sleep(x.cut)
+				if n := len(one.Members()); n > 0 {
+					t.Fatalf("%d members in the split", n)
+				}
+				if x.told {
+					s.net.Cut()
+					one.Recheck()
+				} else {
+					lease, err := one.Acquire(t.Context(), swarm.AcquireOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer lease.Release()
+					time.Sleep(13 * time.Second)
+					s.net.Cut()
+				}
+				begin := time.Now()
+				eventually(t, one, "all members", func() bool { return len(one.Members()) == 2 })
+				if d := time.Since(begin); d > x.most {
+					t.Errorf("known again after %v", d)
+				}
+			})
+		})
+	}
+}
+
+// TestMembersThatAreOffAreDialledSparingly: a device that wants the uplink looks in haste for members that it lacks: no
+// more often for two dozen that are switched off, and less where others look, too.
+func TestMembersThatAreOffAreDialledSparingly(t *testing.T) {
+	for _, x := range []struct {
+		others int
+		most   float64 // dials per second
+	}{{0, 5}, {3, 2}} {
+		t.Run(fmt.Sprint(x.others, " others"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := new(dialHost)
+				s := newSite(t, 0, nil)
+				defer s.close()
+				one := s.add(simhost.Link{Down: lan, Up: lan}, func(c *swarm.Config) {
+					h.Host = c.Host
+					c.Host = h
+				})
+				for range 24 + x.others {
+					one.Connect(s.add(simhost.Link{Down: lan, Up: lan}, nil).info())
+				}
+				eventually(t, one, "members", func() bool { return len(one.Members()) == 24+x.others })
+				var off []peer.ID
+				for _, d := range s.dev[1:25] {
+					off = append(off, d.host.ID())
+				}
+				s.net.Cut(off)
+				h.refuse.Store(true)
+				lease, err := one.Acquire(t.Context(), swarm.AcquireOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer lease.Release()
+				time.Sleep(3 * time.Minute) // by then dials are a minute apart, but for haste
+				if n := len(one.Members()); n != x.others {
+					t.Fatalf("%d members", n)
+				}
+				before := h.dials.Load()
+				time.Sleep(time.Minute)
+				rate := float64(h.dials.Load()-before) / 60
+				if rate > x.most {
+					t.Errorf("%.1f dials per second", rate)
+				}
+				h.refuse.Store(false)
+				s.net.Cut(off[12:])
+				eventually(t, one, "those that are back are members", func() bool { return len(one.Members()) == x.others+12 })
+			})
+		})
+	}
 }

@@ -139,7 +139,7 @@ func (s *Swarm) SetCredential(credential []byte) error {
 	s.renewed++
 	for id, t := range s.targets {
 		if s.members[id] == nil && !t.dialing {
-			t.next = min(t.next, s.now()+s.politeness(id))
+			t.next = min(t.next, s.now()+s.politenessLocked(id))
 			s.soonLocked(t.next)
 		}
 	}
@@ -354,7 +354,7 @@ func (s *Swarm) register(m *member) error {
 		s.attachLocked(m, obj)
 	}
 	if t := s.targets[m.id]; t != nil {
-		t.fails, t.known = 0, true
+		s.backLocked(t, s.now())
 	}
 	s.runLocked(s.lease.Up(s.now(), string(m.id)))
 	s.log.Debug("member joined", "peer", m.id, "name", m.ident.Name, "addr", m.conn.RemoteMultiaddr(), "dialled", m.dialled)

@@ -140,8 +140,9 @@ func (s *Swarm) dropLocked(m *member, why string) {
 		delete(s.members, m.id)
 		s.runLocked(s.lease.Down(s.now(), string(m.id)))
 	}
-	if t := s.targets[m.id]; t != nil && t.next < s.now()+s.politeness(m.id) {
-		t.next = s.now() + s.politeness(m.id) + dialPolite/4
+	if t := s.targets[m.id]; t != nil {
+		t.lost = s.now()
+		t.next = max(t.next, t.lost+s.politenessLocked(m.id)+dialPolite/4)
 	}
 	s.wg.Go(func() { _ = m.conn.Close() })
 	s.soonLocked(s.now())

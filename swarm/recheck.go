@@ -12,8 +12,8 @@ const (
 // Recheck is for when the network of this device has changed, as when a cable is plugged in again: a connection that
 // was up before may be repeating what was lost at pauses of many seconds, while a new one is there at once. Each
 // member is asked for a sign of life; who gives none within a second is dropped, and dialled anew. On a slow link the
-// question waits behind blobs: 1 KiB that comes or is acknowledged meanwhile is a sign as well. It reports whether
-// nobody had been heard of for a while already.
+// question waits behind blobs: 1 KiB that comes or is acknowledged meanwhile is a sign as well. Those that could not be
+// reached before are dialled at once. It reports whether nobody had been heard of for a while already.
 func (s *Swarm) Recheck() (quiet bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -24,7 +24,7 @@ func (s *Swarm) Recheck() (quiet bool) {
 		m.proving, m.moved, m.pingDue = now, m.moves(), true
 		m.wakeControl()
 	}
-	s.soonLocked(now + proveWithin)
+	s.redialLocked(now)
 	return quiet
 }
 

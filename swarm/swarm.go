@@ -56,6 +56,8 @@ type Swarm struct {
 	closed    bool
 	members   map[peer.ID]*member
 	targets   map[peer.ID]*target
+	rechecked time.Duration              // when the network of this device has changed last; 0: never
+	hasteAt   time.Duration              // when the next dial may be made that is due for haste only
 	renewed   int                        // how often the credential has changed
 	strange   map[network.Conn]time.Time // connections that have not said hello; until when they may
 	late      map[peer.ID]lateness       // peers that did not send what they were asked for, connected or not

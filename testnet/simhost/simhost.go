@@ -142,7 +142,7 @@ func (n *Net) Host(l Link, gate connmgr.ConnectionGater) (host.Host, error) {
 		return nil, errors.Join(err, ps.Close())
 	}
 	bus := eventbus.NewBus()
-	opts := []swarm.Option{swarm.WithResourceManager(&network.NullResourceManager{})}
+	opts := []swarm.Option{swarm.WithResourceManager(&network.NullResourceManager{}), swarm.WithUDPBlackHoleSuccessCounter(nil)}
 	if gate != nil {
 		opts = append(opts, swarm.WithConnectionGater(gate))
 	}
