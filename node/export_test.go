@@ -92,3 +92,18 @@ func PlanProfile(raw []byte, artifact, way [32]byte, epoch uint64) []byte {
 	}
 	return b
 }
+
+// NetChanged is what is called when an interface or address has changed.
+func (n *Node) NetChanged() { n.netChanged() }
+
+// Waits returns how often the uplink is left alone when the network changes every so often for so long.
+func Waits(every, long time.Duration) (n int) {
+	var s settling
+	begin := time.Now()
+	for d := time.Duration(0); d < long; d += every {
+		if s.begin(begin.Add(d)) {
+			n++
+		}
+	}
+	return n
+}

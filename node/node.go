@@ -64,8 +64,8 @@ type Node struct {
 	target   *target
 	fresh    bool          // target is what the origin said after this start
 	retarget chan struct{} // closed when target or fresh changes
-	settled  time.Time     // when neighbours can be known again after the network changed
-	relink   chan struct{} // closed when settled changes
+	settling settling      // neighbours can be known again after it
+	relink   chan struct{} // closed when settling begins
 	upd      *update       // under way
 	served   *update       // done, its patches still served
 	uplink   int

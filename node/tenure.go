@@ -65,8 +65,11 @@ func (u *update) oversee(held context.Context, cancel context.CancelCauseFunc, t
 			cancel(nil)
 			return
 		case <-relink:
-			cancel(nil)
-			return
+			if !sleep(held, relinkAnswer) || !u.n.sw.Heard() {
+				cancel(nil)
+				return
+			}
+			_, relink = u.n.netSettled()
 		case <-held.Done():
 			return
 		case <-changed:

@@ -231,6 +231,39 @@ func TestRecheckOfASlowMember(t *testing.T) {
 	check(t, c, b)
 }
 
+// TestRecheckTellsOfASplit: a change of the network is one that may have cut the device off if members were there since the
+// last, and have been quiet for a while. If they were there all the time, they say so.
+func TestRecheckTellsOfASplit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2, nil)
+		defer s.close()
+		lone := s.add(simhost.Link{}, nil)
+		time.Sleep(time.Minute)
+		if lone.Recheck() {
+			t.Error("a device that never had a member was cut off")
+		}
+		one := s.dev[0]
+		if !one.Recheck() {
+			t.Error("members were quiet for a minute, which may have been a split")
+		}
+		if time.Sleep(200 * time.Millisecond); !one.Heard() {
+			t.Error("a member that is there has not said so")
+		}
+		if one.Recheck() {
+			t.Error("a member has just been heard of")
+		}
+		time.Sleep(time.Minute)
+		s.net.Cut([]peer.ID{one.host.ID()})
+		if !one.Recheck() {
+			t.Error("a split was not told of")
+		}
+		time.Sleep(5 * time.Second)
+		if one.Heard() || one.Recheck() {
+			t.Error("nobody was there since the last change")
+		}
+	})
+}
+
 // TestDuplicateIsNotDialledOverAndOver: a peer keeps a connection of which nothing is known here.
 func TestDuplicateIsNotDialledOverAndOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -128,6 +128,7 @@ func (s *Swarm) dropLocked(m *member, why string) {
 		return
 	}
 	m.dropped = true
+	s.heardOf = max(s.heardOf, m.heard)
 	close(m.gone)
 	s.log.Debug("member left", "peer", m.id, "name", m.ident.Name, "why", why)
 	for _, h := range m.shares {

@@ -13,19 +13,36 @@ const (
 // was up before may be repeating what was lost at pauses of many seconds, while a new one is there at once. Each
 // member is asked for a sign of life; who gives none within a second is dropped, and dialled anew. On a slow link the
 // question waits behind blobs: 1 KiB that comes or is acknowledged meanwhile is a sign as well. Those that could not be
-// reached before are dialled at once. It reports whether nobody had been heard of for a while already.
+// reached before are dialled at once. It reports whether this device may have been cut off: nobody had been heard of for
+// a while already, though somebody since the last call.
 func (s *Swarm) Recheck() (quiet bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	quiet = true
+	at := s.heardLocked()
+	quiet = at > s.rechecked && now-at > quietFor
 	for _, m := range s.members {
-		quiet = quiet && now-m.heard > quietFor
 		m.proving, m.moved, m.pingDue = now, m.moves(), true
 		m.wakeControl()
 	}
 	s.redialLocked(now)
 	return quiet
+}
+
+// Heard reports whether a member has said anything since Recheck was called last.
+func (s *Swarm) Heard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heardLocked() > s.rechecked
+}
+
+// heardLocked returns when anybody was heard of last; 0: nobody ever was.
+func (s *Swarm) heardLocked() time.Duration {
+	at := s.heardOf
+	for _, m := range s.members {
+		at = max(at, m.heard)
+	}
+	return at
 }
 
 // proveLocked drops members that have not shown that they are there, and returns when to look again.

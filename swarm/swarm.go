@@ -57,6 +57,7 @@ type Swarm struct {
 	members   map[peer.ID]*member
 	targets   map[peer.ID]*target
 	rechecked time.Duration              // when the network of this device has changed last; 0: never
+	heardOf   time.Duration              // when a member that was dropped had been heard of
 	hasteAt   time.Duration              // when the next dial may be made that is due for haste only
 	renewed   int                        // how often the credential has changed
 	strange   map[network.Conn]time.Time // connections that have not said hello; until when they may

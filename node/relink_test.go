@@ -1,0 +1,61 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"updraft/node"
+	"updraft/node/fleet"
+	"updraft/node/report"
+)
+
+// TestFlappingInterfaceEndsNoTransfer: an interface comes and goes while a device brings a release over its uplink. It has
+// no neighbours, or one that has nothing to say but is there. What is under way goes on.
+func TestFlappingInterfaceEndsNoTransfer(t *testing.T) {
+	t.Parallel()
+	for _, neighbours := range []int{0, 1} {
+		t.Run(fmt.Sprint(neighbours, " neighbours"), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 0)
+			s.publish("1.0.0", s.write("v1/app.bin", noise(1, 4<<20)))
+			a := s.start(s.enroll(func(c *node.Config) { c.UplinkRate = 64 << 10 }))
+			for range neighbours {
+				join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "quiet", Site: "lab"}), a)
+			}
+			go func() { _, _ = a.node.Check(context.Background()) }()
+			a.await("planned", func(report.Status) bool { _, epoch := a.node.Planned(); return epoch != 0 })
+			_, epoch := a.node.Planned()
+			time.Sleep(2100 * time.Millisecond) // nobody has said anything for longer than what counts as cut off
+			for range 4 {
+				a.node.NetChanged()
+				time.Sleep(500 * time.Millisecond)
+			}
+			if _, now := a.node.Planned(); now != epoch {
+				t.Errorf("the plan of epoch %d gave way to that of %d", epoch, now)
+			}
+			if got := a.node.Status().Bytes.Uplink; got < 128<<10 {
+				t.Errorf("%d bytes have come", got)
+			}
+		})
+	}
+}
+
+// TestUplinkIsLeftAloneSeldom: where the network changes all the time the uplink is left alone a few times, then each 10
+// minutes; where it does so now and then, each time.
+func TestUplinkIsLeftAloneSeldom(t *testing.T) {
+	for _, x := range []struct {
+		every, long time.Duration
+		least, most int
+	}{
+		{time.Second, time.Hour, 5, 10},
+		{time.Second, 25 * time.Hour, 130, 160},
+		{10 * time.Second, time.Hour, 5, 10},
+		{30 * time.Minute, 25 * time.Hour, 50, 50},
+	} {
+		if n := node.Waits(x.every, x.long); n < x.least || n > x.most {
+			t.Errorf("%d times in %v, at changes each %v", n, x.long, x.every)
+		}
+	}
+}
