@@ -13,6 +13,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	p2pswarm "github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -234,5 +236,29 @@ func TestMembersThatAreOffAreDialledSparingly(t *testing.T) {
 				eventually(t, one, "those that are back are members", func() bool { return len(one.Members()) == x.others+12 })
 			})
 		})
+	}
+}
+
+// TestNoDialIsRefusedForFailuresOfOthers: on a LAN with global IPv6 addresses a hundred dials have failed, as in a split. The
+// next ones are made all the same.
+func TestNoDialIsRefusedForFailuresOfOthers(t *testing.T) {
+	t.Parallel()
+	h, err := swarm.NewHost(swarm.HostConfig{Key: newKey(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	for err == nil { // until no more are allowed, so that no dial gets as far as the network of this machine
+		_, err = h.Network().ResourceManager().OpenConnection(network.DirOutbound, true, multiaddr.StringCast("/ip4/127.0.0.1/tcp/9"))
+	}
+	for k := range 120 {
+		id, err := peer.IDFromPrivateKey(newKey(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Peerstore().AddAddr(id, multiaddr.StringCast(fmt.Sprintf("/ip6/3ffe::%x/tcp/9", k+1)), peerstore.TempAddrTTL)
+		if _, err = h.Network().DialPeer(t.Context(), id); err == nil || errors.Is(err, p2pswarm.ErrDialRefusedBlackHole) {
+			t.Fatalf("dial %d: %v", k, err)
+		}
 	}
 }

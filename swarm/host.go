@@ -66,7 +66,11 @@ func NewHost(c HostConfig) (host.Host, error) {
 		gater = c.Gate
 	}
 	bus := eventbus.NewBus()
-	opts := []p2pswarm.Option{p2pswarm.WithResourceManager(rm), p2pswarm.WithDialTimeout(10 * time.Second)}
+	opts := []p2pswarm.Option{
+		p2pswarm.WithResourceManager(rm), p2pswarm.WithDialTimeout(10 * time.Second),
+		// After a hundred dials that failed, as in a split, libp2p would take the network for one that does not pass IPv6.
+		p2pswarm.WithIPv6BlackHoleSuccessCounter(nil), p2pswarm.WithUDPBlackHoleSuccessCounter(nil),
+	}
 	if gater != nil {
 		opts = append(opts, p2pswarm.WithConnectionGater(gater))
 	}
