@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -53,9 +54,7 @@ func (u *update) locate(ctx context.Context, a *assembly, want []stored) error {
 	return nil
 }
 
-// packMap returns the pack map of art, from a member that has it or the origin. A member
-// that says it may have it, and does not answer in time or sends something else, is not
-// asked again in this update.
+// packMap returns the pack map of art, from a member that has it or the origin.
 func (u *update) packMap(ctx context.Context, art *release.Artifact) ([]byte, error) {
 	u.mu.Lock()
 	b := u.maps[art.Map]
@@ -63,21 +62,10 @@ func (u *update) packMap(ctx context.Context, art *release.Artifact) ([]byte, er
 	if b != nil {
 		return b, nil
 	}
-	name := delta.ObjectName(delta.MapDir, art.Map)
-	for _, m := range u.n.members() {
-		if m.profile.Target != u.digest || m.profile.Progress == 0 || u.isMute(m.ID) {
-			continue
-		}
-		b, err := u.memberMap(ctx, m.ID, name, art.MapSize)
-		switch {
-		case err == nil && sha256.Sum256(b) == art.Map:
-			return u.keepMap(art, b), nil
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, swarm.ErrBusy):
-		default:
-			u.setMute(m.ID)
-		}
+	if b := u.membersMap(ctx, art); b != nil {
+		return u.keepMap(art, b), nil
 	}
-	b, err := u.n.origin.Get(ctx, name, art.MapSize)
+	b, err := u.n.origin.Get(ctx, delta.ObjectName(delta.MapDir, art.Map), art.MapSize)
 	if err != nil {
 		return nil, err
 	}
@@ -87,13 +75,68 @@ func (u *update) packMap(ctx context.Context, art *release.Artifact) ([]byte, er
 	return u.keepMap(art, b), nil
 }
 
-// mapTimeout is how long a member may take to send a pack map. The origin has it, too.
-const mapTimeout = 2 * time.Second
+// How long members may take to send a pack map, all together: the origin has it, too. Another is asked as soon as one has
+// not got it, or has not answered for a while.
+const (
+	mapTimeout = 2 * time.Second
+	mapNext    = 250 * time.Millisecond
+)
 
-func (u *update) memberMap(ctx context.Context, by peer.ID, name string, size int64) ([]byte, error) {
+// membersMap returns the pack map of art from a member, or nil. A member that says it may have it, and sends something
+// else, or nothing until then, is not asked again in this update.
+func (u *update) membersMap(ctx context.Context, art *release.Artifact) []byte {
 	ctx, cancel := context.WithTimeout(ctx, mapTimeout)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer cancel()
-	return u.n.sw.Request(ctx, by, name, int(size))
+	answers := make(chan []byte) // nil: not from this one
+	asked := 0
+	for _, m := range u.n.members() {
+		if m.profile.Target != u.digest || m.profile.Progress == 0 || u.isMute(m.ID) {
+			continue
+		}
+		asked++
+		wg.Go(func() {
+			b := u.memberMap(ctx, m.ID, art)
+			select {
+			case answers <- b:
+			case <-ctx.Done():
+			}
+		})
+		select {
+		case b := <-answers:
+			if asked--; b != nil {
+				return b
+			}
+		case <-time.After(mapNext):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	for ; asked > 0; asked-- {
+		select {
+		case b := <-answers:
+			if b != nil {
+				return b
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// memberMap returns the pack map of art from one member, or nil. It is the member's fault unless ctx was cancelled.
+func (u *update) memberMap(ctx context.Context, by peer.ID, art *release.Artifact) []byte {
+	b, err := u.n.sw.Request(ctx, by, delta.ObjectName(delta.MapDir, art.Map), int(art.MapSize))
+	switch {
+	case err == nil && sha256.Sum256(b) == art.Map:
+		return b
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, swarm.ErrBusy), errors.Is(ctx.Err(), context.Canceled):
+	default:
+		u.setMute(by)
+	}
+	return nil
 }
 
 func (u *update) isMute(id peer.ID) bool {

@@ -54,9 +54,9 @@ func TestThief(t *testing.T) {
 	b.sees(v1)
 }
 
-// TestMapOfAMuteMember: a member that says it has begun with the release, and answers no request for a pack map, is asked
-// for one once.
-func TestMapOfAMuteMember(t *testing.T) {
+// TestMapOfMuteMembers: members that say they have begun with the release, and answer no request for a pack map, are asked
+// for one once, and waited for together.
+func TestMapOfMuteMembers(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 0)
 	var in []delta.Input
@@ -71,26 +71,34 @@ func TestMapOfAMuteMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := s.start(s.enroll(nil))
+	const mutes = 6
 	var asked atomic.Int64
 	ended := make(chan struct{})
-	sw := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "mute", Site: "lab"}), a, func(c *swarm.Config) {
-		c.Files = func(string) ([]byte, error) { asked.Add(1); <-ended; return nil, fs.ErrNotExist }
-	})
-	t.Cleanup(func() { close(ended) })
 	sum := sha256.Sum256(raw)
 	p, err := cbor.Marshal(map[int]any{1: 1, 2: 0, 3: sum[:], 12: 1}) // on its way to the release
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sw.Announce(swarm.Profile{Node: p}); err != nil {
-		t.Fatal(err)
+	for k := range mutes {
+		sw := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: fmt.Sprint("mute", k), Site: "lab"}), a, func(c *swarm.Config) {
+			c.Files = func(string) ([]byte, error) { asked.Add(1); <-ended; return nil, fs.ErrNotExist }
+		})
+		if err := sw.Announce(swarm.Profile{Node: p}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	t.Cleanup(func() { close(ended) })
 	a.await("told", func(report.Status) bool {
-		return slices.ContainsFunc(a.node.Peers(), func(p report.Peer) bool { return p.Progress == 1 })
+		told := slices.DeleteFunc(a.node.Peers(), func(p report.Peer) bool { return p.Progress != 1 })
+		return len(told) == mutes
 	})
+	begin := time.Now()
 	a.look("1.0.0")
 	a.awaitVersion("1.0.0")
-	if n := asked.Load(); n != 1 {
+	if d := time.Since(begin); d > mutes*1500*time.Millisecond {
+		t.Errorf("took %v", d)
+	}
+	if n := asked.Load(); n != mutes {
 		t.Errorf("asked %d times", n)
 	}
 }
