@@ -18,6 +18,7 @@ import (
 
 	"updraft/delta/release"
 	"updraft/discovery"
+	"updraft/discovery/mdns"
 	"updraft/node/identity"
 	"updraft/node/install"
 	"updraft/node/report"
@@ -262,6 +263,12 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		return err
 	})
 	g.Go(func() error { return n.beat(ctx) })
+	if !n.cfg.MDNS { // which looks at the interfaces itself
+		g.Go(func() error {
+			mdns.WatchLinks(ctx, n.cfg.Interfaces, n.netChanged)
+			return nil
+		})
+	}
 	err = g.Wait()
 	n.keepPatches(nil)
 	return errors.Join(err, n.lib.close())

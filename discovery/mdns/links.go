@@ -1,9 +1,12 @@
 package mdns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,4 +43,35 @@ func tellChanges(f *os.File, changed chan<- struct{}) {
 		default:
 		}
 	}
+}
+
+// WatchLinks calls changed whenever the interfaces or addresses of a LAN have changed, until ctx ends: what
+// Config.Changed tells of, for a device that finds others in another way. patterns are as in Config.Interfaces. Where the
+// kernel does not tell, it looks every 5 s. changed must not block.
+func WatchLinks(ctx context.Context, patterns []string, changed func()) {
+	r := &run{links: make(chan struct{}, 1), watch: watchEvery}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if links, err := openLinks(); err == nil {
+		defer links.Close()
+		wg.Go(func() { tellChanges(links, r.links) })
+	}
+	last := lanPlace(patterns)
+	for ctx.Err() == nil {
+		r.pause(ctx)
+		if now := lanPlace(patterns); now != last {
+			if last = now; now != "" {
+				changed()
+			}
+		}
+	}
+}
+
+// lanPlace changes when the interfaces of a LAN do; empty: there are none.
+func lanPlace(patterns []string) string {
+	all, err := listIfaces()
+	if err != nil {
+		return ""
+	}
+	return fingerprint(slices.DeleteFunc(choose(all, patterns, false), iface.loopback))
 }

@@ -1,10 +1,14 @@
 package mdns_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"updraft/discovery/mdns"
 )
 
 // Two devices on a bridge, from first contact to goodbye.
@@ -164,4 +168,43 @@ func TestNoMulticast(t *testing.T) {
 		r, ok := a.report()
 		return ok && strings.Contains(r, "no interface but loopback")
 	})
+}
+
+// Without a source of its own a device is told of what happens to its interfaces, too: when a cable is plugged in and when
+// an address changes, not when it is pulled out, and not twice.
+func TestWatchLinks(t *testing.T) {
+	if inside(t) {
+		return
+	}
+	ip(t, "link", "set", "lo", "up")
+	ip(t, "link", "add", "eth0", "type", "veth", "peer", "name", "switch")
+	ip(t, "link", "set", "switch", "up")
+	ctx, stop := context.WithCancel(t.Context())
+	told := make(chan struct{}, 100)
+	var wg sync.WaitGroup
+	wg.Go(func() { mdns.WatchLinks(ctx, []string{"eth*"}, func() { told <- struct{}{} }) })
+	defer wg.Wait()
+	defer stop()
+	time.Sleep(time.Second)
+	for _, x := range []struct {
+		what string
+		cmd  string
+		told bool
+	}{
+		{"an address without a cable", "addr add 10.9.0.1/24 dev eth0", false},
+		{"the cable", "link set eth0 up", true},
+		{"another address", "addr add 10.9.0.2/24 dev eth0", true},
+		{"no cable", "link set eth0 down", false},
+		{"the cable again", "link set eth0 up", true},
+	} {
+		ip(t, strings.Fields(x.cmd)...)
+		time.Sleep(2500 * time.Millisecond) // an address of IPv6 comes after two
+		n := len(told)
+		for range n {
+			<-told
+		}
+		if n > 3 || (n > 0) != x.told {
+			t.Errorf("%s: told %d times", x.what, n)
+		}
+	}
 }
