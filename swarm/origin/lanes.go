@@ -18,6 +18,7 @@ const (
 	laneCount = 16                     // at first: what they ask for then comes in half a minute at 64 kbit/s
 	laneMost  = 40
 	laneFew   = 2                // at least: while one asks, the other brings
+	laneAsks  = 96               // requests ahead of all lanes: servers and links bound the connections of one client
 	laneThin  = 4 << 10          // a lane that has less than that on its way ends
 	laneRest  = time.Millisecond // until the connection that brought a piece may be used again
 
@@ -130,7 +131,7 @@ func (d *deck) deal(most int64) (*transfer, int64) {
 	}
 	most = min(most, max(d.left/int64(d.lanes), pieceEnd))
 	first, from, n := d.next, d.off, int64(0)
-	t := &transfer{c: d.of.c, name: d.of.name, size: d.of.size, eager: true}
+	t := &transfer{c: d.of.c, name: d.of.name, size: d.of.size, eager: true, most: min(laneAsks/d.lanes, aheadMax)}
 	for d.next < len(d.of.rs) && n < most {
 		r := d.of.rs[d.next]
 		rest, take := r.Len-d.off, most-n

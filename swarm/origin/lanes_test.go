@@ -153,7 +153,7 @@ func TestScattered(t *testing.T) {
 		seen++
 		return nil
 	})
-	if err != nil || seen != len(rs) || most < 2*aheadMax {
+	if err != nil || seen != len(rs) || most < 2*aheadMax || most > laneMost+laneAsks {
 		t.Errorf("%v; %d of %d came, %d asked for at once", err, seen, len(rs), most)
 	}
 }

@@ -55,7 +55,7 @@ func (c *Client) Ranges(ctx context.Context, name string, size int64, rs []Range
 		last = r.end()
 	}
 	defer c.count.silence.begin()()
-	t := &transfer{c: c, name: name, size: size, rs: rs, fn: fn}
+	t := &transfer{c: c, name: name, size: size, rs: rs, fn: fn, most: aheadMax}
 	if t.worthLanes(time.Duration(c.count.answer.Load())) {
 		return newDeck(t).fetch(ctx)
 	}
@@ -106,6 +106,7 @@ type transfer struct {
 	fnErr error
 	ahead []*ahead // in the order of their ranges
 	eager bool     // asks ahead before the first answer
+	most  int      // requests ahead at a time
 }
 
 // ahead is a request made before its turn.
@@ -190,7 +191,7 @@ func (t *transfer) askAhead(ctx context.Context, source, i int) {
 		asked += a.end - a.off
 		i = a.after
 	}
-	for i < len(t.rs) && asked < aheadBytes && len(t.ahead) < aheadMax {
+	for i < len(t.rs) && asked < aheadBytes && len(t.ahead) < t.most {
 		off, end, after := t.run(i, 0)
 		actx, cancel := context.WithCancel(ctx)
 		a := &ahead{source: source, off: off, end: end, after: after, cancel: cancel, done: make(chan struct{})}
