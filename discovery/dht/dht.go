@@ -123,7 +123,7 @@ func (s *Source) Name() string { return Name }
 // other node is reached it reports ErrAlone and keeps trying.
 func (s *Source) Run(ctx context.Context, self func() peer.AddrInfo, events chan<- discovery.Event) error {
 	gated := newGate(s.cfg.Host, s.cfg.Admitted)
-	r := &run{cfg: s.cfg, host: gated, self: self, events: events, content: s.digests}
+	r := &run{cfg: s.cfg, host: gated, self: self, events: events, content: s.digests, held: make(map[peer.ID]time.Time)}
 	if s.cfg.Admitted != nil {
 		gated.introduce = func(ctx context.Context, p peer.AddrInfo) { r.tell(ctx, p, introduced) }
 	}

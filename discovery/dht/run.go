@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -34,6 +35,9 @@ type run struct {
 	self    func() peer.AddrInfo
 	events  chan<- discovery.Event
 	content func() [][32]byte
+
+	mu   sync.Mutex            // guards held
+	held map[peer.ID]time.Time // until when the word of a peer holds
 
 	searches int
 	reached  map[peer.ID]bool // bootstrap nodes that were admitted when met looked last
@@ -183,17 +187,36 @@ func (r *run) met() bool {
 	return more
 }
 
-// tell sends word of a peer; false when ctx has ended. Never of this device.
+// tell sends word of a peer, which holds for ttl, or as long as an earlier one does; false
+// when ctx has ended. Never of this device. From any goroutine.
 func (r *run) tell(ctx context.Context, p peer.AddrInfo, ttl time.Duration) bool {
 	if p.ID == r.cfg.Host.ID() {
 		return true
 	}
 	select {
-	case r.events <- discovery.Event{Peer: p, Source: Name, TTL: ttl}:
+	case r.events <- discovery.Event{Peer: p, Source: Name, TTL: r.hold(p.ID, ttl)}:
 		return true
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// hold notes that word of a peer is to hold for ttl, and returns for how long it does.
+func (r *run) hold(id peer.ID, ttl time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if len(r.held) >= maxFound {
+		maps.DeleteFunc(r.held, func(_ peer.ID, until time.Time) bool { return now.After(until) })
+	}
+	until := now.Add(ttl)
+	if was := r.held[id]; was.After(until) {
+		return was.Sub(now)
+	}
+	if len(r.held) < 2*maxFound {
+		r.held[id] = until
+	}
+	return ttl
 }
 
 func (r *run) nextSearch() time.Duration {
