@@ -80,6 +80,7 @@ func (u *update) packMap(ctx context.Context, art *release.Artifact) ([]byte, er
 const (
 	mapTimeout = 2 * time.Second
 	mapNext    = 250 * time.Millisecond
+	mapMute    = 2 * mapNext // who was asked for less than that is not to blame
 )
 
 // membersMap returns the pack map of art from a member, or nil. A member that says it may have it, and sends something
@@ -128,11 +129,13 @@ func (u *update) membersMap(ctx context.Context, art *release.Artifact) []byte {
 
 // memberMap returns the pack map of art from one member, or nil. It is the member's fault unless ctx was cancelled.
 func (u *update) memberMap(ctx context.Context, by peer.ID, art *release.Artifact) []byte {
+	begun := time.Now()
 	b, err := u.n.sw.Request(ctx, by, delta.ObjectName(delta.MapDir, art.Map), int(art.MapSize))
 	switch {
 	case err == nil && sha256.Sum256(b) == art.Map:
 		return b
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, swarm.ErrBusy), errors.Is(ctx.Err(), context.Canceled):
+	case ctx.Err() != nil && time.Since(begun) < mapMute:
 	default:
 		u.setMute(by)
 	}
