@@ -192,6 +192,9 @@ func (n *Node) takeOver(ctx context.Context, g *gathered) error {
 	case errors.Is(err, release.ErrNoRelease):
 		n.synced(nil, nil)
 		return nil
+	case errors.Is(err, release.ErrExpired): // of such metadata nobody has more
+		n.synced(nil, nil)
+		return err
 	case err != nil:
 		return err
 	}
@@ -205,9 +208,6 @@ func (n *Node) takeStock(ctx context.Context) {
 	n.trustMu.Lock()
 	defer n.trustMu.Unlock()
 	err := n.takeOver(ctx, new(gathered))
-	if errors.Is(err, release.ErrExpired) { // of such metadata nobody has more
-		n.synced(nil, nil)
-	}
 	n.log.Debug("metadata on disk", "version", n.trust.Version(), "err", err)
 }
 
