@@ -258,6 +258,10 @@ func TestRecheckTellsOfASplit(t *testing.T) {
 			t.Error("a split was not told of")
 		}
 		time.Sleep(5 * time.Second)
+		if one.Heard() || !one.Recheck() {
+			t.Error("that the split is over may be what has changed: members were given up in it")
+		}
+		time.Sleep(5 * time.Second)
 		if one.Heard() || one.Recheck() {
 			t.Error("nobody was there since the last change")
 		}

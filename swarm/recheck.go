@@ -14,13 +14,13 @@ const (
 // member is asked for a sign of life; who gives none within a second is dropped, and dialled anew. On a slow link the
 // question waits behind blobs: 1 KiB that comes or is acknowledged meanwhile is a sign as well. Those that could not be
 // reached before are dialled at once. It reports whether this device may have been cut off: nobody had been heard of for
-// a while already, though somebody since the last call.
+// a while already, though somebody had since the last call, or was given up after it.
 func (s *Swarm) Recheck() (quiet bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	at := s.heardLocked()
-	quiet = at > s.rechecked && now-at > quietFor
+	quiet = max(at, s.givenUp) > s.rechecked && now-at > quietFor
 	for _, m := range s.members {
 		m.proving, m.moved, m.pingDue = now, m.moves(), true
 		m.wakeControl()
@@ -54,6 +54,7 @@ func (s *Swarm) proveLocked(now time.Duration) time.Duration {
 		case m.heard > m.proving || now >= end && m.moves()-m.moved > paceLeast:
 			m.proving = 0
 		case now >= end:
+			s.givenUp = now
 			s.dropLocked(m, "silent")
 		default:
 			next = min(next, end)

@@ -57,6 +57,7 @@ type Swarm struct {
 	members   map[peer.ID]*member
 	targets   map[peer.ID]*target
 	rechecked time.Duration              // when the network of this device has changed last; 0: never
+	givenUp   time.Duration              // when a member was last given up after that
 	heardOf   time.Duration              // when a member that was dropped had been heard of
 	hasteAt   time.Duration              // when the next dial may be made that is due for haste only
 	renewed   int                        // how often the credential has changed
@@ -79,7 +80,7 @@ type Swarm struct {
 	eased     time.Duration // when ahead was lowered last
 	lag       time.Duration // that a blob takes which is asked for, in the mean
 	flowed    time.Duration // when bytes came last from who is to send something
-	whole     time.Duration // when one came last from who was asked first
+	whole     time.Duration // when a blob of use came last
 	slack     uint          // times of patience are doubled so often, see slackLocked
 	slackAt   time.Duration // when slack has changed last
 	wakeAt    time.Duration // when the loop wakes by itself
