@@ -77,6 +77,7 @@ type member struct {
 	blobUntil   time.Duration // the blob that comes from it is worth waiting for until then; 0: none comes
 	holds       time.Duration // since when there is memory for a blob that comes from it, 0: there is none
 	heldRead    int64         // read, as of then
+	heldIn      int64         // what the kernel had received then
 	seen        int64         // arrived, as of looked
 	looked      time.Duration
 	flowed      time.Duration // when bytes were last seen to come from it

@@ -64,7 +64,7 @@ func (s *Swarm) pacedLocked(m *member, a *ask, size int64, now time.Duration) {
 		pace = (m.pace + pace) / 2
 	}
 	m.pace = pace
-	s.lag, s.whole = (s.lag+took)/2, now
+	s.lag = (s.lag + took) / 2
 	switch slow := pullWait + time.Duration(size)*time.Second/pullFair; {
 	case took < slow:
 		s.ahead = min(s.ahead+size, pullBytes)
@@ -326,7 +326,7 @@ func (s *Swarm) unaskLocked(obj *object, i uint32, a *ask, cancel bool) {
 // the last one. Where the link here is slow, those of one member wait behind those of another.
 func (s *Swarm) lagLocked(now time.Duration) time.Duration {
 	lag := s.lag
-	if now-s.flowed < flowGap {
+	if s.flowed != 0 && now-s.flowed < flowGap {
 		lag = max(lag, now-s.whole)
 	}
 	return min(lag, pullLag)

@@ -261,6 +261,7 @@ func (s *Swarm) hold(ctx context.Context, m *member, need int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.holds, m.heldRead = s.now(), m.read.Load()
+	m.heldIn, _ = m.raw.traffic()
 	return nil
 }
 
@@ -284,7 +285,8 @@ func (s *Swarm) endSlowest(m *member, need int64) {
 		if h.holds == 0 || held < holdMost {
 			continue
 		}
-		pace := float64(h.read.Load()-h.heldRead) / held.Seconds()
+		in, _ := h.raw.traffic() // within a message of the multiplexer the reader sees nothing
+		pace := float64(max(h.read.Load()-h.heldRead, in-h.heldIn)) / held.Seconds()
 		if pace < least && (pace < paceWorth || m.outruns(need, held)) {
 			slowest, least = h, pace
 		}
@@ -364,7 +366,7 @@ func (s *Swarm) storedLocked(obj *object, m *member, h wire.BlobHeader, f *buffe
 		}
 		s.unaskLocked(obj, h.Index, a, a.from.m != m || a.also != nil)
 	}
-	m.lastBlob = now
+	m.lastBlob, s.whole = now, now
 	if h.Flags&wire.BlobRelay != 0 {
 		s.waitsLocked(m, obj)
 	}
