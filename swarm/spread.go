@@ -104,6 +104,9 @@ func (s *Swarm) paced(last *time.Duration) bool {
 	passed := min(max(s.unsent+s.injected-n, 0), unsentMost)
 	s.waited = max(s.waited+now-*last-time.Duration(passed)*time.Second/passOnLeast, 0)
 	s.unsent, s.injected, *last = n, 0, now
+	if n == 0 {
+		s.waited = 0 // what comes next may find others
+	}
 	return n <= unsentMost || s.waited >= paceMost
 }
 
