@@ -301,6 +301,7 @@ func (a *admitters) told(t *testing.T) {
 // Two segments whose devices know their neighbours already find each other through one that all know as a bootstrap
 // node, though it is reached late. Nobody is spoken with but on connections that others have made.
 func TestSegments(t *testing.T) {
+	t.Parallel()
 	for _, late := range []bool{false, true} {
 		t.Run(fmt.Sprint("late ", late), func(t *testing.T) {
 			if late && testing.Short() {
@@ -361,6 +362,7 @@ func TestContentLimit(t *testing.T) {
 // What an hour of a settled site costs: a search, and a quarter of an
 // announcement. The figures are printed; the package comment states them.
 func TestTraffic(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("many real hosts are left out by -short")
 	}
