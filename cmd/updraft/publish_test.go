@@ -122,6 +122,9 @@ func (p publisher) staging() string { return filepath.Join(p.dir, "staging", "pu
 // TestPublishResumes kills a publish, while another is refused, interrupts the next, and lets a third one end: what
 // was finished is not made again, and the origin is the same as without.
 func TestPublishResumes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("publishes many times; delta.TestResume has what runs at once")
+	}
 	p, whole := newPublisher(t), newPublisher(t)
 	published, _ := whole.run(exitOK, whole.third("--json")...)
 	var w, got resumption
