@@ -267,4 +267,13 @@ func reachable(addrs []ma.Multiaddr) []ma.Multiaddr {
 	return out
 }
 
+// addresses returns where p may be reached: at what is said of it, else at what the host
+// knows, since the library puts there whom other nodes name.
+func addresses(h host.Host, p peer.AddrInfo) []ma.Multiaddr {
+	if out := reachable(p.Addrs); len(out) > 0 {
+		return out
+	}
+	return reachable(h.Peerstore().Addrs(p.ID))
+}
+
 func jitter(d time.Duration) time.Duration { return d + rand.N(max(1, d/2)) }

@@ -51,10 +51,7 @@ func (g *gate) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if g.admitted(p.ID) {
 		return nil
 	}
-	if len(p.Addrs) == 0 { // the library has put them there
-		p.Addrs = reachable(g.Peerstore().Addrs(p.ID))
-	}
-	if len(p.Addrs) == 0 {
+	if p.Addrs = addresses(g.Host, p); len(p.Addrs) == 0 {
 		return fmt.Errorf("dht: %w", peerstore.ErrNotFound)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)

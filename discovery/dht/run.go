@@ -27,7 +27,7 @@ const refreshEvery = 3
 // burst are the first pauses between searches.
 var burst = []time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute}
 
-// run is the state of one Run; its goroutine owns it.
+// run is the state of one Run; its goroutine owns it, but for what mu guards.
 type run struct {
 	cfg     Config
 	node    *kad.IpfsDHT
@@ -314,11 +314,7 @@ func search(ctx context.Context, node *kad.IpfsDHT, key cid.Cid, fn func(peer.Ad
 		if !more || p.ID == node.PeerID() {
 			continue
 		}
-		p.Addrs = reachable(p.Addrs)
-		if len(p.Addrs) == 0 {
-			p.Addrs = reachable(node.Host().Peerstore().Addrs(p.ID))
-		}
-		if len(p.Addrs) == 0 {
+		if p.Addrs = addresses(node.Host(), p); len(p.Addrs) == 0 {
 			continue
 		}
 		if more = fn(p); !more {
