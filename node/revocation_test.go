@@ -217,17 +217,24 @@ func TestCertificateEnds(t *testing.T) {
 	b.awaitVersion("1.0.0")
 }
 
+// uplinkOfOne returns a site of two devices that have version 1.0.0 in service. Only a has an origin.
+func uplinkOfOne(t *testing.T) (s *site, a, b *agent) {
+	t.Helper()
+	s = newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	a = s.start(s.enroll(nil))
+	b = s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{}, nil))
+	b.awaitPeers(1)
+	a.look("1.0.0")
+	b.awaitVersion("1.0.0")
+	return s, a, b
+}
+
 // TestRevokedWhileItAnswersSlowly: a device that says it has newer metadata, and does not
 // send them, keeps its neighbour from nothing that others know, not even that it is revoked.
 func TestRevokedWhileItAnswersSlowly(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 0)
-	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
-	a := s.start(s.enroll(nil))
-	b := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{}, nil)) // has no origin
-	b.awaitPeers(1)
-	a.look("1.0.0")
-	b.awaitVersion("1.0.0")
+	s, a, b := uplinkOfOne(t)
 	asked, ended := make(chan struct{}, 1), make(chan struct{})
 	sw := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "evil", Site: "lab"}), b, func(c *swarm.Config) {
 		c.Files = func(string) ([]byte, error) {
@@ -315,13 +322,7 @@ func TestRevocationsKeptBack(t *testing.T) {
 	}{{name: "denied"}, {name: "mute", mute: true}, {name: "restart", restart: true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, 0)
-			s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
-			a := s.start(s.enroll(nil))
-			b := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{}, nil)) // has no origin
-			b.awaitPeers(1)
-			a.look("1.0.0")
-			b.awaitVersion("1.0.0")
+			s, a, b := uplinkOfOne(t)
 			evil := newWithholder(t, s, b, "revoked", c.mute)
 			said := func() int64 { return node.ProfileMeta(evil.sw.Members()[0].Profile.Node) }
 			before := said()
@@ -359,13 +360,7 @@ func TestRevocationsKeptBack(t *testing.T) {
 // TestReleaseKeptBack: so it is with the manifest of a release.
 func TestReleaseKeptBack(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 0)
-	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
-	a := s.start(s.enroll(nil))
-	b := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{}, nil)) // has no origin
-	b.awaitPeers(1)
-	a.look("1.0.0")
-	b.awaitVersion("1.0.0")
+	s, a, b := uplinkOfOne(t)
 	evil := newWithholder(t, s, b, "targets/stable/", false)
 	s.publish("1.1.0", s.write("v2/app.bin", noise(2, 100<<10)))
 	evil.claim(t)
