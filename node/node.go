@@ -360,7 +360,10 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %s", ErrInUse, dir), f.Close())
 	}
-	return func() { f.Close() }, nil
+	return func() { // by name: a hook that is being started has the file open, too, until it is executed
+		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+		f.Close()
+	}, nil
 }
 
 // jitter spreads d by a tenth, so that devices do not move in step.

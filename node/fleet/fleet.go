@@ -259,7 +259,8 @@ func (f *Fleet) SiteKey(site string) ([32]byte, error) {
 	return [32]byte(mac.Sum(nil)), nil
 }
 
-// locked runs fn while no other process does. The lock falls with the process.
+// locked runs fn while no other process does. The lock falls with the process, and by name: a
+// child that is being started has the file open, too, until it executes its program.
 func (f *Fleet) locked(fn func() error) (err error) {
 	l, err := os.OpenFile(f.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -278,6 +279,7 @@ func (f *Fleet) locked(fn func() error) (err error) {
 	if err != nil {
 		return fmt.Errorf("locking %s: %w", f.path("lock"), err)
 	}
+	defer func() { err = errors.Join(err, unix.Flock(int(l.Fd()), unix.LOCK_UN)) }()
 	return fn()
 }
 
