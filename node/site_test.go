@@ -181,7 +181,7 @@ func (a *agent) end() {
 
 func (a *agent) await(what string, ok func(report.Status) bool) report.Status {
 	a.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute) // a hang, however slow the machine is
 	for {
 		st := a.node.Status()
 		if ok(st) {
