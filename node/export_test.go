@@ -66,6 +66,13 @@ func (n *Node) Planned() (way [32]byte, epoch uint64) {
 // PatchID names the object of the swarm whose blobs are the blocks of a patch.
 func PatchID(o swarm.Object) [32]byte { return tableID("patch", o) }
 
+// AsksMembers reports whether a member is to be asked for metadata, if none was lately.
+func (n *Node) AsksMembers() bool {
+	f := &follower{n: n, asked: make(map[peer.ID]claim)}
+	_, ok := f.choose()
+	return ok
+}
+
 // ProfileMeta returns the version of the metadata that a member says it has.
 func ProfileMeta(raw []byte) int64 {
 	p, err := decodeProfile(raw)

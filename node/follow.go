@@ -91,7 +91,7 @@ func (f *follower) ask(ctx context.Context, wg *sync.WaitGroup) time.Duration {
 func (f *follower) choose() (member, bool) {
 	maps.DeleteFunc(f.asked, func(_ peer.ID, c claim) bool { return time.Since(c.at) > claimPause })
 	have := f.n.trust.Version()
-	if f.n.wholeVersion() != have {
+	if f.n.partly() {
 		have-- // older ones are a rollback
 	}
 	for _, m := range f.n.members() {

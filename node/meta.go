@@ -195,6 +195,9 @@ func (n *Node) takeOver(ctx context.Context, g *gathered) error {
 	case errors.Is(err, release.ErrExpired): // of such metadata nobody has more
 		n.synced(nil, nil)
 		return err
+	case errors.As(err, new(*release.JudgedError)): // nor of these, of which not all is kept here
+		n.judge()
+		return err
 	case err != nil:
 		return err
 	}

@@ -72,6 +72,7 @@ type Node struct {
 	uplink   int
 	tried    time.Time // when uplink was found out
 	whole    int64     // version of the metadata of which everything is here, as announced
+	judged   int64     // version of those that speak of a release that is here, and is not for this device
 	refused  []*refusedRelease
 	revoked  identity.Revocations
 	certs    map[peer.ID]*identity.Cert // of all peers admitted so far, the latest of each

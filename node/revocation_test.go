@@ -2,8 +2,10 @@ package node_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"updraft/delta/release"
 	"updraft/node"
 	"updraft/node/fleet"
 	"updraft/node/identity"
@@ -354,6 +357,48 @@ func TestRevocationsKeptBack(t *testing.T) {
 				t.Errorf("its neighbour has known for %v by then", d)
 			}
 		})
+	}
+}
+
+// TestUnfitReleaseIsAskedForOnce: a release that is refused as it was signed is complete: nobody is
+// asked for more of it.
+func TestUnfitReleaseIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	b := s.start(s.enroll(nil))
+	twin := filepath.Join(s.dir, "twin") // of a publisher that goes on from an old copy
+	if out, err := exec.Command("cp", "-a", filepath.Join(s.dir, "fleet"), twin).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	s.publish("1.1.0", s.write("v2/app.bin", noise(2, 100<<10)))
+	b.look("1.1.0")
+	f, err := fleet.Open(twin, fleet.Options{Now: func() time.Time { return time.Now().Add(300 * 24 * time.Hour) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.fleet = f
+	if roles, err := f.Refresh(); err != nil || !slices.Contains(roles, "stable") {
+		t.Fatalf("%v signed anew: %v", roles, err)
+	}
+	s.publish("1.2.0", s.write("v3/app.bin", noise(4, 100<<10))) // with the sequence of 1.1.0
+	evil := newWithholder(t, s, b, "nothing", false)
+	raw, err := os.ReadFile(filepath.Join(f.Origin(), release.TimestampName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stamp struct{ Signed struct{ Version byte } }
+	if err := json.Unmarshal(raw, &stamp); err != nil {
+		t.Fatal(err)
+	}
+	if err := evil.sw.Announce(swarm.Profile{Node: []byte{0xa2, 1, 1, 2, stamp.Signed.Version}}); err != nil { // {1: 1, 2: version}
+		t.Fatal(err)
+	}
+	if p := b.problem("peer-metadata"); !strings.Contains(p.Text, "another manifest for sequence 2") {
+		t.Errorf("%+v", p)
+	}
+	if b.node.AsksMembers() {
+		t.Error("asked once more")
 	}
 }
 

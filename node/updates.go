@@ -28,6 +28,21 @@ func (n *Node) synced(m *release.Manifest, raw []byte) {
 	}
 }
 
+// judge notes that nothing is missing here of the metadata, though the release that they
+// speak of is not for this device: it is too old, or the publisher has erred.
+func (n *Node) judge() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.judged = n.trust.Version()
+}
+
+// partly reports whether a member may have more of the metadata of the newest version.
+func (n *Node) partly() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return max(n.whole, n.judged) != n.trust.Version()
+}
+
 // wholeVersion returns the version of the metadata of which everything is here: the list of
 // revocations and the manifest, too, which whoever sent the rest may have kept back.
 func (n *Node) wholeVersion() int64 {

@@ -433,6 +433,21 @@ func TestWrongManifest(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.refuse(f.fetch, f.now, release.ErrManifest, "1")
+	// What is wrong with it as it was signed is told from what may be missing or altered.
+	for _, c := range []struct {
+		answer error
+		judged bool
+	}{{nil, true}, {release.ErrNotFound, false}} {
+		_, _, err := d.Release(t.Context(), "stable", "rpi4", func(ctx context.Context, name string, limit int64) ([]byte, error) {
+			if !strings.HasSuffix(name, ".json") && c.answer != nil {
+				return nil, c.answer
+			}
+			return f.fetch(ctx, name, limit)
+		})
+		if j := new(release.JudgedError); errors.As(err, &j) != c.judged || err == nil {
+			t.Errorf("judged %v: %v", !c.judged, err)
+		}
+	}
 	// A channel's key signs for another channel: nobody asks it about that one.
 	if err := f.repo.SignAs("canary/rpi4", canary, 5); err != nil {
 		t.Fatal(err)

@@ -61,6 +61,13 @@ var (
 // clock is blamed: the longest life of any metadata.
 const tooLate = 2 * 365 * 24 * time.Hour
 
+// JudgedError is what Release finds wrong with a manifest that is here as it was signed:
+// nobody has a better one for this metadata, and who sent it has kept nothing back.
+type JudgedError struct{ Err error }
+
+func (e *JudgedError) Error() string { return e.Err.Error() }
+func (e *JudgedError) Unwrap() error { return e.Err }
+
 // ExpiredError says which metadata has expired, by which clock.
 type ExpiredError struct {
 	File    string

@@ -443,8 +443,9 @@ func get(ctx context.Context, fetch Fetcher, name string, limit int64) ([]byte, 
 // bytes, from the metadata of the last Refresh: the one for the type or the one for
 // any type, whichever was published later. What is not held is fetched: the
 // channel's metadata and the manifest. A manifest of a lower sequence than one
-// returned before for the same channel and type is ErrRollback. ErrNoRelease means
-// that the channel offers nothing for the type. With ErrNotKept the manifest is
+// returned before for the same channel and type is ErrRollback; that and what else is
+// wrong with a manifest that is here as it was signed comes as a JudgedError. ErrNoRelease
+// means that the channel offers nothing for the type. With ErrNotKept the manifest is
 // returned as well.
 func (t *Trust) Release(ctx context.Context, channel, typ string, fetch Fetcher) (*Manifest, []byte, error) {
 	if err := CheckChannel(channel); err != nil {
@@ -504,25 +505,34 @@ func (t *Trust) accept(ctx context.Context, fetch Fetcher, h *held, channel, typ
 	if err != nil {
 		return nil, nil, err
 	}
+	m, next, err := t.judge(h, channel, typ, name, b)
+	if err != nil {
+		return nil, nil, &JudgedError{err}
+	}
+	m.Steps = h.heldSteps(roleName(channel), found.sum)
+	return m, b, t.keep(h, roleName(channel), TargetName(channel, typ), next, b, stored)
+}
+
+// judge decodes the manifest b, which is as it was signed, and returns the floor that it raises.
+func (t *Trust) judge(h *held, channel, typ, name string, b []byte) (*Manifest, targetFloor, error) {
 	m, err := Decode(b)
 	if err != nil {
-		return nil, nil, err
+		return nil, targetFloor{}, err
 	}
 	key := TargetName(channel, typ)
 	next := targetFloor{Sequence: m.Sequence, Name: name, Keys: t.keys(h, roleName(channel))}
 	have, known := t.floor.Releases[key]
 	switch {
 	case m.Channel != channel:
-		return nil, nil, fmt.Errorf("%w: it is for %s, asked for %s", ErrWrongChannel, m.Channel, channel)
+		err = fmt.Errorf("%w: it is for %s, asked for %s", ErrWrongChannel, m.Channel, channel)
 	case !m.Fits(typ):
-		return nil, nil, fmt.Errorf("%w: version %s is for %v, this is a %s", ErrWrongType, m.Version, m.Types, typ)
+		err = fmt.Errorf("%w: version %s is for %v, this is a %s", ErrWrongType, m.Version, m.Types, typ)
 	case known && have.Keys == next.Keys && m.Sequence < have.Sequence:
-		return nil, nil, fmt.Errorf("%w: version %s has sequence %d, have accepted %d", ErrRollback, m.Version, m.Sequence, have.Sequence)
+		err = fmt.Errorf("%w: version %s has sequence %d, have accepted %d", ErrRollback, m.Version, m.Sequence, have.Sequence)
 	case known && have.Keys == next.Keys && m.Sequence == have.Sequence && !sameManifest(name, have.Name):
-		return nil, nil, fmt.Errorf("%w: another manifest for sequence %d of %s", ErrRollback, m.Sequence, key)
+		err = fmt.Errorf("%w: another manifest for sequence %d of %s", ErrRollback, m.Sequence, key)
 	}
-	m.Steps = h.heldSteps(roleName(channel), found.sum)
-	return m, b, t.keep(h, roleName(channel), key, next, b, stored)
+	return m, next, err
 }
 
 // keep stores an accepted payload and raises the floors: of the role, and of the key
