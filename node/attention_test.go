@@ -33,9 +33,9 @@ func TestWordsCountForAWhile(t *testing.T) {
 	}
 }
 
-// TestADayWithoutTheOrigin: what others say is taken for what the origin says for a day.
+// TestADayWithoutTheOrigin: what others say is taken for what the origin says for a day, and for an hour after the start.
 func TestADayWithoutTheOrigin(t *testing.T) {
-	n := &Node{start: time.Now().Add(-wordFor - time.Hour)}
+	n := &Node{start: time.Now().Add(-firstMost)}
 	c := newChecker(n)
 	if c.overdue() {
 		t.Error("a device without an origin is to ask it")
@@ -46,10 +46,16 @@ func TestADayWithoutTheOrigin(t *testing.T) {
 	}
 	defer n.origin.Close()
 	if !c.overdue() {
+		t.Error("not due long after the start")
+	}
+	if c.heard = time.Now().Add(-wordFor + time.Minute); c.overdue() {
+		t.Error("due although it was tried")
+	}
+	if c.heard = time.Now().Add(-wordFor); !c.overdue() {
 		t.Error("not due after a day")
 	}
-	if c.heard = time.Now(); c.overdue() {
-		t.Error("due although it was tried")
+	if n.start, c.heard = time.Now().Add(-firstLeast+time.Minute), (time.Time{}); c.overdue() {
+		t.Error("due soon after the start")
 	}
 }
 

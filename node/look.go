@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,8 @@ const (
 	argPerson  = "person"         // argument of a check that a person asks for
 	argNow     = "now"            // and of one that has to be made now
 	wordFor    = 24 * time.Hour   // for so long a device takes what others say for what the origin says
+	firstLeast = 10 * time.Minute // and after its start for a random time from this
+	firstMost  = time.Hour        // to that
 	askTries   = 2                // holders of the uplink that fail to look before a device does so itself
 
 	// A member may have this device ask the origin so many times in a row, and once more each
@@ -44,13 +47,15 @@ var errNoUplink = errors.New("node: no device of the site can reach the origin")
 // has come for a look that nobody asked for, it is one of those who reach the origin,
 // the same for all, who answers from its own last look if that is not long ago: what
 // an idle site costs does not grow with its devices. It does so without the lease.
-// Once a day a device asks the origin itself, and waits for as long as a look may take: a
-// member that says for ever that there is nothing new keeps nothing from the others for
-// longer, however slow the origin is.
+// Once a day, and within firstMost of its start, a device asks the origin itself, and waits
+// for as long as a look may take: a member that says for ever that there is nothing new
+// keeps nothing from the others for longer, however slow the origin is and however often
+// the power fails. Nor is it believed by a person.
 type checker struct {
 	n       *Node
 	limit   time.Duration // of a look
 	silence time.Duration // of the origin, after which a look is left to others unless it is patient
+	first   time.Duration // after the start, when the origin is to be asked itself
 	begun   chan *look    // to run; there is one at a time
 	ended   chan struct{} // closed when run makes no more
 
@@ -64,7 +69,7 @@ type checker struct {
 }
 
 func newChecker(n *Node) *checker {
-	return &checker{n: n, limit: checkTimeout, silence: silentMost, begun: make(chan *look, 1), ended: make(chan struct{}),
+	return &checker{n: n, limit: checkTimeout, silence: silentMost, first: firstLeast + rand.N(firstMost-firstLeast), begun: make(chan *look, 1), ended: make(chan struct{}),
 		asks: make(map[peer.ID]*rate.Limiter)}
 }
 
@@ -78,7 +83,14 @@ type look struct {
 // device that holds the uplink, or becomes it. A person has asked for it: it uses the
 // uplink whatever the window.
 func (c *checker) check(ctx context.Context, person bool) error {
+	before := c.n.trust.Version()
 	err := c.find(ctx, person)
+	if person && err == nil && c.n.origin != nil && !c.hopeless() && c.n.trust.Version() == before {
+		// A member may have said that there is nothing new. It costs a request to know.
+		if err = c.look(ctx, true); errors.Is(err, origin.ErrUnreachable) {
+			err = nil
+		}
+	}
 	if c.n.origin == nil { // else looking at it has said so
 		c.n.problem(problemOrigin, "the origin", err)
 	}
@@ -151,15 +163,25 @@ func (c *checker) find(ctx context.Context, person bool) error {
 	return err
 }
 
+// hopeless reports whether this device could not reach the origin the last time, lately. One that
+// was given up for its silence may only be slow.
+func (c *checker) hopeless() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n.reach() == uplinkBad && !errors.Is(c.why, errSilent)
+}
+
 // overdue reports whether this device has not heard the origin out, as far as that went, for a day.
 func (c *checker) overdue() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := c.n.start
-	if c.heard.After(last) {
-		last = c.heard
+	if c.n.origin == nil {
+		return false
 	}
-	return c.n.origin != nil && time.Since(last) > wordFor
+	if c.heard.IsZero() {
+		return time.Since(c.n.start) > c.first
+	}
+	return time.Since(c.heard) > wordFor
 }
 
 // recent reports whether this device has looked at the origin so lately that the site need not look again.

@@ -258,4 +258,13 @@ func TestLateOriginAndLiar(t *testing.T) {
 	}
 	a.node.AgeLooks(2 * time.Hour)
 	look("after a day", "1.2.0", unasked)
+	s.publish("1.3.0", s.write("v4/app.bin", noise(4, 100<<10)))
+	a.node.AgeLooks(time.Minute)
+	lease, err := evil.Acquire(t.Context(), swarm.AcquireOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release()
+	look("nobody has asked while evil has the lease", "1.2.0", unasked)
+	look("a person asks while evil has the lease", "1.3.0", func() error { return check(a) })
 }
