@@ -72,7 +72,8 @@ type Config struct {
 	// MDNS finds the site's devices by multicast. Default true.
 	MDNS bool `yaml:"mdns"`
 	// Interfaces restricts MDNS to these network interfaces. Empty: all that are
-	// up and can do multicast.
+	// up and can do multicast. Without MDNS it names those at which the agent
+	// watches for changes, to make its connections anew.
 	Interfaces []string `yaml:"interfaces"`
 	// DHT finds devices on other segments of the site through Bootstrap nodes.
 	// Default false.

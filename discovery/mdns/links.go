@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,7 +48,8 @@ func tellChanges(f *os.File, changed chan<- struct{}) {
 
 // WatchLinks calls changed whenever the interfaces or addresses of a LAN have changed, until ctx ends: what
 // Config.Changed tells of, for a device that finds others in another way. patterns are as in Config.Interfaces. Where the
-// kernel does not tell, it looks every 5 s. changed must not block.
+// kernel does not tell, it looks every 5 s. Where addresses alone change without end it tells of that once a minute, and
+// of the last of them. changed must not block.
 func WatchLinks(ctx context.Context, patterns []string, changed func()) {
 	r := &run{links: make(chan struct{}, 1), watch: watchEvery}
 	var wg sync.WaitGroup
@@ -56,22 +58,40 @@ func WatchLinks(ctx context.Context, patterns []string, changed func()) {
 		defer links.Close()
 		wg.Go(func() { tellChanges(links, r.links) })
 	}
-	last := lanPlace(patterns)
-	for ctx.Err() == nil {
-		r.pause(ctx)
-		if now := lanPlace(patterns); now != last {
-			if last = now; now != "" {
-				changed()
-			}
+	r.follow(ctx, func() lan { return lookLAN(patterns) }, changed)
+}
+
+// follow calls changed when look returns another LAN, at the pace of sessions: it has the members asked, and all others
+// dialled, as a session has the site talk.
+func (r *run) follow(ctx context.Context, look func() lan, changed func()) {
+	here, since := look(), time.Now()
+	for r.pause(ctx); ctx.Err() == nil; r.pause(ctx) {
+		r.watch = watchEvery
+		now := look()
+		if now.ifaces == here.ifaces {
+			continue
+		}
+		if left := r.pace.left(time.Since(since), now.links == here.links); left > 0 {
+			r.watch = min(max(left, linkPause), watchEvery)
+			continue
+		}
+		here, since = now, time.Now()
+		if here.ifaces != "" {
+			changed()
 		}
 	}
 }
 
-// lanPlace changes when the interfaces of a LAN do; empty: there are none.
-func lanPlace(patterns []string) string {
+// lan is what WatchLinks looks at.
+type lan struct {
+	ifaces string // changes when the interfaces of a LAN do; empty: there are none
+	links  string // changes when an interface of the host does, but not with addresses
+}
+
+func lookLAN(patterns []string) lan {
 	all, err := listIfaces()
 	if err != nil {
-		return ""
+		return lan{}
 	}
-	return fingerprint(slices.DeleteFunc(choose(all, patterns, false), iface.loopback))
+	return lan{fingerprint(slices.DeleteFunc(choose(all, patterns, false), iface.loopback)), links(all)}
 }

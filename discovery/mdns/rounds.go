@@ -89,8 +89,8 @@ func jitter(d time.Duration, f float64) time.Duration {
 // change at the word of whoever speaks on the LAN (a router advertisement gives one for
 // a second), and each new session makes all devices of the site talk: so the first is
 // followed as soon, and each further one after twice the time, up to sessionMost, until
-// they have stayed the same for twice as long as that. The zero value is ready; Run owns
-// it.
+// they have stayed the same for twice as long as that. To WatchLinks a session is the time
+// between two changes that it tells of. The zero value is ready; who runs owns it.
 type pace struct {
 	least time.Duration // of the present session, if addresses alone change
 }
