@@ -39,6 +39,9 @@ type Event struct {
 	Gone bool
 	// TTL is how long the word holds unless it is repeated; zero: until Gone.
 	TTL time.Duration
+	// Wanted says that somebody waits for a connection with the peer: the word is
+	// passed on though nothing in it is new.
+	Wanted bool
 }
 
 // Source finds peers.

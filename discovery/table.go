@@ -30,7 +30,7 @@ type TableConfig struct {
 	MaxPeers int
 	// Notify, when set, is told each change of the merged view: a new peer, a
 	// peer whose set of addresses or of sources changed, and with Gone a peer
-	// that no source knows any more. It is called from Run's goroutine, one call
+	// that no source knows any more; and of a peer that is Wanted. It is called from Run's goroutine, one call
 	// at a time, in the order of events; while it runs the sources wait.
 	Notify func(Event)
 	// Report, when set, is told when a source fails and will be started again.
@@ -206,6 +206,9 @@ func (t *Table) apply(ev Event, now time.Time) {
 		e.words[ev.Source] = w
 	}
 	out := t.settleLocked(ev.Peer.ID, e, nil)
+	if ev.Wanted && len(out) == 0 {
+		out = append(out, Event{Peer: e.last, Source: e.names})
+	}
 	t.mu.Unlock()
 	t.tell(out)
 }

@@ -134,9 +134,11 @@ func TestTableMerges(t *testing.T) {
 		r.expect(t, "+p1 dht,mdns /ip4/10.0.0.1/tcp/1 /ip4/10.0.0.2/tcp/1")
 		b.say <- discovery.Event{Peer: info(t, "p1", "/ip4/10.0.0.2/tcp/1", "/ip4/10.0.0.1/tcp/1")}
 		r.expect(t) // another order
-		a.say <- discovery.Event{Peer: info(t, "p1", "/ip4/10.0.0.3/tcp/1")}
-		r.expect(t, "+p1 dht,mdns /ip4/10.0.0.1/tcp/1 /ip4/10.0.0.2/tcp/1 /ip4/10.0.0.3/tcp/1")
-		if got := table.Peers(); len(got) != 1 || len(got[0].Addrs) != 3 {
+		b.say <- discovery.Event{Peer: info(t, "p1", "/ip4/10.0.0.2/tcp/1"), Wanted: true}
+		r.expect(t, "+p1 dht,mdns /ip4/10.0.0.1/tcp/1 /ip4/10.0.0.2/tcp/1") // nothing new, but wanted
+		a.say <- discovery.Event{Peer: info(t, "p1", "/ip4/10.0.0.3/tcp/1"), Wanted: true}
+		r.expect(t, "+p1 dht,mdns /ip4/10.0.0.2/tcp/1 /ip4/10.0.0.3/tcp/1")
+		if got := table.Peers(); len(got) != 1 || len(got[0].Addrs) != 2 {
 			t.Errorf("peers %v", got)
 		}
 		b.say <- discovery.Event{Peer: info(t, "p1"), Gone: true}

@@ -125,7 +125,7 @@ func (s *Source) Run(ctx context.Context, self func() peer.AddrInfo, events chan
 	gated := newGate(s.cfg.Host, s.cfg.Admitted)
 	r := &run{cfg: s.cfg, host: gated, self: self, events: events, content: s.digests, held: make(map[peer.ID]time.Time)}
 	if s.cfg.Admitted != nil {
-		gated.introduce = func(ctx context.Context, p peer.AddrInfo) { r.tell(ctx, p, introduced) }
+		gated.introduce = r.want
 	}
 	node, err := kad.New(gated, s.options()...)
 	if err != nil {

@@ -31,7 +31,7 @@
 //
 // With Config.Admitted set, the DHT makes no connection: a peer is admitted only
 // on one that the swarm has made, so each that the DHT wants to speak with is told
-// of by an event, and waited for, for 10 s at most. Bootstrap nodes are told of
+// of by an event that says so (Wanted), and waited for, for 10 s at most. Bootstrap nodes are told of
 // with each search, whoever else is known, since neighbours that multicast finds
 // know nothing of other segments; when one of them is admitted, this device
 // announces itself and searches again. Streams of peers that the fleet has not

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"updraft/discovery"
 
 	"github.com/libp2p/go-libp2p"
 	kad "github.com/libp2p/go-libp2p-kad-dht"
@@ -184,6 +187,35 @@ func TestGateLimit(t *testing.T) {
 	g.leave()
 	if !g.enter() {
 		t.Error("a place that was left stays taken")
+	}
+}
+
+// Whom the library wants to speak with, others are asked to connect to, at once.
+func TestWanted(t *testing.T) {
+	h, other := plainHost(t), plainHost(t)
+	src, err := New(Config{Host: h, Admitted: func(peer.ID) bool { return false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	events := make(chan discovery.Event)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		if err := src.Run(ctx, func() peer.AddrInfo { return peer.AddrInfo{ID: h.ID()} }, events); err != nil {
+			t.Error(err)
+		}
+	})
+	wg.Go(func() {
+		node, err := src.running()
+		for ; err != nil; node, err = src.running() {
+			time.Sleep(time.Millisecond)
+		}
+		node.Host().Connect(ctx, peer.AddrInfo{ID: other.ID(), Addrs: other.Addrs()})
+	})
+	if ev := <-events; ev.Peer.ID != other.ID() || len(ev.Peer.Addrs) == 0 || !ev.Wanted || ev.TTL <= 0 {
+		t.Errorf("told %+v", ev)
 	}
 }
 

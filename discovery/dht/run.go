@@ -109,7 +109,7 @@ func (r *run) dial(ctx context.Context) {
 	list := r.peers()
 	if r.host.introduce != nil {
 		for _, p := range list[:min(len(list), 32)] {
-			r.tell(ctx, p, introduced)
+			r.tell(ctx, discovery.Event{Peer: p, TTL: introduced})
 		}
 		return
 	}
@@ -187,14 +187,20 @@ func (r *run) met() bool {
 	return more
 }
 
-// tell sends word of a peer, which holds for ttl, or as long as an earlier one does; false
+// want asks for a connection with a peer, whatever was said of it before. From any goroutine.
+func (r *run) want(ctx context.Context, p peer.AddrInfo) {
+	r.tell(ctx, discovery.Event{Peer: p, TTL: introduced, Wanted: true})
+}
+
+// tell sends word of a peer, which holds for its TTL, or as long as an earlier one does; false
 // when ctx has ended. Never of this device. From any goroutine.
-func (r *run) tell(ctx context.Context, p peer.AddrInfo, ttl time.Duration) bool {
-	if p.ID == r.cfg.Host.ID() {
+func (r *run) tell(ctx context.Context, ev discovery.Event) bool {
+	if ev.Peer.ID == r.cfg.Host.ID() {
 		return true
 	}
+	ev.Source, ev.TTL = Name, r.hold(ev.Peer.ID, ev.TTL)
 	select {
-	case r.events <- discovery.Event{Peer: p, Source: Name, TTL: r.hold(p.ID, ttl)}:
+	case r.events <- ev:
 		return true
 	case <-ctx.Done():
 		return false
@@ -247,7 +253,7 @@ func (r *run) provide(ctx context.Context) bool {
 func (r *run) find(ctx context.Context) {
 	ttl := 3*r.cfg.FindEvery + time.Minute
 	for _, p := range r.cfg.Bootstrap {
-		r.tell(ctx, p, ttl)
+		r.tell(ctx, discovery.Event{Peer: p, TTL: ttl})
 	}
 	r.adopt()
 	if r.searches <= len(burst) || r.searches%refreshEvery == 0 {
@@ -256,7 +262,7 @@ func (r *run) find(ctx context.Context) {
 	found := 0
 	err := search(ctx, r.node, siteCID(r.cfg.SiteKey), func(p peer.AddrInfo) bool {
 		found++
-		return r.tell(ctx, p, ttl) && found < maxFound
+		return r.tell(ctx, discovery.Event{Peer: p, TTL: ttl}) && found < maxFound
 	})
 	r.cfg.Log.Debug("dht search", "found", found, "nodes", r.node.RoutingTable().Size(), "err", err)
 }
