@@ -31,10 +31,12 @@
 //
 // With Config.Admitted set, the DHT makes no connection: a peer is admitted only
 // on one that the swarm has made, so each that the DHT wants to speak with is told
-// of by an event that says so (Wanted), and waited for, for 10 s at most. Bootstrap nodes are told of
-// with each search, whoever else is known, since neighbours that multicast finds
-// know nothing of other segments; when one of them is admitted, this device
-// announces itself and searches again. Streams of peers that the fleet has not
+// of by an event that says so (Wanted), and waited for, for 10 s at most. Bootstrap
+// nodes are told of with each search, whoever else is known, since neighbours that
+// multicast finds know nothing of other segments; when one of them is admitted, or
+// any node after all had gone, this device announces itself and searches as at the
+// start. Where that goes on, it announces itself and searches once 10, 20, 40, 80 and
+// then 120 minutes after the last time. Streams of peers that the fleet has not
 // admitted wait up to 5 s for their admission and are reset without it, and such
 // peers never enter the routing table.
 package dht

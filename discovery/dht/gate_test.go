@@ -259,6 +259,61 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// A bootstrap node that has come has the site searched as at the start; one that comes again and
+// again, only once in a while.
+func TestComingAndGoing(t *testing.T) {
+	here := map[peer.ID]bool{}
+	r := &run{
+		searches: 9,
+		cfg:      Config{Bootstrap: []peer.AddrInfo{{ID: "a"}, {ID: "b"}}},
+		host:     newGate(nil, func(id peer.ID) bool { return here[id] }),
+	}
+	now := time.Now()
+	look := func(id peer.ID, is bool) bool {
+		now = now.Add(10 * time.Second)
+		here[id] = is
+		return r.again(now)
+	}
+	if look("a", false) || !look("a", true) || look("a", true) || r.searches != 0 {
+		t.Error("not anew when a node comes, and then only")
+	}
+	r.searches = 9
+	began, last := now, now
+	for _, want := range []int{10, 20, 40, 80, 120, 120} {
+		for n := 0; !look("a", n%2 == 0); n++ {
+			if n > 1000 {
+				t.Fatal("not anew again")
+			}
+		}
+		if pause := now.Sub(last).Round(time.Minute); pause != time.Duration(want)*time.Minute {
+			t.Errorf("anew %v after the start, %v after the last time, not %d min", now.Sub(began), pause, want)
+		}
+		last = now
+	}
+	if r.searches != 9 {
+		t.Errorf("%d searches counted: the burst begins while a node comes and goes", r.searches)
+	}
+	// One that comes before the time is not forgotten.
+	if look("b", true) {
+		t.Error("anew before the pause is over")
+	}
+	for last = now; !look("b", true); {
+		if now.Sub(last) > 2*maxAnew {
+			t.Fatal("the search for who is behind a node is forgotten")
+		}
+	}
+	now = now.Add(2 * maxAnew)
+	look("a", false)
+	if !look("a", true) || r.searches != 0 {
+		t.Error("not at once after four quiet hours")
+	}
+	look("a", false)
+	now = now.Add(minAnew)
+	if !look("a", true) {
+		t.Error("the pause stays as long as it was")
+	}
+}
+
 func TestSearchPauses(t *testing.T) {
 	r := &run{cfg: Config{FindEvery: defaultFind}}
 	for i, want := range []time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, 2 * time.Hour, 2 * time.Hour} {

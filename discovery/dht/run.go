@@ -27,6 +27,13 @@ const refreshEvery = 3
 // burst are the first pauses between searches.
 var burst = []time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute}
 
+// Pauses between two times that the site is searched out of turn, doubled while that goes on: a
+// node behind a flaky link, which comes again and again, must not cost much more than the turns do.
+const (
+	minAnew = 10 * time.Minute
+	maxAnew = defaultFind
+)
+
 // run is the state of one Run; its goroutine owns it, but for what mu guards.
 type run struct {
 	cfg     Config
@@ -40,6 +47,7 @@ type run struct {
 	held map[peer.ID]time.Time // until when the word of a peer holds
 
 	searches int
+	anew     anew
 	reached  map[peer.ID]bool // bootstrap nodes that were admitted when met looked last
 	told     bool             // Report was called before
 	alone    bool             // what it was told
@@ -157,21 +165,52 @@ func (r *run) loop(ctx context.Context) {
 		case <-watch.C:
 			if r.adopt() > 0 {
 				r.report(nil)
-				if r.met() {
-					// A way to another segment: say who is here, and see who is there.
-					r.searches, provided = 0, time.Time{}
-					search.Reset(0)
+			} else { // everybody has gone
+				if !r.join(ctx) {
+					return
 				}
-				continue
+				r.anew.owed = true
 			}
-			// Everybody has gone: join again, and then be quick as at the start.
-			if !r.join(ctx) {
-				return
+			if r.again(time.Now()) {
+				provided = time.Time{}
+				search.Reset(0)
 			}
-			r.searches, provided = 0, time.Time{}
-			search.Reset(0)
 		}
 	}
+}
+
+// again reports whether to say now who is here, and to see who is there: after everybody had gone, or
+// when a bootstrap node has come, which is a way to another segment. The first time that begins the
+// burst anew, one search must do where it goes on.
+func (r *run) again(now time.Time) bool {
+	r.anew.owed = r.met() || r.anew.owed
+	if !r.anew.due(now) {
+		return false
+	}
+	if r.anew.pause == minAnew {
+		r.searches = 0
+	}
+	return true
+}
+
+// anew decides when the site is searched out of turn. The zero value is ready.
+type anew struct {
+	owed  bool      // there was reason to
+	last  time.Time // when it was
+	pause time.Duration
+}
+
+// due reports whether it is now: at once if it was not for long, else when the pause is over.
+func (a *anew) due(now time.Time) bool {
+	since := now.Sub(a.last)
+	if !a.owed || since < a.pause {
+		return false
+	}
+	if since >= 2*maxAnew {
+		a.pause = 0
+	}
+	a.owed, a.last, a.pause = false, now, min(max(2*a.pause, minAnew), maxAnew)
+	return true
 }
 
 // met reports whether a bootstrap node is admitted that was not when it was asked last.
