@@ -75,7 +75,7 @@ type member struct {
 	moved       int64         // moves, as of proving
 	receiving   bool          // its blob stream is open
 	blobUntil   time.Duration // the blob that comes from it is worth waiting for until then; 0: none comes
-	holds       time.Duration // since when there is memory for a blob that comes from it, 0: there is none
+	holds       time.Duration // since when there is memory for a blob that comes from it, 0: none comes
 	heldRead    int64         // read, as of then
 	heldIn      int64         // what the kernel had received then
 	seen        int64         // arrived, as of looked

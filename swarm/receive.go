@@ -210,6 +210,7 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 		s.cutShort(obj, m, h.Index, begun)
 		return err
 	}
+	s.came(m)
 	plain, err := s.codec.open(f, h, obj.Sums[h.Index])
 	if err != nil {
 		s.unexpect(obj, h.Index)
@@ -265,11 +266,17 @@ func (s *Swarm) hold(ctx context.Context, m *member, need int64) error {
 	return nil
 }
 
-func (s *Swarm) unhold(m *member, need int64) {
-	s.budget.Release(need)
+// came notes that the blob for which a member was given memory is all there: how long the memory is needed from now on is
+// up to the disk of this device.
+func (s *Swarm) came(m *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.holds = 0
+}
+
+func (s *Swarm) unhold(m *member, need int64) {
+	s.came(m)
+	s.budget.Release(need)
 }
 
 // endSlowest drops the member that sends most slowly into memory for which m waits: if nobody waits for what comes so

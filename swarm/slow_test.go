@@ -280,3 +280,59 @@ func TestTrickleHoldsUpNobody(t *testing.T) {
 		})
 	}
 }
+
+// slowDisk takes as long for each blob.
+type slowDisk struct {
+	*memory
+	each time.Duration
+}
+
+func (b slowDisk) Put(i int, d []byte) error {
+	time.Sleep(b.each)
+	return b.memory.Put(i, d)
+}
+
+// TestSlowDiskIsNobodysFault fills the memory in which blobs are received with some that have come at once, and are not
+// stored for long. Nobody is dropped for that, although another waits for the memory who would have sent its own long ago.
+func TestSlowDiskIsNobodysFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2, nil)
+		defer s.close()
+		first := makeContent(1, 1, 64<<10)
+		s.open(first, swarm.OpenOptions{Receive: true}, func(dev, _ int) bool { return dev == 1 })
+		s.finish(first) // how fast it is, is known
+		const many = 24 // more than there is memory for
+		c := makeContent(2, many+8, 600<<10)
+		b := c.empty()
+		if err := s.dev[0].Open(c.Object, slowDisk{b, 12 * time.Second}, swarm.OpenOptions{Receive: true}); err != nil {
+			t.Fatal(err)
+		}
+		for k := range uint32(many) {
+			p := s.raw(s.dev[0])
+			defer p.h.Close()
+			p.join()
+			st, err := p.h.NewStream(t.Context(), p.to, swarm.ProtoBlob)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				_, _ = st.Write(append(wire.AppendBlobHeader(nil, wire.BlobHeader{ID: c.ID, Index: k, Len: c.Sizes[k]}), c.data[k]...))
+			}()
+		}
+		time.Sleep(time.Second)
+		if err := s.dev[1].Open(c.Object, c.full(), swarm.OpenOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if have, _ := s.dev[0].Progress(c.ID); have > 0 {
+			t.Fatalf("%d blobs are stored", have)
+		}
+		if n := len(s.dev[0].Members()); n != many+1 {
+			t.Errorf("%d of %d members are left", n, many+1)
+		}
+		if err := s.dev[0].Wait(t.Context(), c.ID); err != nil {
+			t.Fatal(err)
+		}
+		check(t, c, b)
+	})
+}
