@@ -128,7 +128,7 @@ func (s *Swarm) dialLocked(ctx context.Context, now time.Duration) time.Duration
 		if now < t.next {
 			s.hasteAt = now + time.Duration(1+len(s.members))*hasteGap
 		}
-		t.dialing = true
+		t.dialing, t.next = true, min(t.next, now) // what is later when the dial ends was said meanwhile
 		s.wg.Go(func() { s.dial(ctx, t) })
 	}
 	next, _ = s.dialNextLocked(now)
@@ -299,7 +299,7 @@ func (s *Swarm) dial(ctx context.Context, t *target) {
 		s.log.Debug("peer not reached", "peer", id, "error", err, "again_in", wait)
 	}
 	wait += rand.N(wait/4 + time.Millisecond)
-	t.next = s.now() + wait
+	t.next = max(t.next, s.now()+wait) // it may have been evicted
 	t.soon = s.now() + min(wait, hasteLast)
 	s.soonLocked(s.dueAtLocked(t, s.hasteLocked(s.now())))
 }

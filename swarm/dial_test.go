@@ -190,6 +190,59 @@ func TestMembersAreBackAfterASplit(t *testing.T) {
 	}
 }
 
+// TestEvictedPeerIsNotDialledForAMinute: the device that had dialled it does not do so at once, as it does when a
+// connection is lost, even one that it was long in making.
+func TestEvictedPeerIsNotDialledForAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := new(dialHost)
+		s := newSite(t, 0, nil)
+		defer s.close()
+		one := s.add(simhost.Link{Down: lan, Up: lan}, func(c *swarm.Config) {
+			h.Host = c.Host
+			c.Host = h
+		})
+		other := s.add(simhost.Link{Down: lan, Up: lan}, nil)
+		one.Connect(other.info())
+		joins := func() { eventually(t, one, "a member", func() bool { return len(one.Members()) == 1 }) }
+		leaves := func() {
+			t.Helper()
+			if err := h.Host.Network().ClosePeer(other.host.ID()); err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			eventually(t, one, "none", func() bool { return len(one.Members()) == 0 })
+			joins()
+			if d := time.Since(begin); d > 2*time.Second {
+				t.Errorf("a connection that was lost is made again after %v", d)
+			}
+		}
+		joins()
+		leaves()
+		before := h.dials.Load()
+		one.Evict(other.host.ID())
+		time.Sleep(59 * time.Second)
+		if n := h.dials.Load() - before; n != 0 || len(one.Members()) != 0 {
+			t.Errorf("evicted, and dialled %d times in a minute", n)
+		}
+		time.Sleep(2 * time.Second)
+		joins()
+
+		h.refuse.Store(true)
+		if err := h.Host.Network().ClosePeer(other.host.ID()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute) // by then dials are a minute apart, but for haste
+		h.refuse.Store(false)
+		lease, err := one.Acquire(t.Context(), swarm.AcquireOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		joins()
+		lease.Release()
+		leaves()
+	})
+}
+
 // TestMembersThatAreOffAreDialledSparingly: a device that wants the uplink looks in haste for members that it lacks: no
 // more often for two dozen that are switched off, and less where others look, too.
 func TestMembersThatAreOffAreDialledSparingly(t *testing.T) {
