@@ -343,7 +343,8 @@ func (u *update) bringChunks(ctx context.Context, a *assembly) (again bool, err 
 		// Where the chunks lie is asked for while the index comes: over a satellite a
 		// round trip is most of a second. What goes wrong is seen when it is needed.
 		early.Go(func() { _, _ = u.packMap(ctx, a.art) })
-		early.Go(func() { u.n.origin.Warm(ctx) })
+		most, _ := u.chunkBytes(a)
+		early.Go(func() { u.n.origin.Warm(ctx, most) })
 	}
 	err = u.bringIndex(ctx, a)
 	early.Wait()

@@ -77,6 +77,13 @@ func newDeck(t *transfer) *deck {
 func (d *deck) fetch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var more sync.WaitGroup
+	defer more.Wait()
+	warming, stop := context.WithCancel(ctx)
+	defer stop()
+	if n := warmMore(d.left); d.of.c.warm.some() {
+		more.Go(func() { d.of.c.warm.add(warming, n) }) // a fast link has use for them when its first pieces are there
+	}
 	d.mu.Lock()
 	for range laneCount {
 		d.startLocked(ctx, cancel)
@@ -131,6 +138,10 @@ func (d *deck) deal(most int64) (*transfer, int64) {
 	}
 	most = min(most, max(d.left/int64(d.lanes), pieceEnd))
 	first, from, n := d.next, d.off, int64(0)
+	few := max(most, pieceFirst*3/2) / 2
+	if d.began.IsZero() {
+		few = most / 2 // at first there is a connection for each lane, and another request would wait for one
+	}
 	t := &transfer{c: d.of.c, name: d.of.name, size: d.of.size, eager: true, most: min(laneAsks/d.lanes, aheadMax)}
 	for d.next < len(d.of.rs) && n < most {
 		r := d.of.rs[d.next]
@@ -138,7 +149,7 @@ func (d *deck) deal(most int64) (*transfer, int64) {
 		if take > rest-pieceFirst/2 {
 			take = rest
 		}
-		if n > max(most, pieceFirst*3/2)/2 && (take < rest || r.Off-t.rs[len(t.rs)-1].end() > joinGap) {
+		if n > few && (take < rest || r.Off-t.rs[len(t.rs)-1].end() > joinGap) {
 			break // rather than to cut the range, or ask twice
 		}
 		t.rs = append(t.rs, Range{r.Off + d.off, take})

@@ -228,7 +228,7 @@ func (l *link) bring(t *testing.T, n, size, gap int64, warm bool) (w way) {
 			fetch([]Range{{0, 100}}, func(int, []byte) error { return nil })
 		}
 		if warm {
-			c.Warm(t.Context())
+			c.Warm(t.Context(), int64(len(data)))
 		}
 		begin, in, sent := time.Now(), c.count.in.Load(), l.carried()
 		fetch(rs, func(int, []byte) error {

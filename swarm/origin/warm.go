@@ -47,8 +47,22 @@ func (s *stash) get(ctx context.Context, network, addr string) (net.Conn, error)
 // fill makes connections to the address dialled last until n are there.
 func (s *stash) fill(ctx context.Context, n int) {
 	s.mu.Lock()
-	addr := s.last
 	n -= len(s.conns)
+	s.mu.Unlock()
+	s.add(ctx, n)
+}
+
+// some reports whether connections are there.
+func (s *stash) some() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns) > 0
+}
+
+// add makes n connections more.
+func (s *stash) add(ctx context.Context, n int) {
+	s.mu.Lock()
+	addr := s.last
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	for range n {
@@ -86,14 +100,22 @@ func (s *stash) close() {
 	s.conns = nil
 }
 
-// Warm makes the connections that a long Ranges will use, if the origin is far away and
-// has been asked before; Ranges then does not wait for them. It returns when they are
-// there, or ctx ends.
-func (c *Client) Warm(ctx context.Context) {
-	if d := time.Duration(c.count.answer.Load()); d >= laneFar {
-		c.warm.fill(ctx, laneMost-warmIdle)
+// Warm makes the connections with which a Ranges of so many bytes will begin, if the
+// origin is far away and has been asked before, and they are worth it; Ranges then does
+// not wait for them. It returns when they are there, or ctx ends.
+func (c *Client) Warm(ctx context.Context, size int64) {
+	if d := time.Duration(c.count.answer.Load()); d >= laneFar && size >= laneLeast {
+		c.warm.fill(ctx, laneCount-warmIdle)
 	}
 }
 
-// warmIdle is how many connections are there already after the requests of a look.
-const warmIdle = 2
+const (
+	warmIdle  = 2        // connections that are there already after the requests of a look
+	warmWorth = 64 << 10 // bytes for which one more is made ahead, at about 350 bytes, although the link may be too slow for it
+)
+
+// warmMore returns how many connections more than those with which it begins a transfer
+// of size bytes may come to use.
+func warmMore(size int64) int {
+	return max(int(min(size/warmWorth, laneMost))-laneCount, 0)
+}

@@ -2,6 +2,7 @@ package origin
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +14,7 @@ import (
 )
 
 // TestWarm: connections made ahead are used by the requests that follow, and nothing is
-// made ahead for an origin that is near.
+// made ahead for an origin that is near, nor for little.
 func TestWarm(t *testing.T) {
 	data := bytes.Repeat([]byte("updraft "), 1<<20)
 	dir := t.TempDir()
@@ -41,18 +42,30 @@ func TestWarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.count.answer.Store(int64(time.Millisecond))
-	c.Warm(t.Context())
+	c.Warm(t.Context(), int64(len(data)))
 	if n := made.Load(); n != 1 || c.Far() {
 		t.Errorf("%d connections to a near origin", n)
 	}
 	c.count.answer.Store(int64(time.Second))
-	c.Warm(t.Context())
-	if len(c.warm.conns) != laneMost-warmIdle || !c.Far() {
-		t.Errorf("%d connections made ahead", len(c.warm.conns))
+	c.Warm(t.Context(), laneLeast-1)
+	if n := len(c.warm.conns); n != 0 {
+		t.Errorf("%d connections made ahead for little", n)
 	}
-	c.Warm(t.Context())
-	if len(c.warm.conns) != laneMost-warmIdle {
-		t.Errorf("%d connections made ahead in two calls", len(c.warm.conns))
+	for range 2 {
+		c.Warm(t.Context(), int64(len(data)))
+		if n := len(c.warm.conns); n != laneCount-warmIdle || !c.Far() {
+			t.Errorf("%d connections made ahead", n)
+		}
+	}
+	dial := c.warm.dial
+	var dials, more atomic.Int64 // by the transfer; connections of them
+	c.warm.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials.Add(1)
+		conn, err := dial(ctx, network, addr)
+		if err == nil {
+			more.Add(1)
+		}
+		return conn, err
 	}
 	var rs []Range
 	for off := int64(0); off < int64(len(data)); off += 64 << 10 {
@@ -61,7 +74,10 @@ func TestWarm(t *testing.T) {
 	if err := c.Ranges(t.Context(), "pack", int64(len(data)), rs, func(int, []byte) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(c.warm.conns); n == laneMost-warmIdle {
+	if n := dials.Load(); n < laneMost-laneCount {
+		t.Errorf("%d more made for a transfer that may use %d", n, laneMost)
+	}
+	if n := len(c.warm.conns); n == laneCount-warmIdle+int(more.Load()) {
 		t.Error("none of the connections was used")
 	}
 	c.warm.close()
@@ -87,5 +103,14 @@ func TestWarm(t *testing.T) {
 	}
 	if c.warm.end.Stop() {
 		t.Error("closed, and a timer is left")
+	}
+}
+
+// TestWarmMore: what is made ahead for a transfer is a small part of it.
+func TestWarmMore(t *testing.T) {
+	for size, want := range map[int64]int{0: 0, 300 << 10: 0, laneCount * warmWorth: 0, 20 * warmWorth: 20 - laneCount, 1 << 40: laneMost - laneCount} {
+		if n := warmMore(size); n != want {
+			t.Errorf("%d bytes: %d more, want %d", size, n, want)
+		}
 	}
 }
