@@ -37,6 +37,8 @@ const (
 	// A body of the cache is kept for conditional requests only.
 	cacheEntries = 64
 	cacheBytes   = 1 << 20
+	// tlsSessions is how many origins, and hosts to which they redirect, a TLS session is kept of.
+	tlsSessions = 8
 )
 
 // ClientOptions configure a Client. The zero value is usable.
@@ -45,7 +47,7 @@ type ClientOptions struct {
 	UserAgent string         // sent with each request; empty: "updraft"
 	Idle      time.Duration  // a request that brings less than 1 KiB, and does not end, in so long is given up; 0: 30 s
 	Retries   int            // attempts without progress after the first one; 0: 6 (about 6 s), negative: none
-	TLS       *tls.Config    // for https; nil: the system's roots
+	TLS       *tls.Config    // for https, not changed; nil: the system's roots
 	Log       *slog.Logger   // nil: silent
 }
 
@@ -138,8 +140,40 @@ func (c *Client) source(raw string, o ClientOptions, h *http.Client) (source, er
 	return s, nil
 }
 
-// transport is HTTP/1.1 over few, long-lived connections whose bytes are counted.
+// sessions keeps TLS sessions by server; those of the few mirrors of a fleet. Safe for
+// concurrent use.
+type sessions struct {
+	mu sync.Mutex // guards of
+	of map[string]*tls.ClientSessionState
+}
+
+func (s *sessions) Get(server string) (*tls.ClientSessionState, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cs := s.of[server]
+	return cs, cs != nil
+}
+
+func (s *sessions) Put(server string, cs *tls.ClientSessionState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of == nil || s.of[server] == nil && len(s.of) >= tlsSessions {
+		s.of = make(map[string]*tls.ClientSessionState)
+	}
+	s.of[server] = cs
+}
+
+// transport is HTTP/1.1 over few, long-lived connections whose bytes are counted. Those
+// after the first resume its TLS session: a handshake in full is 3 to 5 kB, of each lane.
 func (c *Client) transport(conf *tls.Config) *http.Transport {
+	if conf == nil {
+		conf = &tls.Config{MinVersion: tls.VersionTLS12}
+	} else {
+		conf = conf.Clone()
+	}
+	if conf.ClientSessionCache == nil {
+		conf.ClientSessionCache = new(sessions)
+	}
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	c.warm.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := d.DialContext(ctx, network, addr)

@@ -14,8 +14,9 @@
 // row together, made before they are needed (Client.Warm): one alone would take many
 // round trips to find the rate of the link. They take pieces in order, each as long as
 // suits the rate that is measured; where a link is slow, two are left, and one range
-// after the other is complete. A broken connection costs only what was in
-// flight: the next attempt asks for the first byte that has not come.
+// after the other is complete. Over HTTPS all connections to a host resume the session of
+// the first. A broken connection costs only what was in flight: the next attempt asks for
+// the first byte that has not come.
 //
 // A server that knows no ranges, and sends the whole object, does for whole objects that
 // come in one go, and for what lies in their first MiB. For more it is ErrNoRanges: the

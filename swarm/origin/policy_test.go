@@ -2,6 +2,7 @@ package origin_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -120,6 +121,53 @@ func TestRedirects(t *testing.T) {
 		}
 		if !c.ok && (!errors.Is(err, origin.ErrUnreachable) || !strings.Contains(err.Error(), "redirects") || asked.Load() != 0) {
 			t.Errorf("%s: %q, %v; %d requests", name, b, err, asked.Load())
+		}
+	}
+}
+
+// TestSessionsAreResumed: over HTTPS only the first connection makes a handshake in full.
+func TestSessionsAreResumed(t *testing.T) {
+	const many = 6
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		var mu sync.Mutex
+		resumed := map[string]bool{} // by the client's address
+		var all sync.WaitGroup       // so that each request takes a connection of its own
+		s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			resumed[r.RemoteAddr] = r.TLS.DidResume
+			mu.Unlock()
+			all.Done()
+			all.Wait()
+			w.Write([]byte("ok"))
+		}))
+		defer s.Close()
+		conf := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+		conf.MaxVersion = version
+		c := client(t, origin.ClientOptions{Retries: -1, TLS: conf}, s.URL)
+		get := func() {
+			if b, err := c.Get(t.Context(), "x", 10); err != nil || string(b) != "ok" {
+				t.Errorf("%q, %v", b, err)
+			}
+		}
+		all.Add(1)
+		get()
+		all.Add(many)
+		var wg sync.WaitGroup
+		for range many {
+			wg.Go(get)
+		}
+		wg.Wait()
+		full := 0
+		for _, was := range resumed {
+			if !was {
+				full++
+			}
+		}
+		if len(resumed) != many || full != 1 {
+			t.Errorf("%s: %d handshakes in full for %d connections", tls.VersionName(version), full, len(resumed))
+		}
+		if conf.ClientSessionCache != nil {
+			t.Error("the caller's configuration is changed")
 		}
 	}
 }
