@@ -678,9 +678,7 @@ func TestHolderStops(t *testing.T) {
 // TestGrowingFile has releases that share their first pages, of which only the
 // newest is kept; a late joiner gets it from the site.
 func TestGrowingFile(t *testing.T) {
-	if testing.Short() {
-		t.Skip("publishes 50 MB; what runs at once does so with smaller files in other tests too")
-	}
+	skipPublishing(t)
 	t.Parallel()
 	s := newSite(t, 0)
 	a := s.start(s.enroll(func(c *node.Config) { c.Keep = 1 }))
@@ -704,9 +702,7 @@ func TestGrowingFile(t *testing.T) {
 // TestRepeatingImage brings an image with large equal regions to two devices, by
 // chunks and then by a patch.
 func TestRepeatingImage(t *testing.T) {
-	if testing.Short() {
-		t.Skip("publishes 100 MB; what runs at once does so with smaller files in other tests too")
-	}
+	skipPublishing(t)
 	t.Parallel()
 	s := newSite(t, 0)
 	v1 := append(append(noise(1, 1<<20), bytes.Repeat(noise(2, 64<<10), 30<<4)...), bytes.Repeat([]byte{0xff}, 20<<20)...)

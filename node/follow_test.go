@@ -183,6 +183,7 @@ func (x *blocks) Get(i int, buf []byte) ([]byte, error) {
 // TestHalvesMeet: the other half of a site has brought most of the same patch. When they meet,
 // the holder, which has no use for the patch itself, leaves out what the others have.
 func TestHalvesMeet(t *testing.T) {
+	skipPublishing(t)
 	t.Parallel()
 	s, a, based, window, v, m := basedSite(t, 4<<20, 192<<10)
 	p := &m.Artifacts[0].Patches[0]

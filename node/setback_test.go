@@ -58,9 +58,7 @@ func (a *agent) awaitSetback(version string, grow func()) report.Status {
 // TestNoRoomForAChain: where the disk is full in the middle of a chain, no patch is to
 // blame, and the chain is gone when there is room.
 func TestNoRoomForAChain(t *testing.T) {
-	if testing.Short() {
-		t.Skip("publishes many patches; what runs at once does so in other tests of full disks too")
-	}
+	skipPublishing(t)
 	t.Parallel()
 	var grow func()
 	s, a, m, v := behindSite(t, 1<<20, 6000, nil, func(c *node.Config) { grow = smallScratch(t, c, "1m") })
@@ -76,9 +74,7 @@ func TestNoRoomForAChain(t *testing.T) {
 
 // TestNoRoomForADecoder: the same for the decoder's own temporary file.
 func TestNoRoomForADecoder(t *testing.T) {
-	if testing.Short() {
-		t.Skip("packs a release many times to publish it; what runs at once does so in other tests of full disks too")
-	}
+	skipPublishing(t)
 	t.Parallel()
 	frame := func(b []byte) []byte {
 		z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
