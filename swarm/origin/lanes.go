@@ -140,7 +140,7 @@ func (d *deck) deal(most int64) (*transfer, int64) {
 	first, from, n := d.next, d.off, int64(0)
 	few := max(most, pieceFirst*3/2) / 2
 	if d.began.IsZero() {
-		few = most / 2 // at first there is a connection for each lane, and another request would wait for one
+		few = most / 2 // after Warm there is a connection for each lane, and another request would wait for one
 	}
 	t := &transfer{c: d.of.c, name: d.of.name, size: d.of.size, eager: true, most: min(laneAsks/d.lanes, aheadMax)}
 	for d.next < len(d.of.rs) && n < most {
