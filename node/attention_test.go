@@ -57,6 +57,14 @@ func TestADayWithoutTheOrigin(t *testing.T) {
 	if n.start, c.heard = time.Now().Add(-firstLeast+time.Minute), (time.Time{}); c.overdue() {
 		t.Error("due soon after the start")
 	}
+	fail := func() { c.end(&look{done: make(chan struct{}), err: origin.ErrUnreachable}) }
+	if fail(); !c.heard.IsZero() {
+		t.Error("heard while the uplink may not be up yet")
+	}
+	n.start = time.Now().Add(-firstMost)
+	if fail(); c.heard.IsZero() {
+		t.Error("due for ever where the origin is out of reach")
+	}
 }
 
 // TestUnaskedLooksAreCounted: who asks as one does that nobody has asked has a device look no more

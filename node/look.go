@@ -26,7 +26,9 @@ const (
 	argPerson  = "person"         // argument of a check that a person asks for
 	argNow     = "now"            // and of one that has to be made now
 	wordFor    = 24 * time.Hour   // for so long a device takes what others say for what the origin says
-	firstLeast = 10 * time.Minute // and after its start for a random time from this
+	heardFor   = 10 * time.Minute // and a person takes it for that
+	ownTimeout = 20 * time.Second // of this device's own look, after that of another
+	firstLeast = 10 * time.Minute // a device does so after its start for a random time from this
 	firstMost  = time.Hour        // to that
 	askTries   = 2                // holders of the uplink that fail to look before a device does so itself
 
@@ -50,7 +52,7 @@ var errNoUplink = errors.New("node: no device of the site can reach the origin")
 // Once a day, and within firstMost of its start, a device asks the origin itself, and waits
 // for as long as a look may take: a member that says for ever that there is nothing new
 // keeps nothing from the others for longer, however slow the origin is and however often
-// the power fails. Nor is it believed by a person.
+// the power fails, and from a person for ten minutes.
 type checker struct {
 	n       *Node
 	limit   time.Duration // of a look
@@ -85,11 +87,8 @@ type look struct {
 func (c *checker) check(ctx context.Context, person bool) error {
 	before := c.n.trust.Version()
 	err := c.find(ctx, person)
-	if person && err == nil && c.n.origin != nil && !c.hopeless() && c.n.trust.Version() == before {
-		// A member may have said that there is nothing new. It costs a request to know.
-		if err = c.look(ctx, true); errors.Is(err, origin.ErrUnreachable) {
-			err = nil
-		}
+	if person && err == nil && c.n.trust.Version() == before {
+		err = c.confirm(ctx)
 	}
 	if c.n.origin == nil { // else looking at it has said so
 		c.n.problem(problemOrigin, "the origin", err)
@@ -163,12 +162,29 @@ func (c *checker) find(ctx context.Context, person bool) error {
 	return err
 }
 
-// hopeless reports whether this device could not reach the origin the last time, lately. One that
-// was given up for its silence may only be slow.
-func (c *checker) hopeless() bool {
+// confirm asks the origin itself whether there is nothing new, as a member may have told a person, unless
+// this device has heard it lately: that costs a request, which a site whose devices all learn of a release
+// is spared. Where the origin does not answer in time, the member's word stands.
+func (c *checker) confirm(ctx context.Context) error {
+	if !c.doubtful() {
+		return nil
+	}
+	short, cancel := context.WithTimeout(ctx, ownTimeout)
+	defer cancel()
+	err := c.look(short, true)
+	if errors.Is(err, origin.ErrUnreachable) || short.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
+// doubtful reports whether the word of others is no longer what the origin said to this device, which may
+// reach it: an origin that was given up for its silence may only be slow.
+func (c *checker) doubtful() bool {
+	bad := c.n.reach() == uplinkBad
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.n.reach() == uplinkBad && !errors.Is(c.why, errSilent)
+	return c.n.origin != nil && time.Since(c.heard) > heardFor && (!bad || errors.Is(c.why, errSilent))
 }
 
 // overdue reports whether this device has not heard the origin out, as far as that went, for a day.
@@ -290,7 +306,8 @@ func (c *checker) end(l *look) {
 	} else {
 		c.tried, c.why = now, l.err
 	}
-	if !errors.Is(l.err, errSilent) {
+	early := c.heard.IsZero() && now.Sub(c.n.start) < c.first // the uplink may be up later than the device
+	if !errors.Is(l.err, errSilent) && !(early && errors.Is(l.err, origin.ErrUnreachable)) {
 		c.heard = now
 	}
 	close(l.done)

@@ -259,7 +259,7 @@ func TestLateOriginAndLiar(t *testing.T) {
 	a.node.AgeLooks(2 * time.Hour)
 	look("after a day", "1.2.0", unasked)
 	s.publish("1.3.0", s.write("v4/app.bin", noise(4, 100<<10)))
-	a.node.AgeLooks(time.Minute)
+	a.node.AgeLooks(time.Hour)
 	lease, err := evil.Acquire(t.Context(), swarm.AcquireOptions{})
 	if err != nil {
 		t.Fatal(err)
