@@ -107,6 +107,11 @@ func TestRebuilderLost(t *testing.T) {
 	t.Parallel()
 	s, as, m, v2 := slowSite(t)
 	before := s.link.Out.Load()
+	came := func(st report.Status) int64 { return st.Bytes.LANIn + st.Bytes.Uplink }
+	var had []int64
+	for _, a := range as {
+		had = append(had, came(a.node.Status()))
+	}
 	for _, a := range as {
 		go func() { _, _ = a.node.Check(context.Background()) }()
 	}
@@ -123,7 +128,7 @@ func TestRebuilderLost(t *testing.T) {
 	p := m.Artifacts[0].Patches[0].Size
 	for i, a := range as {
 		if i != lost { // on a busy machine it comes later than the rebuilding begins
-			a.await("holds the patch", func(st report.Status) bool { return st.Bytes.LANIn+st.Bytes.Uplink >= p })
+			a.await("holds the patch", func(st report.Status) bool { return came(st)-had[i] >= p })
 		}
 	}
 	as[lost].end()
