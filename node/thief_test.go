@@ -98,7 +98,8 @@ func TestMapOfMuteMembers(t *testing.T) {
 	if d := time.Since(begin); d > mutes*1500*time.Millisecond {
 		t.Errorf("took %v", d)
 	}
-	if n := asked.Load(); n < 1 || n > mutes { // on a busy machine one may not have been reached by then
+	// On a busy machine one may not be reached in the time, or be asked so late that it is not to blame yet.
+	if n := asked.Load(); n < 1 || n > 2*mutes {
 		t.Errorf("asked %d times", n)
 	}
 }
