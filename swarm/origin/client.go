@@ -37,8 +37,6 @@ const (
 	// A body of the cache is kept for conditional requests only.
 	cacheEntries = 64
 	cacheBytes   = 1 << 20
-	// tlsSessions is how many origins, and hosts to which they redirect, a TLS session is kept of.
-	tlsSessions = 8
 )
 
 // ClientOptions configure a Client. The zero value is usable.
@@ -138,29 +136,6 @@ func (c *Client) source(raw string, o ClientOptions, h *http.Client) (source, er
 		s.idle = defaultIdle
 	}
 	return s, nil
-}
-
-// sessions keeps TLS sessions by server; those of the few mirrors of a fleet. Safe for
-// concurrent use.
-type sessions struct {
-	mu sync.Mutex // guards of
-	of map[string]*tls.ClientSessionState
-}
-
-func (s *sessions) Get(server string) (*tls.ClientSessionState, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	cs := s.of[server]
-	return cs, cs != nil
-}
-
-func (s *sessions) Put(server string, cs *tls.ClientSessionState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.of == nil || s.of[server] == nil && len(s.of) >= tlsSessions {
-		s.of = make(map[string]*tls.ClientSessionState)
-	}
-	s.of[server] = cs
 }
 
 // transport is HTTP/1.1 over few, long-lived connections whose bytes are counted. Those
