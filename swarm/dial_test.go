@@ -127,6 +127,16 @@ type dialHost struct {
 	refuse atomic.Bool
 }
 
+// addDialHost is add on a fast link, with a dialHost.
+func (s *site) addDialHost() (*device, *dialHost) {
+	h := new(dialHost)
+	d := s.add(simhost.Link{Down: lan, Up: lan}, func(c *swarm.Config) {
+		h.Host = c.Host
+		c.Host = h
+	})
+	return d, h
+}
+
 func (h *dialHost) Network() network.Network { return dialNetwork{h.Host.Network(), h} }
 
 type dialNetwork struct {
@@ -194,13 +204,9 @@ func TestMembersAreBackAfterASplit(t *testing.T) {
 // connection is lost, even one that it was long in making.
 func TestEvictedPeerIsNotDialledForAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := new(dialHost)
 		s := newSite(t, 0, nil)
 		defer s.close()
-		one := s.add(simhost.Link{Down: lan, Up: lan}, func(c *swarm.Config) {
-			h.Host = c.Host
-			c.Host = h
-		})
+		one, h := s.addDialHost()
 		other := s.add(simhost.Link{Down: lan, Up: lan}, nil)
 		one.Connect(other.info())
 		joins := func() { eventually(t, one, "a member", func() bool { return len(one.Members()) == 1 }) }
@@ -252,13 +258,9 @@ func TestMembersThatAreOffAreDialledSparingly(t *testing.T) {
 	}{{0, 5}, {3, 2}} {
 		t.Run(fmt.Sprint(x.others, " others"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := new(dialHost)
 				s := newSite(t, 0, nil)
 				defer s.close()
-				one := s.add(simhost.Link{Down: lan, Up: lan}, func(c *swarm.Config) {
-					h.Host = c.Host
-					c.Host = h
-				})
+				one, h := s.addDialHost()
 				for range 24 + x.others {
 					one.Connect(s.add(simhost.Link{Down: lan, Up: lan}, nil).info())
 				}

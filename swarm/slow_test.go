@@ -240,6 +240,14 @@ func TestTrickle(t *testing.T) {
 	}
 }
 
+// learnPace has the first device learn how fast the second is.
+func (s *site) learnPace() {
+	s.t.Helper()
+	c := makeContent(1, 1, 64<<10)
+	s.open(c, swarm.OpenOptions{Receive: true}, func(dev, _ int) bool { return dev == 1 })
+	s.finish(c)
+}
+
 // TestTrickleHoldsUpNobody has eight members send long blobs a few bytes at a time, each anew as soon as it is cut off. They
 // do not keep the memory in which blobs are received from a member that sends as it should.
 func TestTrickleHoldsUpNobody(t *testing.T) {
@@ -247,9 +255,7 @@ func TestTrickleHoldsUpNobody(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSite(t, 2, nil)
 			defer s.close()
-			first := makeContent(1, 1, 64<<10)
-			s.open(first, swarm.OpenOptions{Receive: true}, func(dev, _ int) bool { return dev == 1 })
-			s.finish(first) // how fast it is, is known
+			s.learnPace()
 			c := makeContent(2, 24, 600<<10)
 			b := c.empty()
 			if err := s.dev[0].Open(c.Object, b, swarm.OpenOptions{Receive: true}); err != nil {
@@ -298,9 +304,7 @@ func TestSlowDiskIsNobodysFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 2, nil)
 		defer s.close()
-		first := makeContent(1, 1, 64<<10)
-		s.open(first, swarm.OpenOptions{Receive: true}, func(dev, _ int) bool { return dev == 1 })
-		s.finish(first) // how fast it is, is known
+		s.learnPace()
 		const many = 24 // more than there is memory for
 		c := makeContent(2, many+8, 600<<10)
 		b := c.empty()
