@@ -277,7 +277,7 @@ func pruneManifests(dir string, inUse map[string]bool) {
 		path string
 		time int64
 	}
-	var list []old
+	var list []*old
 	root := filepath.Join(dir, targetsDir)
 	_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
@@ -288,11 +288,11 @@ func pruneManifests(dir string, inUse map[string]bool) {
 			return nil
 		}
 		if info, err := e.Info(); err == nil {
-			list = append(list, old{path, info.ModTime().UnixNano()})
+			list = append(list, &old{path, info.ModTime().UnixNano()})
 		}
 		return nil
 	})
-	slices.SortFunc(list, func(a, b old) int { return int(min(max(b.time-a.time, -1), 1)) })
+	slices.SortFunc(list, func(a, b *old) int { return int(min(max(b.time-a.time, -1), 1)) })
 	for i := maxKnown; i < len(list); i++ {
 		_ = os.Remove(list[i].path)
 	}

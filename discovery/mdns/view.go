@@ -289,15 +289,19 @@ func (v *view) ownHeard(onLAN bool) bool {
 // known lists who need not answer a query: all entries that have at least half
 // of their life left, longest first, since the list may be cut.
 func (v *view) known(now time.Time) []known {
-	var out []known
+	var es []*entry
 	for _, e := range v.instances {
 		if left := e.expires.Sub(now); e.leaves.IsZero() && left >= e.ttl/2+time.Second {
-			out = append(out, known{e.instance, left})
+			es = append(es, e)
 		}
 	}
-	slices.SortFunc(out, func(a, b known) int {
-		return cmp.Or(cmp.Compare(b.ttl, a.ttl), cmp.Compare(a.instance, b.instance))
+	slices.SortFunc(es, func(a, b *entry) int {
+		return cmp.Or(b.expires.Compare(a.expires), cmp.Compare(a.instance, b.instance))
 	})
+	out := make([]known, len(es))
+	for i, e := range es {
+		out[i] = known{e.instance, e.expires.Sub(now)}
+	}
 	return out
 }
 
