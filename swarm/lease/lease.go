@@ -18,6 +18,9 @@
 // little longer, and at most [MaxPatience]: so nobody waits for a candidate that does not act. A claim carries a new
 // epoch, one above the highest seen, and stands open for [Window], or until every member has consented; a member that
 // hears a live holder, or is a better candidate, objects. A holder sends a heartbeat each [Beat]; whoever hears none for [Expiry] considers the lease free.
+// Where heartbeats, or a member's own events, come late, because the devices have more to do than they can, it waits for
+// the next heartbeat, and leaves a claim open, longer by what it has seen, as failure detectors that adapt do (Chen, Toueg and Aguilera, On the
+// Quality of Service of Failure Detectors, 2002): a lease that is taken from a live holder costs what both fetch.
 //
 // Guaranteed: of two holders that can hear each other one is gone within a message, the one with the lower epoch, at
 // equal epochs the one with the lower rank; a holder that was paused for [Expiry] loses its lease before it does
@@ -44,6 +47,9 @@ const (
 	MaxPatience = 2 * time.Second        // nobody waits longer than this while there is no live holder
 	LostPeer    = 300 * time.Millisecond // added when only our connection to the holder broke
 	ByProxy     = 1 * time.Second        // a holder that others told us of counts as heard for this long
+	InTime      = 2 * Beat               // a heartbeat that comes later than this after the last one is late
+	LatenessMax = 2 * time.Second        // of a heartbeat that counts; one more than twice as late was cut off or paused
+	LateFor     = 20 * time.Second       // in which lateness is forgotten
 	Stall       = time.Minute            // a candidate that others keep waiting believes them this long while nothing comes
 	VouchFor    = 10 * time.Minute       // and this long while the holder gets what is for others
 	DoubtFor    = 2 * time.Minute        // a member is doubted this long, doubled each time
@@ -82,6 +88,14 @@ type Machine struct {
 	holderRank  Rank
 	holderTill  time.Duration // the lease of holder is over at this time
 	proxy       bool          // holder is known from an objection only
+
+	heardOf    string // the last holder that a heartbeat came from, with heardEpoch
+	heardEpoch uint64
+	heardAt    time.Duration
+
+	latest time.Duration // by how much a heartbeat or an event of ours was late, see lateness
+	lateAt time.Duration // when that was
+	due    time.Duration // when the next event is expected at the latest; 0: never
 
 	free     time.Duration // since when there has been no live holder
 	patience time.Duration // added to free before the first candidate may claim
@@ -261,7 +275,7 @@ func (m *Machine) Next() (at time.Duration, ok bool) {
 		if len(m.hinders) > 0 {
 			at = min(at, m.since+Stall)
 		}
-		return at, true
+		return min(at, m.last+Expiry), true // see awake
 	case Claiming:
 		return m.until, true
 	case Holding:
@@ -276,6 +290,9 @@ func (m *Machine) Next() (at time.Duration, ok bool) {
 // begin applies what time alone has done since the last event, before the event is looked at.
 func (m *Machine) begin(now time.Duration) {
 	m.out = nil
+	if m.due > 0 {
+		m.late(now, now-m.due-Beat/2)
+	}
 	m.awake(now)
 	if m.state == Holding && now-m.beat >= Expiry {
 		// We were paused: others may hold by now.
@@ -303,6 +320,7 @@ func (m *Machine) finish(now time.Duration) []Effect {
 		m.beat = now
 		m.send("", Message{Kind: Heartbeat, Epoch: m.epoch, Rank: m.rank})
 	}
+	m.due, _ = m.Next()
 	out := m.out
 	m.out = nil
 	return out
@@ -333,7 +351,7 @@ func (m *Machine) claim(now time.Duration) {
 	m.state = Claiming
 	m.seen++
 	m.epoch = m.seen
-	m.until = now + Window
+	m.until = now + Window + m.lateness(now)
 	m.consents = map[string]bool{}
 	m.send("", Message{Kind: Claim, Epoch: m.epoch, Rank: m.rank})
 }
@@ -361,12 +379,13 @@ func (m *Machine) claimed(now time.Duration, from string, msg Message) {
 		m.state = Waiting
 	}
 	// Leave the claimant its window, and the time to be heard, before we claim ourselves.
-	m.free, m.patience = now, Window+Settle
+	m.free, m.patience = now, Window+m.lateness(now)+Settle
 	m.do(Effect{Do: Flush, To: from})
 	m.send(from, Message{Kind: Consent, Epoch: msg.Epoch, Rank: m.rank})
 }
 
 func (m *Machine) heartbeat(now time.Duration, from string, msg Message) {
+	m.clock(now, from, msg.Epoch)
 	switch m.state {
 	case Holding:
 		if !m.wins(msg.Epoch, msg.Rank, from, m.epoch, m.rank, m.self) {
@@ -378,8 +397,35 @@ func (m *Machine) heartbeat(now time.Duration, from string, msg Message) {
 		m.state = Waiting
 	}
 	if m.holder == "" || m.holder == from || m.wins(msg.Epoch, msg.Rank, from, m.holderEpoch, m.holderRank, m.holder) {
-		m.setHolder(now, from, msg.Epoch, msg.Rank, Expiry)
+		m.setHolder(now, from, msg.Epoch, msg.Rank, Expiry+2*m.lateness(now))
 	}
+}
+
+// clock takes note of how late a heartbeat comes.
+func (m *Machine) clock(now time.Duration, from string, epoch uint64) {
+	if from == m.heardOf && epoch == m.heardEpoch {
+		m.late(now, now-m.heardAt-InTime)
+	}
+	m.heardOf, m.heardEpoch, m.heardAt = from, epoch, now
+}
+
+// late takes note that something came later by d than it should have.
+func (m *Machine) late(now, d time.Duration) {
+	if d > 2*LatenessMax {
+		return
+	}
+	if d = min(d, LatenessMax); d > m.lateness(now) {
+		m.latest, m.lateAt = d, now
+	}
+}
+
+// lateness returns how much later than usual something may come.
+func (m *Machine) lateness(now time.Duration) time.Duration {
+	left := LateFor - (now - m.lateAt)
+	if left <= 0 {
+		return 0
+	}
+	return time.Duration(float64(m.latest) * left.Seconds() / LateFor.Seconds())
 }
 
 func (m *Machine) objected(now time.Duration, from string, msg Message) {
@@ -393,8 +439,9 @@ func (m *Machine) objected(now time.Duration, from string, msg Message) {
 		m.free, m.patience = now, Settle
 	case msg.Holder != "":
 		m.setHolder(now, msg.Holder, msg.Epoch, msg.Rank, ByProxy)
+		m.proxy = true
 	default:
-		m.free, m.patience = now, Window+Settle
+		m.free, m.patience = now, Window+m.lateness(now)+Settle
 	}
 }
 
@@ -417,7 +464,7 @@ func (m *Machine) setHolder(now time.Duration, id string, epoch uint64, r Rank, 
 		m.do(Effect{Do: Changed})
 	}
 	m.holder, m.holderEpoch, m.holderRank, m.holderTill = id, epoch, r, now+live
-	m.proxy = live == ByProxy
+	m.proxy = false
 }
 
 // vacate forgets the holder; patience begins anew.

@@ -1,6 +1,7 @@
 package lease_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -201,6 +202,37 @@ func TestHear(t *testing.T) {
 	}
 }
 
+// TestLateHeartbeats: whose heartbeats were late is waited for; who was cut off for long is not, and what was is forgotten.
+func TestLateHeartbeats(t *testing.T) {
+	const late = lease.InTime + 600*time.Millisecond
+	for _, x := range []struct {
+		name string
+		gaps []time.Duration
+		till time.Duration // the lease of the holder, after its last heartbeat
+	}{
+		{"in time", []time.Duration{lease.Beat, lease.Beat}, lease.Expiry},
+		{"one missed", []time.Duration{2 * lease.Beat}, lease.Expiry},
+		{"late", []time.Duration{lease.Beat, late}, lease.Expiry + 2*(late-lease.InTime)},
+		{"very late", []time.Duration{lease.InTime + lease.LatenessMax + time.Second}, lease.Expiry + 2*lease.LatenessMax},
+		{"cut off", []time.Duration{time.Minute}, lease.Expiry},
+		{"late once", append([]time.Duration{late}, slices.Repeat([]time.Duration{lease.Beat}, 80)...), lease.Expiry + 10*time.Millisecond},
+	} {
+		m := lease.New("a", 0)
+		m.Up(0, "b")
+		m.Acquire(0)
+		now := time.Duration(0)
+		m.Recv(now, "b", lease.Message{Kind: lease.Heartbeat, Epoch: 5})
+		for _, gap := range x.gaps {
+			now += gap
+			m.Recv(now, "b", lease.Message{Kind: lease.Heartbeat, Epoch: 5})
+		}
+		_, before := m.Holder(now + x.till - 20*time.Millisecond)
+		if _, after := m.Holder(now + x.till); !before || after {
+			t.Errorf("%s: held before %v: %v, and then: %v", x.name, x.till, before, after)
+		}
+	}
+}
+
 // TestWanted: a holder knows whether somebody waits for it.
 func TestWanted(t *testing.T) {
 	m := lease.New("a", 0)
@@ -257,6 +289,33 @@ func TestHolderThatBringsNothingIsDoubted(t *testing.T) {
 	if m.Recv(now, "c", lease.Message{Kind: lease.Heartbeat, Epoch: 1 << 30}); m.State() != lease.Waiting {
 		t.Errorf("state %d: another holder is not believed", m.State())
 	}
+}
+
+// TestLateHolderThatBringsNothingIsDoubted: its lateness keeps no candidate from looking at what came.
+func TestLateHolderThatBringsNothingIsDoubted(t *testing.T) {
+	m := lease.New("a", 0)
+	m.Up(0, "b")
+	m.Acquire(0)
+	next, gap := time.Duration(0), lease.Expiry-lease.Beat // heartbeat
+	for now := next; now < lease.Stall+15*time.Second; {
+		if now == next {
+			m.Recv(now, "b", lease.Message{Kind: lease.Heartbeat, Epoch: 5})
+			next += gap
+			gap = min(gap+lease.Beat/2, lease.InTime+lease.LatenessMax)
+		}
+		at, ok := m.Next()
+		if now = next; ok && at < next {
+			now = at
+			m.Tick(now)
+		}
+		if m.State() == lease.Holding {
+			if now < lease.Stall {
+				t.Errorf("takes the lease of a live holder after %v", now)
+			}
+			return
+		}
+	}
+	t.Error("waits for a holder that is slow to say that it holds, and brings nothing")
 }
 
 // TestDoubtGrows: who is believed again after a while is doubted for longer if nothing has changed.
