@@ -207,7 +207,8 @@ func (u *update) bringPack(ctx context.Context, want []stored) (again bool, err 
 		return false, err
 	}
 	var buf []byte
-	var surplus int64 // bytes that came although somebody has them by now
+	came := make([]bool, len(rs))
+	var unasked int // bytes since it was last asked what others have
 	pack := u.m.Packs[want[0].at.Pack]
 	err = u.n.origin.Ranges(ctx, delta.ObjectName(delta.PackDir, pack.Sum), pack.Size, rs, func(r int, b []byte) error {
 		k := first[r]
@@ -217,9 +218,6 @@ func (u *update) bringPack(ctx context.Context, want []stored) (again bool, err 
 			return fmt.Errorf("%w: chunk %d in pack %x: %w", errOrigin, w.ordinal, pack.Sum[:6], err)
 		}
 		buf = plain[:0]
-		if w.page.Has(w.i) {
-			surplus += int64(len(b))
-		}
 		for ; k < len(want) && want[k].at == w.at; k++ {
 			if err := u.n.reg.put(want[k].page, want[k].i, plain); err != nil {
 				return err
@@ -230,8 +228,12 @@ func (u *update) bringPack(ctx context.Context, want []stored) (again bool, err 
 				u.n.sw.InjectPacked(want[k].page.id, want[k].i, b)
 			}
 		}
-		if surplus > replanBytes {
-			return errReplan
+		came[r] = true
+		if unasked += len(b); unasked > replanBytes {
+			unasked = 0
+			if u.surplusChunks(want, first, came) > replanBytes {
+				return errReplan
+			}
 		}
 		u.n.sw.Pace(ctx)
 		return nil
@@ -240,4 +242,25 @@ func (u *update) bringPack(ctx context.Context, want []stored) (again bool, err 
 		return true, nil
 	}
 	return false, err
+}
+
+// surplusChunks returns how many bytes of the ranges that have not come hold a chunk that somebody has by now: want[first[r]]
+// for range r. After a lease was taken from a holder that lived, they can be all that it brought in its last seconds.
+func (u *update) surplusChunks(want []stored, first []int, came []bool) (n int64) {
+	missing := map[*page][]int{}
+	for r, k := range first {
+		if came[r] {
+			continue
+		}
+		w := &want[k]
+		list, ok := missing[w.page]
+		if !ok {
+			list = u.n.sw.Missing(w.page.id)
+			missing[w.page] = list
+		}
+		if _, miss := slices.BinarySearch(list, w.i); !miss {
+			n += int64(w.at.Len)
+		}
+	}
+	return n
 }

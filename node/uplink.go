@@ -24,7 +24,7 @@ const (
 	lackPatience = time.Second           // something is missing on the site: others may be about to tell that they have it
 	holderLook   = time.Second           // how often a holder asks whether it still may, and should, use the uplink
 	silentMost   = 5 * time.Second       // so long nothing came from the origin: another device may do better
-	replanBytes  = 512 << 10             // so much was brought by others: fetch only what is still missing
+	replanBytes  = 512 << 10             // so much of what is to come was brought by others: fetch only what is still missing
 	baseAbsence  = 3 * time.Second       // so long nobody could go a way of the plan: a device with its base is back sooner if it was cut off
 	usePause     = 50 * time.Millisecond // between looks whether one is back
 )
