@@ -156,23 +156,30 @@ func connections(gateway bool) int {
 // inbound is how many of so many connections may have come in: more than there are members.
 func inbound(conns int) int { return conns * 3 / 4 }
 
+// A member keeps a control stream and a blob stream in either direction, and asks now and then. The multiplexer reserves
+// a window for each as it begins: memory that is used only while somebody sends what is not read.
+const (
+	streamsEach  = 4
+	streamMemory = 256 << 10 // yamux's initial window
+)
+
 // newResourceManager returns fixed limits, by address and not by prefix: the defaults take a whole site behind one IPv6
 // prefix for one attacker.
 func newResourceManager(gateway bool) (network.ResourceManager, error) {
-	conns, memory := connections(gateway), int64(64<<20)
-	if gateway {
-		memory = 128 << 20
-	}
+	conns := connections(gateway)
+	memory := int64(conns) * streamsEach * streamMemory
 	l := rcmgr.ResourceLimits{
 		Streams: rcmgr.LimitVal(conns * 8), StreamsInbound: rcmgr.LimitVal(conns * 4), StreamsOutbound: rcmgr.LimitVal(conns * 4),
 		Conns: rcmgr.LimitVal(conns), ConnsInbound: rcmgr.LimitVal(inbound(conns)), ConnsOutbound: rcmgr.LimitVal(conns * 3 / 4),
 		FD: rcmgr.LimitVal(conns), Memory: rcmgr.LimitVal64(memory),
 	}
+	early := l // streams that have not said their protocol: soon, or never
+	early.Memory = rcmgr.LimitVal64(memory / 4)
 	one := rcmgr.ResourceLimits{
-		Streams: 96, StreamsInbound: 64, StreamsOutbound: 64, Conns: 8, ConnsInbound: 6, ConnsOutbound: 6, FD: 8, Memory: 16 << 20,
+		Streams: 96, StreamsInbound: 64, StreamsOutbound: 64, Conns: 8, ConnsInbound: 6, ConnsOutbound: 6, FD: 8, Memory: 8 << 20,
 	}
 	cfg := rcmgr.PartialLimitConfig{
-		System: l, Transient: l, AllowlistedSystem: l, AllowlistedTransient: l,
+		System: l, Transient: early, AllowlistedSystem: l, AllowlistedTransient: early,
 		ServiceDefault: l, ServicePeerDefault: one, ProtocolDefault: l, ProtocolPeerDefault: one, PeerDefault: one,
 		Conn: one, Stream: rcmgr.ResourceLimits{Streams: 1, StreamsInbound: 1, StreamsOutbound: 1, Memory: 16 << 20},
 	}.Build(rcmgr.DefaultLimits.Scale(memory, conns))

@@ -269,3 +269,35 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	f.release()
 }
+
+// TestRoomForAFullHouse: as many members as there may be have a control stream and a blob stream in either direction, for
+// each of which yamux reserves a window with this priority.
+func TestRoomForAFullHouse(t *testing.T) {
+	for gateway, members := range map[bool]int{false: DefaultMaxPeers, true: GatewayMaxPeers} {
+		rm, err := newResourceManager(gateway)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range members {
+			c, err := rm.OpenConnection(network.DirInbound, true, multiaddr.StringCast(fmt.Sprintf("/ip4/10.0.%d.%d/tcp/4001", i/250, i%250+1)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.SetPeer(peer.ID(fmt.Sprint("peer", i))); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				span, err := c.PeerScope().BeginSpan()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := span.ReserveMemory(streamMemory, network.ReservationPriorityAlways); err != nil {
+					t.Fatalf("gateway %v: member %d of %d: %v", gateway, i+1, members, err)
+				}
+			}
+		}
+		if err := rm.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

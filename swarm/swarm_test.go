@@ -8,7 +8,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	mrand "math/rand/v2"
 	"sync"
 	"testing"
@@ -419,4 +421,56 @@ func TestRenewedWhileRefused(t *testing.T) {
 	a = start(t, func(c *swarm.Config) { c.Credential = []byte("ended") })
 	a.Connect(b.info())
 	eventually(t, a, "a member", func() bool { return len(a.Members()) == 1 })
+}
+
+// leavers notes why members left.
+type leavers struct {
+	slog.Handler
+
+	mu  sync.Mutex
+	why []string
+}
+
+func (l *leavers) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "member left" {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		r.Attrs(func(a slog.Attr) bool { l.why = append(l.why, a.String()); return true })
+	}
+	return nil
+}
+
+// TestFullHouse: a device that has as many members as it takes exchanges blobs with all of them.
+func TestFullHouse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("96 hosts")
+	}
+	const leaves = swarm.DefaultMaxPeers - 1
+	l := &leavers{Handler: slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})}
+	hub := start(t, func(c *swarm.Config) { c.Log = slog.New(l) })
+	ds := []*device{hub}
+	for range leaves {
+		d := start(t, nil)
+		d.Connect(hub.info())
+		ds = append(ds, d)
+	}
+	eventually(t, hub, "a full house", func() bool { return len(hub.Members()) == leaves })
+	c := makeContent(1, 2*leaves, 16<<10)
+	for k, d := range ds {
+		if err := d.Open(c.Object, c.holding(func(i int) bool { return k > 0 && i/2 == k-1 }), swarm.OpenOptions{Receive: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	for k, d := range ds {
+		if err := d.Wait(ctx, c.ID); err != nil {
+			t.Errorf("device %d: %v", k, err)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.why) > 0 {
+		t.Errorf("members left: %q", l.why)
+	}
 }
