@@ -70,11 +70,15 @@ func (s *Swarm) appendControlLocked(m *member, b []byte) []byte {
 		}
 	}
 	m.outbox = m.outbox[:copy(m.outbox, m.outbox[n:])]
-	// After what this device has: a consent says that it was told.
+	kept := m.leases[:0]
 	for _, l := range m.leases {
+		if len(m.outbox) > 0 && l.Kind == wire.LeaseConsent {
+			kept = append(kept, l) // it says that all this device has was told
+			continue
+		}
 		b = wire.AppendLease(b, l)
 	}
-	m.leases = m.leases[:0]
+	m.leases = kept
 	for _, r := range m.rumors {
 		b = wire.AppendRumor(b, r)
 	}
