@@ -34,3 +34,6 @@ func (s *Swarm) Age(d time.Duration) {
 		m.heard -= d
 	}
 }
+
+// SetStart makes it as if the swarm had been made at t. Before Run.
+func (s *Swarm) SetStart(t time.Time) { s.start = t }

@@ -24,7 +24,7 @@ type object struct {
 	spares  map[uint32]spare
 	storing map[uint32]bool // in Put
 	avail   []uint16        // members that have the blob
-	ready   []uint32        // millisecond of the swarm's clock from which the blob may be asked for; 0: nobody has it
+	ready   []time.Duration // from when on, by the swarm's clock, the blob may be asked for; 0: nobody has it
 	shares  []*share        // one for each member that knows the object
 	asked   map[uint32]*ask
 	inject  bitmap // blobs that came from outside and have no relay yet
@@ -102,7 +102,7 @@ func (s *Swarm) Open(o Object, b Blobs, opt OpenOptions) error {
 	n := len(o.Sums)
 	obj := &object{
 		Object: o, blobs: b, opt: opt, have: newBitmap(n), busy: map[uint32]coming{}, storing: map[uint32]bool{}, spares: map[uint32]spare{},
-		avail: make([]uint16, n), ready: make([]uint32, n), asked: map[uint32]*ask{}, inject: newBitmap(n),
+		avail: make([]uint16, n), ready: make([]time.Duration, n), asked: map[uint32]*ask{}, inject: newBitmap(n),
 		pending: map[uint32]*delegation{}, done: make(chan struct{}), kept: map[uint32]bool{}, only: map[uint32]struct{}{},
 	}
 	for i := range n {
@@ -179,7 +179,7 @@ func (s *Swarm) learnLocked(obj *object, i int, at time.Duration) {
 		obj.avail[i]++
 	}
 	if obj.ready[i] == 0 {
-		obj.ready[i] = max(uint32(at/time.Millisecond), 1)
+		obj.ready[i] = max(at, 1)
 	}
 }
 

@@ -222,9 +222,8 @@ func (s *Swarm) pullObjectLocked(obj *object, now time.Duration, most, used int6
 
 // candidatesLocked returns blobs that may be asked for, rarest first, and how long until more may be.
 func (s *Swarm) candidatesLocked(obj *object, now time.Duration) ([]candidate, time.Duration) {
-	ms := uint32(now / time.Millisecond)
 	var list []candidate
-	wait := uint32(0)
+	wait := time.Duration(0)
 	n := len(obj.Sums)
 	start := rand.N(n)
 	for k := range n {
@@ -236,9 +235,9 @@ func (s *Swarm) candidatesLocked(obj *object, now time.Duration) ([]candidate, t
 		if at == 0 || obj.have.has(i) {
 			continue
 		}
-		if at > ms {
-			if wait == 0 || at-ms < wait {
-				wait = at - ms
+		if at > now {
+			if wait == 0 || at-now < wait {
+				wait = at - now
 			}
 			continue
 		}
@@ -254,7 +253,7 @@ func (s *Swarm) candidatesLocked(obj *object, now time.Duration) ([]candidate, t
 	slices.SortFunc(list, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.avail, b.avail), cmp.Compare(a.tie, b.tie))
 	})
-	return list, time.Duration(wait) * time.Millisecond
+	return list, wait
 }
 
 // sourcesLocked counts the members that have anything of an object.

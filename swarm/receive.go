@@ -231,7 +231,7 @@ func (s *Swarm) receiveBlob(ctx context.Context, m *member, r io.Reader, h wire.
 			s.unaskLocked(obj, h.Index, a, false)
 		}
 		again := s.now() + flightTime // it would not be sent sooner
-		obj.ready[h.Index] = uint32(again / time.Millisecond)
+		obj.ready[h.Index] = again
 		s.soonLocked(again)
 		return nil
 	}

@@ -19,6 +19,7 @@ type site struct {
 	dev    []*device
 	stores []*memory
 	begin  time.Time
+	up     time.Duration // since when a device that is added has run
 }
 
 const lan = 100e6 // bits per second
@@ -59,6 +60,7 @@ func (s *site) add(l simhost.Link, change func(*swarm.Config)) *device {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	sw.SetStart(time.Now().Add(-s.up))
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &device{Swarm: sw, host: h, stop: cancel, done: make(chan struct{})}
 	go func() {

@@ -1,6 +1,7 @@
 package swarm_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -338,5 +339,31 @@ func TestSlowDiskIsNobodysFault(t *testing.T) {
 			t.Fatal(err)
 		}
 		check(t, c, b)
+	})
+}
+
+// TestUpForLong: a device that has run for 2^32 ms goes on asking for what it was asking for.
+func TestUpForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 0, nil)
+		defer s.close()
+		seed := s.add(simhost.Link{Down: lan, Up: lan}, func(c *swarm.Config) { c.Upload = limit.New(256 << 10) })
+		s.up = 1<<32*time.Millisecond - 4*time.Second
+		late := s.add(simhost.Link{Down: lan, Up: lan}, nil)
+		mesh(s.dev...)
+		eventually(t, late, "mesh", func() bool { return len(late.Members()) == 1 })
+		c := makeContent(3, 64, 64<<10) // 4 MiB: 16 s
+		if err := seed.Open(c.Object, c.full(), swarm.OpenOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := late.Open(c.Object, c.empty(), swarm.OpenOptions{Receive: true}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		if err := late.Wait(ctx, c.ID); err != nil {
+			have, total := late.Progress(c.ID)
+			t.Errorf("%d of %d blobs: %v", have, total, err)
+		}
 	})
 }
