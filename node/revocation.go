@@ -80,9 +80,13 @@ func (n *Node) certTime() time.Time {
 	return n.trust.CertificateTime(time.Now(), time.Unix(own.NotBefore, 0), time.Unix(own.NotAfter, 0))
 }
 
-// blamed shows which device sent what it should not have. It is over when that device
-// is admitted again.
+// blamed shows which device sent what it should not have, or has the key of another. It is
+// over when that device is admitted again.
 func (n *Node) blamed(_ peer.ID, ident swarm.Identity, why error, shunned time.Duration) {
+	if errors.Is(why, swarm.ErrTwin) {
+		n.problem(problemRefused, ident.Name, why)
+		return
+	}
 	what := errBreach
 	if errors.Is(why, swarm.ErrWrongBlob) {
 		what = errLiar

@@ -18,6 +18,7 @@ import (
 	"updraft/node/identity"
 	"updraft/node/install"
 	"updraft/node/report"
+	"updraft/swarm"
 	"updraft/swarm/origin"
 )
 
@@ -205,6 +206,7 @@ var hints = []struct {
 	{release.ErrRollback, "the origin serves older metadata than before: restore it from the publisher's directory"},
 	{identity.ErrRevoked, "enroll the device anew, or undo it: updraft revoke --undo"},
 	{identity.ErrExpired, "enroll the device anew: updraft enroll --replace"},
+	{swarm.ErrTwin, "its storage was copied to another device: enroll one of the two anew, or updraft revoke the key if nobody did that"},
 	{errBreach, "its program is damaged or of another make, or it is in wrong hands: look at it, or updraft revoke it"},
 	{errLiar, "its memory, storage or program is damaged, or it is in wrong hands: look at it, or updraft revoke it"},
 	{errRole, "enroll the device anew as a gateway: updraft enroll --replace --role gateway; or take gateway out of its configuration"},

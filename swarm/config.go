@@ -84,8 +84,8 @@ type Config struct {
 	// Call answers [Swarm.Invoke] of members; the text of its error is sent. At most 4 MiB. nil: nothing is served.
 	Call func(ctx context.Context, from peer.ID, method string, arg []byte) ([]byte, error)
 
-	// Blamed is told of a member that was dropped for what it sent, and for how long it is shunned; why is ErrWrongBlob
-	// or ErrBreach. nil: nobody is told.
+	// Blamed is told of a member that was dropped for what it sent, and for how long it is shunned: why is ErrWrongBlob
+	// or ErrBreach; and of a peer that has the key of a member: ErrTwin. nil: nobody is told.
 	Blamed func(id peer.ID, ident Identity, why error, shunned time.Duration)
 
 	Upload, Download *limit.Limiter // payload of blobs; nil: unlimited
@@ -110,6 +110,7 @@ var (
 	ErrTooLarge  = errors.New("swarm: larger than its limit")
 	ErrWrongBlob = errors.New("swarm: bytes that are not the blob they were sent as")
 	ErrBreach    = errors.New("swarm: peer breaks the protocol")
+	ErrTwin      = errors.New("swarm: two devices have the same key")
 	// ErrLeaseInUse says that this device already holds the lease, or waits for it, in another call.
 	ErrLeaseInUse = errors.New("swarm: lease already wanted here")
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -316,4 +317,52 @@ func TestNoDialIsRefusedForFailuresOfOthers(t *testing.T) {
 			t.Fatalf("dial %d: %v", k, err)
 		}
 	}
+}
+
+// TestTwins: two devices with one key, as of a copied card, do not take turns for ever, and are told of.
+func TestTwins(t *testing.T) {
+	key := newKey(t)
+	var mu sync.Mutex
+	admits, twins := 0, 0
+	third := start(t, func(c *swarm.Config) {
+		c.Admit = func(peer.ID, []byte) (swarm.Identity, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			admits++
+			return swarm.Identity{Name: "x"}, nil
+		}
+		c.Blamed = func(_ peer.ID, _ swarm.Identity, why error, _ time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(why, swarm.ErrTwin) {
+				twins++
+			}
+		}
+	})
+	var ds []*device
+	for range 2 {
+		gate := new(swarm.Gate)
+		h, err := swarm.NewHost(swarm.HostConfig{Key: key, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Gate: gate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := startOn(t, h, gate, nil)
+		d.Connect(third.info())
+		third.Connect(d.info())
+		ds = append(ds, d)
+	}
+	time.Sleep(8 * time.Second) // 3 or 4 attempts with a pause that doubles, 40 without
+	mu.Lock()
+	if admits > 15 || twins == 0 {
+		t.Errorf("%d handshakes, told of %d times", admits, twins)
+	}
+	mu.Unlock()
+	for k, d := range ds {
+		if len(d.Members()) == 1 {
+			d.close()
+			eventually(t, ds[1-k], "the other", func() bool { return len(ds[1-k].Members()) == 1 })
+			return
+		}
+	}
+	t.Error("neither is connected")
 }

@@ -302,8 +302,23 @@ func (s *Swarm) hangUp(ctx context.Context, st network.Stream) {
 // judge says whether the connection of m would be kept if the handshake succeeds.
 func (s *Swarm) judge(m *member) wire.Verdict {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.judgeLocked(m)
+	v := s.judgeLocked(m)
+	twin := v == wire.Duplicate && s.twinLocked(m)
+	s.mu.Unlock()
+	if twin {
+		s.log.Warn("two devices have one key", "peer", m.id, "name", m.ident.Name)
+		if s.cfg.Blamed != nil {
+			s.cfg.Blamed(m.id, m.ident, ErrTwin, 0)
+		}
+	}
+	return v
+}
+
+// twinLocked reports whether m is a device with the key of a member: it had to make room for that member, and has come
+// back. A device that starts again does not return to an instance that it had before.
+func (s *Swarm) twinLocked(m *member) bool {
+	old := s.members[m.id]
+	return old != nil && old.instance != m.instance && s.displaced[m.id] == m.instance
 }
 
 func (s *Swarm) judgeLocked(m *member) wire.Verdict {
@@ -311,6 +326,8 @@ func (s *Swarm) judgeLocked(m *member) wire.Verdict {
 	switch {
 	case old == nil && len(s.members) >= s.cfg.MaxPeers:
 		return wire.Full
+	case s.twinLocked(m):
+		return wire.Duplicate // let the one that is here stay, or they would take turns for ever
 	case old == nil || old.instance != m.instance:
 		return wire.Admitted // new, or it has restarted and the old connection is dead
 	case old.conn == m.conn:
@@ -338,6 +355,9 @@ func (s *Swarm) register(m *member) error {
 		return verdictError(m.id, v, false)
 	}
 	if old := s.members[m.id]; old != nil {
+		if old.instance != m.instance && (len(s.displaced) < shunEntries || s.displaced[m.id] != 0) {
+			s.displaced[m.id] = old.instance
+		}
 		s.dropLocked(old, "replaced")
 	}
 	s.members[m.id] = m

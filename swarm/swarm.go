@@ -63,6 +63,7 @@ type Swarm struct {
 	renewed   int                        // how often the credential has changed
 	strange   map[network.Conn]time.Time // connections that have not said hello; until when they may
 	late      map[peer.ID]lateness       // peers that did not send what they were asked for, connected or not
+	displaced map[peer.ID]uint64         // the instance of a member in whose place another of that key has come
 	objects   map[[32]byte]*object
 	order     []*object // objects by falling priority, then in the order of Open
 	cache     cache
@@ -127,7 +128,7 @@ func New(cfg Config) (*Swarm, error) {
 		cfg: cfg, self: cfg.Host.ID(), instance: binary.LittleEndian.Uint64(r[:]), log: cfg.Log, start: time.Now(), gate: cfg.Gate,
 		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes), turns: semaphore.NewWeighted(turnsAll),
 		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]time.Time{},
-		late: map[peer.ID]lateness{}, ahead: pullFirst,
+		late: map[peer.ID]lateness{}, displaced: map[peer.ID]uint64{}, ahead: pullFirst,
 		objects: map[[32]byte]*object{}, changed: make(chan struct{}), rumors: map[string]heard{},
 	}
 	s.lease = lease.New(string(s.self), max(cfg.Settle, 0))
