@@ -198,7 +198,7 @@ func (n *Node) openSwarm() error {
 	}
 	n.sw, err = swarm.New(swarm.Config{
 		Host: h, Gate: gate, Credential: n.cert.raw, Admit: n.admit, Files: n.files, Call: n.call,
-		Blamed: n.blamed, Upload: limit.New(n.cfg.LANRate), Log: n.log, MaxPeers: most,
+		Blamed: n.blamed, Woke: n.netChanged, Upload: limit.New(n.cfg.LANRate), Log: n.log, MaxPeers: most,
 	})
 	if err != nil {
 		return errors.Join(err, h.Close())

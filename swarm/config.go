@@ -88,6 +88,10 @@ type Config struct {
 	// or ErrBreach; and of a peer that has the key of a member: ErrTwin. nil: nobody is told.
 	Blamed func(id peer.ID, ident Identity, why error, shunned time.Duration)
 
+	// Woke is called when the machine was suspended meanwhile: its connections may be dead, and others may have gone on
+	// with what it was doing. nil: nobody is told.
+	Woke func()
+
 	Upload, Download *limit.Limiter // payload of blobs; nil: unlimited
 	Log              *slog.Logger   // nil: silent
 	MaxPeers         int            // members at once; 0: 96

@@ -37,3 +37,6 @@ func (s *Swarm) Age(d time.Duration) {
 
 // SetStart makes it as if the swarm had been made at t. Before Run.
 func (s *Swarm) SetStart(t time.Time) { s.start = t }
+
+// SetAsleep lets the machine have been suspended for what f says. Before Run.
+func (s *Swarm) SetAsleep(f func() time.Duration) { s.asleep = f }

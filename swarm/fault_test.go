@@ -259,3 +259,41 @@ func (f *failing) Put(i int, b []byte) error {
 	}
 	return f.memory.Put(i, b)
 }
+
+// TestSuspendedHolder: a holder that the machine's sleep has stopped gives the lease up before it does anything else, and
+// tells of it. Go's clock stands still meanwhile.
+func TestSuspendedHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 0, nil)
+		defer s.close()
+		var asleep, woken atomic.Int64
+		s.asleep = func() time.Duration { return time.Duration(asleep.Load()) }
+		d := s.add(simhost.Link{Down: lan, Up: lan}, func(c *swarm.Config) { c.Woke = func() { woken.Add(1) } })
+		asleep.Store(int64(time.Second))
+		first, err := d.Acquire(t.Context(), swarm.AcquireOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		select {
+		case <-first.Lost():
+			t.Error("lost while awake")
+		default:
+		}
+		asleep.Add(int64(10 * time.Minute))
+		time.Sleep(time.Second)
+		select {
+		case <-first.Lost():
+		default:
+			t.Error("still holds after the sleep")
+		}
+		if n := woken.Load(); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+		next, err := d.Acquire(t.Context(), swarm.AcquireOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.Release()
+	})
+}

@@ -20,6 +20,7 @@ type site struct {
 	stores []*memory
 	begin  time.Time
 	up     time.Duration // since when a device that is added has run
+	asleep func() time.Duration
 }
 
 const lan = 100e6 // bits per second
@@ -61,6 +62,9 @@ func (s *site) add(l simhost.Link, change func(*swarm.Config)) *device {
 		s.t.Fatal(err)
 	}
 	sw.SetStart(time.Now().Add(-s.up))
+	if s.asleep != nil {
+		sw.SetAsleep(s.asleep)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &device{Swarm: sw, host: h, stop: cancel, done: make(chan struct{})}
 	go func() {

@@ -88,6 +88,7 @@ func TestEndGameIsPunctual(t *testing.T) {
 			s.learnLocked(obj, 0, s.now())
 		}
 		ctx, cancel := context.WithCancel(t.Context())
+		s.asleep = suspended
 		go s.loop(ctx)
 		defer cancel()
 		asked := func() (first, second bool) {

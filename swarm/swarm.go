@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -45,12 +46,14 @@ type Swarm struct {
 	instance uint64
 	log      *slog.Logger
 	start    time.Time
+	slept    atomic.Int64 // nanoseconds since then in which the machine was suspended
 	gate     *Gate
 	kick     chan struct{} // wakes the loop
 	budget   *semaphore.Weighted
 	turns    *semaphore.Weighted // of those that send blobs, see takeTurn
 	codec    codec
-	wg       sync.WaitGroup // everything that Run waits for
+	wg       sync.WaitGroup       // everything that Run waits for
+	asleep   func() time.Duration // how long the machine was suspended since its start
 
 	mu        sync.Mutex // guards what follows, and the fields of members, shares and objects
 	closed    bool
@@ -129,14 +132,14 @@ func New(cfg Config) (*Swarm, error) {
 		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes), turns: semaphore.NewWeighted(turnsAll),
 		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]time.Time{},
 		late: map[peer.ID]lateness{}, displaced: map[peer.ID]uint64{}, ahead: pullFirst,
-		objects: map[[32]byte]*object{}, changed: make(chan struct{}), rumors: map[string]heard{},
+		objects: map[[32]byte]*object{}, changed: make(chan struct{}), rumors: map[string]heard{}, asleep: suspended,
 	}
 	s.lease = lease.New(string(s.self), max(cfg.Settle, 0))
 	return s, nil
 }
 
-// now is the swarm's monotonic clock.
-func (s *Swarm) now() time.Duration { return time.Since(s.start) }
+// now is the swarm's monotonic clock. It goes on while the machine is suspended, see wake.
+func (s *Swarm) now() time.Duration { return time.Since(s.start) + time.Duration(s.slept.Load()) }
 
 // Run speaks with members until ctx ends, closes their connections, and returns after the last goroutine has ended.
 // It is called once.
@@ -194,6 +197,7 @@ func (s *Swarm) enter() bool {
 func (s *Swarm) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	w := waking{asleep: s.asleep()}
 	for {
 		select {
 		case <-ctx.Done():
@@ -201,6 +205,7 @@ func (s *Swarm) loop(ctx context.Context) {
 		case <-s.kick:
 		case <-timer.C:
 		}
+		s.wake(&w)
 		s.mu.Lock()
 		now := s.now()
 		next := s.stepLocked(ctx, now)
