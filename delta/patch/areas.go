@@ -35,6 +35,9 @@ const (
 const (
 	maxAreas      = 24      // of a program
 	maxAreasTotal = 4 << 10 // of all in a stream
+	// maxReach is how far the base of an area is from its address at most: tables may name
+	// any, but an index has no numbers for all.
+	maxReach = 1 << 52
 )
 
 // area is a part of a program that is of another kind than what is mapped with it.
@@ -140,8 +143,8 @@ func findAreas(src Source, im *image, head []byte) []area {
 	}
 	var out []area
 	for _, a := range all {
-		_, exec, ok := im.addr(a.off)
-		ok = ok && a.n > 0 && a.n <= src.Size()-a.off
+		v, exec, ok := im.addr(a.off)
+		ok = ok && a.n > 0 && a.n <= src.Size()-a.off && a.base-v+maxReach <= 2*maxReach
 		same := a.kind == areaData && !exec || a.kind == areaCode && exec
 		if n := len(out); ok && !same && n < maxAreas && (n == 0 || a.off >= out[n-1].off+out[n-1].n) {
 			out = append(out, a)

@@ -2,8 +2,10 @@ package patch
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 )
 
@@ -74,5 +76,27 @@ func TestGoTables(t *testing.T) {
 	}
 	if len(all) < 1000 || out > len(all)/100 {
 		t.Errorf("%d of %d offsets of records lead out of their table", out, len(all))
+	}
+
+	// The module's data names an address of code that no index can say.
+	x := elfReader{src: bytes.NewReader(b), im: im, head: b[:imageHead], wide: true}
+	le := binary.LittleEndian
+	for _, s := range x.sections() {
+		if m := le.Uint32(b[s.off:]); s.kind == areaCode || m != 0xfffffff0 && m != 0xfffffff1 {
+			continue
+		}
+		v, _, _ := im.addr(s.off)
+		le.PutUint64(b[bytes.Index(b, x.module(v)[:moduleWords*8])+22*8:], 1<<63)
+		break
+	}
+	if ims, err = findImages(bytes.NewReader(b)); err != nil || len(ims) == 0 {
+		t.Fatal(len(ims), err)
+	}
+	var kinds []uint8
+	for _, a := range ims[0].areas {
+		kinds = append(kinds, a.kind)
+	}
+	if slices.Contains(kinds, areaFuncTab) || slices.Contains(kinds, areaFuncs) || !slices.Contains(kinds, areaPCs) {
+		t.Errorf("code said to be at 1<<63: areas of kinds %v", kinds)
 	}
 }

@@ -300,7 +300,10 @@ func (m *predictor) code(c *coder, at *cells, b int, set, curve int) int {
 }
 
 // numbers codes integers: their length in unary, the leading bits adaptively.
-type numbers struct{ slots map[uint32]*slot }
+type numbers struct {
+	slots map[uint32]*slot
+	over  bool // one was too large to be coded
+}
 
 func (n *numbers) bit(c *coder, b int, k uint32) int {
 	s := n.slots[k]
@@ -312,9 +315,11 @@ func (n *numbers) bit(c *coder, b int, k uint32) int {
 	return s.code(c, b, 60)
 }
 
-// code codes v, below 1<<56, under context id.
+// code codes v, below 1<<56 - 1, under context id.
 func (n *numbers) code(c *coder, v uint64, id uint32) uint64 {
-	v++
+	if v++; c.enc && v-1 >= 1<<56-1 { // a decoder reads no longer length
+		n.over, v = true, 1
+	}
 	l := 0
 	if c.enc {
 		for v>>uint(l+1) != 0 {

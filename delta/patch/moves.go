@@ -72,6 +72,9 @@ func (m *moves) code(c *coder, oldSize, newSize int64) error {
 		}
 		pn, po = at+int64(l), from+int64(l)
 	}
+	if n.over {
+		return fmt.Errorf("%w: number of the index", ErrTooLarge)
+	}
 	m.sort()
 	return nil
 }

@@ -43,6 +43,26 @@ func randomImages(r *rand.Rand, size int64) []image {
 	return out
 }
 
+// TestIndexRefuses: what a decoder could not read is not written.
+func TestIndexRefuses(t *testing.T) {
+	im := image{mach: machARM64, loads: []load{{n: 100, v: 1 << 20, mem: 100}}, areas: []area{{n: 10, kind: areaTypes}}}
+	im.bounds()
+	for _, c := range []struct {
+		by int64
+		ok bool
+	}{{1<<55 - 1, true}, {1 - 1<<55, true}, {1 << 55, false}, {-1 << 63, false}} {
+		im.areas[0].base = 1<<20 + uint64(c.by)
+		m, e := &moves{old: []image{im}}, newEncoder()
+		if err := m.code(e, 100, 100); (err == nil) != c.ok {
+			t.Errorf("base %d away: %v", c.by, err)
+		}
+		got := &moves{}
+		if err := got.code(newDecoder(e.finish()), 100, 100); c.ok && (err != nil || !reflect.DeepEqual(got.old, m.old)) {
+			t.Errorf("base %d away comes back as %v, %v", c.by, got.old, err)
+		}
+	}
+}
+
 // TestIndex: an index comes back, and nothing that it may say about programs, true or
 // not, stops the decoder.
 func TestIndex(t *testing.T) {
