@@ -69,7 +69,7 @@ func unwound(skip ...int) []byte {
 // TestAreas: what is in a program is told apart by its sections and headers.
 func TestAreas(t *testing.T) {
 	b := unwound()
-	ims, err := findImages(bytes.NewReader(b))
+	ims, err := findImages(t.Context(), bytes.NewReader(b))
 	if err != nil || len(ims) != 1 {
 		t.Fatal(ims, err)
 	}
@@ -84,7 +84,7 @@ func TestAreas(t *testing.T) {
 		t.Errorf("code from %x to %x", im.codeLo, im.codeHi)
 	}
 	for _, n := range []int{60, len(b) - 192, len(b) - 20} { // without all of its headers
-		if ims, err := findImages(bytes.NewReader(b[:n])); err != nil || len(ims) > 0 && len(ims[0].areas) > 2 {
+		if ims, err := findImages(t.Context(), bytes.NewReader(b[:n])); err != nil || len(ims) > 0 && len(ims[0].areas) > 2 {
 			t.Errorf("of %d bytes: %v, %v", n, ims, err)
 		}
 	}

@@ -223,7 +223,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	var programs *moves // nil: no dense segments
 	var before []cover  // in front of what programs add; nil: as cs
 	if o.Profile != Plain && max(h.baseView, h.newView) <= maxDense {
-		if programs, err = findPrograms(a, to); err != nil {
+		if programs, err = findPrograms(ctx, a, to); err != nil {
 			return nil, err
 		}
 		if len(programs.old) > 0 && len(programs.new) > 0 {

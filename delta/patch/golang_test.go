@@ -22,7 +22,7 @@ func TestGoTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ims, err := findImages(bytes.NewReader(b))
+	ims, err := findImages(t.Context(), bytes.NewReader(b))
 	if err != nil || len(ims) == 0 || ims[0].off != 0 {
 		t.Fatal(len(ims), err)
 	}
@@ -79,7 +79,7 @@ func TestGoTables(t *testing.T) {
 	}
 
 	// The module's data names an address of code that no index can say.
-	x := elfReader{src: bytes.NewReader(b), im: im, head: b[:imageHead], wide: true}
+	x := elfReader{src: bytes.NewReader(b), im: im, head: b, wide: true}
 	le := binary.LittleEndian
 	for _, s := range x.sections() {
 		if m := le.Uint32(b[s.off:]); s.kind == areaCode || m != 0xfffffff0 && m != 0xfffffff1 {
@@ -89,7 +89,7 @@ func TestGoTables(t *testing.T) {
 		le.PutUint64(b[bytes.Index(b, x.module(v)[:moduleWords*8])+22*8:], 1<<63)
 		break
 	}
-	if ims, err = findImages(bytes.NewReader(b)); err != nil || len(ims) == 0 {
+	if ims, err = findImages(t.Context(), bytes.NewReader(b)); err != nil || len(ims) == 0 {
 		t.Fatal(len(ims), err)
 	}
 	var kinds []uint8

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 )
 
@@ -76,66 +77,76 @@ func findImage(ims []image, off int64) *image {
 	return nil
 }
 
-// imageHead is how much of a program its headers are looked for in.
-const imageHead = 1<<20 + 64*56
+// falseMark is what a mark costs of the budget of findImages that is of no program, in bytes, beside what is read there.
+const falseMark = 1 << 10
 
-// findImages looks for programs in src.
-func findImages(src Source) ([]image, error) {
+// findImages looks for programs in src. What looks like one and is none costs time, of
+// which there is an end: a stream full of such is not searched any further.
+func findImages(ctx context.Context, src Source) ([]image, error) {
 	var out []image
-	w := newWindow(src)
+	f := &imageFinder{w: newWindow(src), src: src}
+	waste := 64<<20 + 2*src.Size()
 	areas := 0
-	for at := 0; len(out) < maxImages; {
-		i, kernel, err := nextImage(w, at)
+	for at := 0; len(out) < maxImages && waste > 0; {
+		i, kernel, err := f.next(ctx, at)
 		if err != nil || i < 0 {
 			return out, err
 		}
-		n, parse := min(w.size-i, imageHead), parseImage
-		if kernel {
-			if n, err = kernelSize(src, i); err != nil {
-				return out, err
-			}
-			parse = parseKernel
-		}
-		b := make([]byte, n)
-		if err := readWhole(src, b, int64(i)); err != nil {
+		im, ok, err := f.look(int64(i), kernel)
+		if err != nil {
 			return out, err
 		}
 		at = i + 4
-		im, ok := parse(b, int64(i), int64(w.size))
-		if !ok && !kernel {
-			im, ok = parseObject(b, int64(i), int64(w.size))
+		if !ok {
+			waste -= falseMark + int64(len(f.buf))
+			continue
 		}
-		if ok {
-			if !kernel && !im.rel {
-				im.areas = findAreas(src, &im, b)
-				if areas += len(im.areas); areas > maxAreasTotal {
-					areas -= len(im.areas)
-					im.areas = nil
-				}
-				im.codeBounds()
+		if !kernel && !im.rel {
+			im.areas = findAreas(src, &im, f.buf)
+			if areas += len(im.areas); areas > maxAreasTotal {
+				areas -= len(im.areas)
+				im.areas = nil
 			}
-			out = append(out, im)
-			at = int(im.end)
+			im.codeBounds()
 		}
+		out = append(out, im)
+		at = int(im.end)
 	}
 	return out, nil
 }
 
-// nextImage returns where the next program from at on seems to be, and whether it is a
+// imageFinder looks for programs.
+type imageFinder struct {
+	w     *window
+	src   Source
+	clear int    // in front of it there is no mark of ELF, but for what has been looked at
+	buf   []byte // what look has read
+}
+
+// next returns where the next program from at on seems to be, and whether it is a
 // kernel; -1: there is none.
-func nextImage(w *window, at int) (i int, kernel bool, err error) {
+func (f *imageFinder) next(ctx context.Context, at int) (i int, kernel bool, err error) {
+	w := f.w
 	for {
 		b, err := w.from(at)
 		if err == nil && len(b) < kernelHead && w.hi() < w.size {
 			err = w.move(at)
 			b = w.buf
 		}
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return 0, false, err
 		}
-		e, head := bytes.Index(b, []byte("\x7fELF")), b
+		from := min(max(f.clear-at, 0), len(b))
+		e, head := bytes.Index(b[from:], []byte("\x7fELF")), b
 		if e >= 0 {
+			e += from
+			f.clear = at + e
 			head = b[:min(len(b), e+kernelHead-1)]
+		} else {
+			f.clear = w.hi() - 3
 		}
 		if k := kernelAt(head, 0); k >= 0 {
 			return at + k, true, nil
@@ -150,38 +161,73 @@ func nextImage(w *window, at int) (i int, kernel bool, err error) {
 	}
 }
 
+// look reads the program that seems to be at off; ok reports whether it is one.
+func (f *imageFinder) look(off int64, kernel bool) (im image, ok bool, err error) {
+	left := f.src.Size() - off
+	parse, size, first := parseImage, elfSize, int64(headLen64)
+	if kernel {
+		parse, size, first = parseKernel, kernelSize, kernelPage
+	}
+	if err := f.read(off, min(first, left)); err != nil {
+		return im, false, err
+	}
+	if n := min(size(f.buf), left); n > first {
+		if err := f.read(off, n); err != nil {
+			return im, false, err
+		}
+	}
+	im, ok = parse(f.buf, off, f.src.Size())
+	if !ok && !kernel {
+		im, ok = parseObject(f.buf, off, f.src.Size())
+	}
+	return im, ok, nil
+}
+
+// read reads n bytes at off.
+func (f *imageFinder) read(off, n int64) error {
+	f.buf = grow(f.buf, int(n))
+	return readWhole(f.src, f.buf, off)
+}
+
 const (
 	kernelHead = 60        // how much of a kernel tells that it is one
+	kernelPage = 4096      // its headers are in
 	maxKernel  = 256 << 20 // of which more is not looked at
 )
 
-// kernelSize returns how many bytes of the stream a kernel at i may be.
-func kernelSize(src Source, i int) (int, error) {
-	var b [24]byte
-	n := int(src.Size()) - i
-	if n < len(b) {
-		return n, nil
+// elfSize returns how much of the ELF file that begins with b its program headers are
+// in; 0: they are of no use.
+func elfSize(b []byte) int64 {
+	if !isProgram(b) {
+		return 0
 	}
-	if err := readWhole(src, b[:], int64(i)); err != nil {
-		return 0, err
+	ph, size, count := programHeaders(b)
+	if ph > 1<<20 {
+		return 0
 	}
-	mem := binary.LittleEndian.Uint64(b[16:])
-	return int(min(uint64(n), max(mem, 4096), maxKernel)), nil
+	return int64(ph) + int64(size*min(count, maxHeaders))
+}
+
+// isProgram reports whether b begins as an ELF file for a machine whose references are
+// understood.
+func isProgram(b []byte) bool {
+	if len(b) < headLen64 || b[5] != 1 || b[4] != 1 && b[4] != 2 {
+		return false
+	}
+	switch binary.LittleEndian.Uint16(b[18:]) {
+	case mach386, machARM, machX86, machARM64, machRISCV:
+		return true
+	}
+	return false
 }
 
 // parseImage reads the program headers of the ELF file in front of b.
 func parseImage(b []byte, off, limit int64) (image, bool) {
 	im := image{off: off}
-	le := binary.LittleEndian
-	if len(b) < 64 || b[5] != 1 || b[4] != 1 && b[4] != 2 {
+	if !isProgram(b) {
 		return im, false
 	}
-	im.mach = uint64(le.Uint16(b[18:]))
-	switch im.mach {
-	case mach386, machARM, machX86, machARM64, machRISCV:
-	default:
-		return im, false
-	}
+	im.mach = uint64(binary.LittleEndian.Uint16(b[18:]))
 	eachProgramHeader(b, func(p programHeader) {
 		l := load{off: off + int64(p.from), n: int64(p.n), v: p.v, mem: p.mem, exec: p.flags&1 != 0}
 		if p.kind == 1 && len(im.loads) < maxLoads && p.n > 0 && p.from < 1<<32 && l.valid(off, limit) { // PT_LOAD
@@ -190,6 +236,19 @@ func parseImage(b []byte, off, limit int64) (image, bool) {
 	})
 	im.bounds()
 	return im, len(im.loads) > 0
+}
+
+// maxHeaders is how many program headers are looked at.
+const maxHeaders = 64
+
+// programHeaders returns where they are in the ELF file in front of b, how long each is
+// and how many there are.
+func programHeaders(b []byte) (at uint64, size, count int) {
+	le := binary.LittleEndian
+	if b[4] == 2 {
+		return le.Uint64(b[32:]), 56, int(le.Uint16(b[56:]))
+	}
+	return uint64(le.Uint32(b[28:])), 32, int(le.Uint16(b[44:]))
 }
 
 // programHeader is a program header of either width.
@@ -203,11 +262,8 @@ type programHeader struct {
 func eachProgramHeader(b []byte, f func(programHeader)) {
 	le := binary.LittleEndian
 	wide := b[4] == 2
-	ph, size, count := uint64(le.Uint32(b[28:])), 32, int(le.Uint16(b[44:]))
-	if wide {
-		ph, size, count = le.Uint64(b[32:]), 56, int(le.Uint16(b[56:]))
-	}
-	for i := range min(count, 64) {
+	ph, size, count := programHeaders(b)
+	for i := range min(count, maxHeaders) {
 		at := ph + uint64(i*size)
 		if ph > 1<<20 || at+uint64(size) > uint64(len(b)) {
 			break
@@ -221,8 +277,11 @@ func eachProgramHeader(b []byte, f func(programHeader)) {
 	}
 }
 
+// maxMem is more than what is mapped at once may take.
+const maxMem = 1 << 40
+
 // valid reports whether l lies in a stream of limit bytes, behind off, and its
 // addresses are sensible: of at most 52 bits, and the sign.
 func (l *load) valid(off, limit int64) bool {
-	return l.off >= off && l.n > 0 && l.n <= limit && l.off <= limit-l.n && l.mem < 1<<40 && l.v+1<<52 < 1<<53 && l.v+l.mem >= l.v && l.mem >= uint64(l.n)
+	return l.off >= off && l.n > 0 && l.n <= limit && l.off <= limit-l.n && l.mem < maxMem && l.v+1<<52 < 1<<53 && l.v+l.mem >= l.v && l.mem >= uint64(l.n)
 }

@@ -26,22 +26,22 @@ func kernelAt(b []byte, from int) int {
 // bits of address.
 var kernelBases = []uint64{0xffff800080000000, 0xffff800008000000, 0xffff800010000000, 0xffff000008080000, 0xffffffc080000000, 0xffffffc008000000, 0xffffffc010000000}
 
-// parseKernel reads the headers of the arm64 kernel in front of b.
-func parseKernel(b []byte, off, limit int64) (image, bool) {
+// kernelSize returns how many bytes the arm64 kernel has in the stream that b, its
+// headers, begins; 0: it is none.
+func kernelSize(b []byte) int64 {
 	le := binary.LittleEndian
-	im := image{off: off, mach: machARM64}
-	if len(b) < 4096 {
-		return im, false
+	if len(b) < kernelPage {
+		return 0
 	}
 	mem := le.Uint64(b[16:])
-	n := min(uint64(len(b)), mem)
+	n := min(mem, maxKernel)
 	// Its other header, for EFI, has the size in the file.
 	if pe := uint64(le.Uint32(b[60:])); pe < 2048 && string(b[pe:pe+4]) == "PE\x00\x00" {
 		rows := pe + 24 + uint64(le.Uint16(b[pe+20:]))
 		end := uint64(0)
 		for i := range uint64(le.Uint16(b[pe+6:])) {
 			at := rows + i*40
-			if at+40 > 4096 {
+			if at+40 > kernelPage {
 				break
 			}
 			end = max(end, uint64(le.Uint32(b[at+16:]))+uint64(le.Uint32(b[at+20:])))
@@ -50,10 +50,24 @@ func parseKernel(b []byte, off, limit int64) (image, bool) {
 			n = min(n, end)
 		}
 	}
-	l := load{off: off, n: int64(n), v: kernelBase(b[:n]), mem: max(mem, n), exec: true}
-	im.loads = []load{l}
+	if n < kernelPage || mem >= maxMem {
+		return 0
+	}
+	return int64(n)
+}
+
+// parseKernel reads the arm64 kernel in front of b, of which as much is there as
+// kernelSize says, or as the stream has.
+func parseKernel(b []byte, off, limit int64) (image, bool) {
+	n := min(kernelSize(b), int64(len(b)))
+	if n == 0 {
+		return image{}, false
+	}
+	mem := binary.LittleEndian.Uint64(b[16:])
+	im := image{off: off, mach: machARM64}
+	im.loads = []load{{off: off, n: n, v: kernelBase(b[:n]), mem: max(mem, uint64(n)), exec: true}}
 	im.bounds()
-	return im, n >= 4096 && l.valid(off, limit)
+	return im, im.loads[0].valid(off, limit)
 }
 
 // kernelBase returns the address at which b is probably mapped: the one that makes

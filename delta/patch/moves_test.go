@@ -76,7 +76,7 @@ func TestIndex(t *testing.T) {
 	for i := range 50 {
 		m := &moves{old: randomImages(r, size), new: randomImages(r, size)}
 		if i%2 == 0 { // what is there indeed, and more
-			m.old, _ = findImages(bytes.NewReader(base))
+			m.old, _ = findImages(t.Context(), bytes.NewReader(base))
 			m.old[0].loads[0].n -= r.Int64N(500)
 			m.old[0].loads[0].mem = uint64(m.old[0].loads[0].n)
 			m.old[0].bounds()

@@ -12,13 +12,13 @@ import (
 const rounds = 2
 
 // findPrograms returns where the programs of both are.
-func findPrograms(old []byte, fresh Source) (*moves, error) {
+func findPrograms(ctx context.Context, old []byte, fresh Source) (*moves, error) {
 	m := &moves{}
 	var err error
-	if m.old, err = findImages(bytes.NewReader(old)); err != nil {
+	if m.old, err = findImages(ctx, bytes.NewReader(old)); err != nil {
 		return nil, err
 	}
-	m.new, err = findImages(fresh)
+	m.new, err = findImages(ctx, fresh)
 	return m, err
 }
 

@@ -73,13 +73,55 @@ func TestImagesAcrossWindows(t *testing.T) {
 		le.PutUint64(p[40:], 200)
 		want = append(want, int64(at))
 	}
-	ims, err := findImages(bytes.NewReader(b))
+	ims, err := findImages(t.Context(), bytes.NewReader(b))
 	if err != nil || len(ims) != len(want) {
 		t.Fatalf("%d programs of %d: %v", len(ims), len(want), err)
 	}
 	for i, im := range ims {
 		if im.off != want[i] || im.end != want[i]+200 {
 			t.Errorf("program %d from %d to %d, at %d", i, im.off, im.end, want[i])
+		}
+	}
+}
+
+// counting counts what is read of a stream.
+type counting struct {
+	*bytes.Reader
+	n int64
+}
+
+func (c *counting) ReadAt(b []byte, off int64) (int, error) {
+	c.n += int64(len(b))
+	return c.Reader.ReadAt(b, off)
+}
+
+// TestManyMarks: what is full of the marks of programs, and holds none, is given up, and
+// when the context ends.
+func TestManyMarks(t *testing.T) {
+	le := binary.LittleEndian
+	far := make([]byte, headLen64)
+	copy(far, "\x7fELF\x02\x01")
+	le.PutUint16(far[18:], machX86)
+	le.PutUint64(far[32:], 1<<20)
+	le.PutUint16(far[56:], 64)
+	huge := make([]byte, kernelHead)
+	copy(huge, "MZ")
+	le.PutUint64(huge[16:], 1<<62)
+	copy(huge[56:], kernelMark)
+	for name, mark := range map[string][]byte{"bare": far[:4], "headers far away": far, "huge kernels": huge} {
+		b := bytes.Repeat(mark, 2<<20/len(mark))
+		src := &counting{Reader: bytes.NewReader(b)}
+		ims, err := findImages(t.Context(), src)
+		if err != nil || len(ims) > 0 {
+			t.Errorf("%s: %d programs, %v", name, len(ims), err)
+		}
+		if most := 64<<20 + 8*int64(len(b)); src.n > most || src.n < int64(len(b)) {
+			t.Errorf("%s: %d bytes of %d are read", name, src.n, len(b))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := findImages(ctx, src); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
