@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
 	"slices"
 )
@@ -115,7 +116,7 @@ func createBest(ctx context.Context, old, new Source, o Options) (*made, error) 
 }
 
 const (
-	maxCreate = int64(1) << 32
+	maxCreate = min(int64(1)<<32, math.MaxInt/2) // what is in memory has to have addresses
 	// smallPair: below this many bytes together the patch is made with and without
 	// seeing through compression.
 	smallPair = 4 << 20

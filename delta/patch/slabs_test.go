@@ -3,8 +3,10 @@ package patch_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -88,6 +90,19 @@ func (c *compared) Write(b []byte) (int, error) {
 	}
 	c.at += int64(len(b))
 	return len(b), nil
+}
+
+// TestLarge32 gives a machine of 32 bits streams that it cannot have in memory.
+func TestLarge32(t *testing.T) {
+	if math.MaxInt > math.MaxInt32 {
+		t.Skip("for machines of 32 bits")
+	}
+	large, small := &sparse{size: 1<<31 + 1<<20}, bytes.NewReader([]byte("small"))
+	for _, p := range [][2]patch.Source{{large, small}, {small, large}} {
+		if _, err := patch.Create(t.Context(), p[0], p[1], io.Discard, patch.Options{}); !errors.Is(err, patch.ErrTooLarge) {
+			t.Errorf("from %d to %d bytes: %v", p[0].Size(), p[1].Size(), err)
+		}
+	}
 }
 
 // TestBeyond4GiB makes and applies the patch of streams of more than that.
