@@ -103,7 +103,7 @@ func createBest(ctx context.Context, old, new Source, o Options) (*made, error) 
 	if err != nil {
 		return nil, err
 	}
-	if best == nil || old.Size()+new.Size() <= smallPair {
+	if best == nil || best.forced || old.Size()+new.Size() <= smallPair {
 		p, err := create(ctx, old, new, nil, o)
 		if err != nil {
 			return nil, err
@@ -118,7 +118,8 @@ func createBest(ctx context.Context, old, new Source, o Options) (*made, error) 
 const (
 	maxCreate = min(int64(1)<<32, math.MaxInt/2) // what is in memory has to have addresses
 	// smallPair: below this many bytes together the patch is made with and without
-	// seeing through compression.
+	// seeing through compression; beyond, where that leaves a decoder no memory for dense
+	// segments.
 	smallPair = 4 << 20
 )
 
@@ -127,6 +128,7 @@ type made struct {
 	Stats
 	head     []byte
 	payloads [][]byte
+	forced   bool // plain, since the recipe takes the memory for dense segments
 }
 
 func (m *made) size() int {
@@ -196,8 +198,8 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		switch n := r.needs(); {
 		case n.Once > maxMemory-1<<20:
 			return nil, errLong
-		case n.Memory > maxMemory-denseMemory-4<<20:
-			o.Profile = Plain
+		case n.Memory > maxMemory-denseMemory-4<<20 && o.Profile != Plain:
+			o.Profile, m.forced = Plain, true
 		}
 	}
 	h.baseView, h.newView = from.Size(), to.Size()
@@ -272,7 +274,10 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 			return nil, errLong
 		}
 		o.Profile = Plain
-		return create(ctx, old, new, u, o)
+		if m, err = create(ctx, old, new, u, o); err == nil {
+			m.forced = true
+		}
+		return m, err
 	}
 	for _, c := range cs {
 		m.Covered += int64(c.l)

@@ -100,6 +100,33 @@ func TestParseProfiles(t *testing.T) {
 	}
 }
 
+// TestParseOrDense: where seeing through compression takes the memory that dense segments
+// would, the patch without it is made as well, and the shorter one is taken.
+func TestParseOrDense(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	r := rand.New(rand.NewPCG(16, 75))
+	noise, words := random(r, 2200<<10), text(r, 2<<10+260<<10)
+	side := func(edit string, skip map[int]bool) []byte {
+		w := bytes.Clone(words)
+		copy(w[1000:], edit)
+		copy(w[len(w)-1000:], edit)
+		b := noise[:len(noise):len(noise)]
+		for _, mach := range []uint16{183, 62, 243} {
+			b = append(b, program(mach, skip)...)
+		}
+		b = append(b, gz(level(6), w[:2<<10])...)
+		return append(b, zst(zstd.SpeedBetterCompression, w[2<<10:])...)
+	}
+	p := create(t, side("old text", nil), side("new text", map[int]bool{7: true, 90: true, 201: true, 202: true, 333: true}), patch.Options{})
+	in, err := patch.Inspect(bytes.NewReader(p))
+	t.Logf("%d bytes, recipe %d, memory %d", len(p), in.RecipeBytes, in.Memory)
+	if err != nil || in.Profile != "dense" {
+		t.Errorf("%d bytes, %s: %v", len(p), in.Profile, err)
+	}
+}
+
 // longFrames returns streams in one frame that is too large to be kept in memory.
 func longFrames() (old, fresh []byte) {
 	r := rand.New(rand.NewPCG(7, 54))
