@@ -67,7 +67,9 @@ func (h *header) info(head int64, r *recipe) Info {
 		in.Profile = Dense.String()
 		in.Memory += denseMemory + h.index
 	}
+	in.Memory += tableMemory(len(h.segs))
 	extra := in.Memory
+	in.Segments = make([]SegmentInfo, 0, len(h.segs))
 	for _, s := range h.segs {
 		si := SegmentInfo{Kind: "copy", Offset: s.at, Parse: s.region > 0, Size: s.size, Bytes: s.payload}
 		switch s.kind {
@@ -87,6 +89,12 @@ func (h *header) info(head int64, r *recipe) Info {
 	}
 	return in
 }
+
+// tableMemory returns what a table of n segments takes beyond half of the first MiB.
+func tableMemory(n int) int64 { return max(0, segmentMemory*int64(n)-512<<10) }
+
+// segmentMemory is what a segment takes in tables.
+const segmentMemory = 100
 
 // denseWork is how much more a byte of a dense segment costs than one of a plain one.
 const denseWork = 16
@@ -130,7 +138,7 @@ func openPatch(p Source) (*opened, error) {
 		return nil, err
 	}
 	o.info = h.info(off, o.recipe)
-	if o.recipe != nil && o.info.Memory > maxMemory {
+	if o.recipe != nil && o.info.Memory-tableMemory(len(h.segs)) > maxMemory {
 		o.z.Close()
 		return nil, fmt.Errorf("%w: a decoder would need %d bytes", ErrCorrupt, o.info.Memory)
 	}

@@ -26,7 +26,8 @@
 // small, regular differences that compress well.
 //
 // Guarantees: the same inputs and options give the same patch; a decoder's memory
-// depends on the segment size only, at most 32 MiB; the base is read by ranges; no
+// depends on the sizes in front of the segments only, and is at most 32 MiB for what Create makes
+// (DecodeOptions.Memory bounds it for others); the base is read by ranges; no
 // length in a patch is trusted; plain and dense segments are checked against a checksum
 // before they are written, and the whole output against its digest at the end.
 package patch

@@ -262,7 +262,11 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	}
 	cs = slices.Clone(cs) // there was room for many more
 	giveBack(len(a))      // and a itself
-	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, others: before, pieces: pieces}, programs, h, o)
+	memory := int64(1 << 20)
+	if u != nil {
+		memory += r.needs().Memory
+	}
+	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, others: before, pieces: pieces, memory: memory}, programs, h, o)
 	if err != nil {
 		return nil, err
 	}

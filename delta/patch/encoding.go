@@ -50,6 +50,14 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Opti
 			saved += len(e.plain[i]) - len(e.dense[i])
 		}
 	}
+	if saved > 0 {
+		if err := e.halve(ctx, o, e.memory+denseMemory+int64(len(index))); err != nil {
+			return nil, err
+		}
+		if pieces = e.pieces; len(h.segs)+len(pieces) > maxSegs {
+			return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, len(pieces))
+		}
+	}
 	payloads := make([][]byte, 1, len(pieces)+1)
 	if saved > 0 {
 		payloads[0], h.index = index, int64(len(index))
@@ -79,6 +87,7 @@ type encoding struct {
 	pieces       []piece
 	moves        *moves // nil: no dense segments
 	parses       int64  // where in new they begin
+	memory       int64  // that a decoder takes beside segments and index
 	workers      sync.Pool
 	plain, dense [][]byte
 	sums         [][sumLen]byte
@@ -95,6 +104,38 @@ func (e *encoding) pays(i int, p Profile) bool {
 		b -= b / 20
 	}
 	return d < b
+}
+
+// halve cuts plain pieces in two that take a decoder too much memory beside what it takes
+// for dense ones: mostly those of 4 MiB that do not compress.
+func (e *encoding) halve(ctx context.Context, o Options, beside int64) error {
+	room := maxMemory - beside - plainMemory - tableMemory(len(e.pieces))
+	if room < 1<<20 {
+		return nil // that is no matter of pieces
+	}
+	old, sums := &encoding{pieces: e.pieces, plain: e.plain, dense: e.dense}, e.sums
+	e.pieces, e.plain, e.dense, e.sums = nil, nil, nil, nil
+	for i, p := range old.pieces {
+		n := p.hi - p.lo
+		whole := p.kind == kindCopy || old.pays(i, o.Profile) || int64(2*n+len(old.plain[i])) <= room
+		if !whole {
+			e.pieces = append(e.pieces, p.to(p.lo+n/2, p.region))
+			e.plain, e.dense, e.sums = append(e.plain, nil), append(e.dense, nil), append(e.sums, [sumLen]byte{})
+			p = p.behind(p.lo + n/2)
+			old.plain[i], old.dense[i] = nil, nil
+		}
+		e.pieces = append(e.pieces, p)
+		e.plain, e.dense, e.sums = append(e.plain, old.plain[i]), append(e.dense, old.dense[i]), append(e.sums, sums[i])
+	}
+	if len(e.pieces) == len(old.pieces) {
+		return nil
+	}
+	return e.each(ctx, o.Jobs, func(i int, w *worker) error {
+		if e.plain[i] != nil {
+			return nil
+		}
+		return e.plainly(i, w)
+	})
 }
 
 // worker is what a goroutine needs to encode pieces.

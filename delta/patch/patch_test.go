@@ -405,6 +405,20 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// TestDenseMemory: what does not compress beside dense segments leaves them the memory.
+func TestDenseMemory(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	r := rand.New(rand.NewPCG(14, 12))
+	old := append(random(r, 1000), program(183, nil)...)
+	fresh := append(random(r, patch.MaxSegment), program(183, map[int]bool{7: true, 90: true, 333: true})...)
+	in, err := patch.Inspect(bytes.NewReader(create(t, old, fresh, patch.Options{})))
+	if err != nil || in.Profile != "dense" || in.Memory > 32<<20 {
+		t.Errorf("%s, %d bytes of memory: %v", in.Profile, in.Memory, err)
+	}
+}
+
 // allocated returns the bytes that fn allocates.
 func allocated(fn func()) uint64 {
 	var a, b runtime.MemStats

@@ -59,7 +59,8 @@ func (m *Member) long() bool { return m.Wrap.Parsed() && m.Plain+m.Parse > whole
 // whole is a frame taken apart.
 type whole struct {
 	member       int
-	used         int64 // when, by the clock of the view; 0: empty
+	used         int64  // when, by the clock of the view; 0: empty
+	buf          []byte // for both, so that it is as large as the largest of them together
 	plain, parse []byte
 }
 
@@ -109,8 +110,12 @@ func (v *View) atHand(i int) (*whole, error) {
 		}
 	}
 	m := &v.members[i]
-	plain, parse := exactly{old.plain[:0], m.Plain}, exactly{old.parse[:0], m.Parse}
 	old.used = 0
+	if n := m.Plain + m.Parse; int64(cap(old.buf)) < n {
+		*old = whole{}
+		old.buf = make([]byte, n)
+	}
+	plain, parse := exactly{old.buf[:0:m.Plain], m.Plain}, exactly{old.buf[m.Plain:m.Plain:cap(old.buf)], m.Parse}
 	err := v.takeApart(i, &plain, &parse)
 	old.plain, old.parse = plain.b, parse.b
 	if err != nil {
@@ -188,9 +193,6 @@ func (e *exactly) missing() int64 { return e.n - int64(len(e.b)) }
 func (e *exactly) Write(b []byte) (int, error) {
 	if int64(len(b)) > e.missing() {
 		return 0, fmt.Errorf("%w: more than %d bytes", ErrCorrupt, e.n)
-	}
-	if cap(e.b) < int(e.n) {
-		e.b = append(make([]byte, 0, e.n), e.b...)
 	}
 	e.b = append(e.b, b...)
 	return len(b), nil

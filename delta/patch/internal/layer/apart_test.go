@@ -1,0 +1,64 @@
+package layer
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// bytesOf is a stream of frames and their members.
+func bytesOf(t *testing.T, plain ...[]byte) (src []byte, ms []Member) {
+	t.Helper()
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range plain {
+		src = z.EncodeAll(b, src)
+	}
+	spools := NewSpools(t.TempDir())
+	defer spools.Close()
+	fs, err := Find(context.Background(), bytes.NewReader(src), nil, spools, len(plain), 1<<30)
+	if err != nil || len(fs) != len(plain) {
+		t.Fatalf("%d members: %v", len(fs), err)
+	}
+	for i := range fs {
+		ms = append(ms, fs[i].Member)
+	}
+	return src, ms
+}
+
+// TestWholes: frames that take turns in memory take what PartsOf says, whether they are
+// long in plain bytes or in their parse.
+func TestWholes(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 90))
+	words := make([]byte, 600<<10)
+	for i := range words {
+		words[i] = "etaoin shrdlu"[r.IntN(13)]
+	}
+	zeros := make([]byte, 1400<<10)
+	src, ms := bytesOf(t, zeros, zeros, words, words)
+	v, err := NewView(t.Context(), bytes.NewReader(src), ms, 1<<30, 0, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	if _, err := io.Copy(io.Discard, io.NewSectionReader(v, 0, v.Size())); err != nil {
+		t.Fatal(err)
+	}
+	held, largest := int64(0), int64(0)
+	for i := range v.whole {
+		w := &v.whole[i]
+		held += int64(cap(w.plain) + cap(w.parse))
+	}
+	for i := range ms {
+		largest = max(largest, ms[i].Plain+ms[i].Parse)
+	}
+	if held > wholes*largest {
+		t.Errorf("%d bytes are held of frames of at most %d", held, largest)
+	}
+}
