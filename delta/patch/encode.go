@@ -251,7 +251,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if u != nil {
 		cs, before = near(cs), near(before)
 	}
-	pieces, err := cut(a, newWindow(to), cs, o.SegmentSize)
+	pieces, err := cut(a, newWindow(to), cs, o.SegmentSize, h.newView)
 	if err != nil {
 		return nil, err
 	}
@@ -323,8 +323,8 @@ type piece struct {
 }
 
 // cut splits the output into segments: long exact runs of the base by themselves,
-// the rest in pieces of at most size bytes.
-func cut(old []byte, new *window, cs []cover, size int) ([]piece, error) {
+// the rest in pieces of at most size bytes. The output is a part of total bytes.
+func cut(old []byte, new *window, cs []cover, size int, total int64) ([]piece, error) {
 	var out []piece
 	at := 0
 	plain := func(to int) {
@@ -356,15 +356,16 @@ func cut(old []byte, new *window, cs []cover, size int) ([]piece, error) {
 		}
 	}
 	plain(new.size)
-	return merge(out, size), nil
+	return merge(out, size, total), nil
 }
 
 // merge joins short copies with the plain pieces around them where a segment of
-// their own costs more than they save.
-func merge(in []piece, size int) []piece {
+// their own costs more than they save, or where so many might not fit into the table.
+func merge(in []piece, size int, total int64) []piece {
+	least := max(1<<20, total/(maxSegs/4))
 	var out []piece
 	for i, p := range in {
-		alone := i == 0 || i == len(in)-1 || p.hi-p.lo >= 1<<20
+		alone := i == 0 || i == len(in)-1 || int64(p.hi-p.lo) >= least
 		if p.kind == kindCopy && !alone {
 			p.kind = kindPlain
 		}

@@ -68,7 +68,7 @@ func (m *made) slab(ctx context.Context, h *header, old Source, from int64, to S
 	if cs, err = prune(b, to, cs); err != nil {
 		return err
 	}
-	pieces, err := cut(b, newWindow(to), cs, o.SegmentSize)
+	pieces, err := cut(b, newWindow(to), cs, o.SegmentSize, h.newSize)
 	if err != nil {
 		return err
 	}
