@@ -125,7 +125,7 @@ func deltaCreate(ctx context.Context, u *ui, oldPath, newPath, out string, anyCo
 	o.Progress = func(done, total int64) { meter.set(done, total, "") }
 	start := time.Now()
 	var stats patch.Stats
-	n, err := writeFile(out, func(w io.Writer) error {
+	n, err := writeFile(out, filePerm, func(w io.Writer) error {
 		if fresh.tree {
 			if _, err := w.Write(treeHeader(fresh.listing, anyCopy)); err != nil {
 				return err
@@ -150,7 +150,8 @@ func newDeltaApply(u *ui) *cobra.Command {
 		Use:   "apply OLD PATCH OUT",
 		Short: "Make OUT from OLD and a patch",
 		Long: `Make OUT from OLD and a patch. OUT must not exist; it appears when all of it has been
-verified. Digests are those the patch names: a patch from elsewhere needs a signature.`,
+verified, a file with OLD's permissions. Digests are those the patch names: a patch from
+elsewhere needs a signature.`,
 		Example: "  updraft delta apply app-1.0 app.patch app-1.1",
 		Args:    usageArgs(cobra.ExactArgs(3)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -205,7 +206,7 @@ func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch str
 	if p.tree {
 		err = writeTree(out, p.listing, decode)
 	} else {
-		_, err = writeFile(out, decode)
+		_, err = writeFile(out, old.perm, decode)
 	}
 	if p.tree && !p.bare && errors.Is(err, patch.ErrBase) {
 		err = fmt.Errorf("%w; names, contents, modes, owners and times have to be those of the old tree (delta create --any-copy needs names and contents only)", err)
@@ -234,9 +235,12 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// filePerm are the permissions of files that have none to take over.
+const filePerm = 0o644
+
 // writeFile writes path durably by way of a temporary file beside it, and returns
 // its length. On an error nothing is left.
-func writeFile(path string, fill func(io.Writer) error) (n int64, err error) {
+func writeFile(path string, perm os.FileMode, fill func(io.Writer) error) (n int64, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".updraft-*")
 	if err != nil {
 		return 0, err
@@ -249,7 +253,7 @@ func writeFile(path string, fill func(io.Writer) error) (n int64, err error) {
 	w := bufio.NewWriterSize(f, 256<<10)
 	err = fill(w)
 	if err == nil {
-		err = errors.Join(w.Flush(), f.Chmod(0o644), f.Sync())
+		err = errors.Join(w.Flush(), f.Chmod(perm), f.Sync())
 	}
 	if st, serr := f.Stat(); serr == nil {
 		n = st.Size()

@@ -299,7 +299,7 @@ func streamDigest(path string) (sum [32]byte, err error) {
 
 // packTree writes the tree at dir as a tar whose bytes depend on the tree alone.
 func packTree(path, dir string) error {
-	_, err := writeFile(path, func(w io.Writer) error {
+	_, err := writeFile(path, filePerm, func(w io.Writer) error {
 		t := tar.NewWriter(w)
 		if err := t.AddFS(os.DirFS(dir)); err != nil {
 			return err

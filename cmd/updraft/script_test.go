@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 //	stop [CODE]             ends what start started; it must exit with CODE, or 0
 //	stdout RE, stderr RE    of the last command must match; "not stdout RE" must not
 //	exists PATH, not exists PATH, same PATH PATH
+//	modes PATH PATH         have the same permissions
 //	program FILE SEED       writes a made-up program; "program FILE SEED 2" its next release, and so on
 //	tree DIR SEED, write FILE TEXT, mkdir DIR, copy FROM TO, link TO NAME, remove PATH
 //	flip GLOB OFFSET        changes a byte of the one file that matches
@@ -198,6 +199,12 @@ func (s *session) files(f []string, rest string) {
 		b, e2 := os.ReadFile(s.path(f[2]))
 		if e1 != nil || e2 != nil || !bytes.Equal(a, b) {
 			s.failf("differ: %v %v", e1, e2)
+		}
+	case "modes":
+		a, e1 := os.Stat(s.path(f[1]))
+		b, e2 := os.Stat(s.path(f[2]))
+		if e1 != nil || e2 != nil || a.Mode() != b.Mode() {
+			s.failf("%v %v, %v %v", a, e1, b, e2)
 		}
 	case "program", "tree":
 		seed, perr := strconv.ParseUint(f[2], 10, 64)

@@ -43,6 +43,7 @@ type stream struct {
 	io.Closer
 	tree    bool
 	listing int64 // bytes at which a tree's contents begin
+	perm    os.FileMode
 }
 
 // openStream opens path; bare: the listing of a tree is to be so.
@@ -59,7 +60,7 @@ func openStream(path string, bare bool) (*stream, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &stream{Source: fileSource{io.NewSectionReader(f, 0, st.Size()), path}, Closer: f}, nil
+		return &stream{Source: fileSource{io.NewSectionReader(f, 0, st.Size()), path}, Closer: f, perm: st.Mode().Perm()}, nil
 	}
 	l, err := tree.Walk(path)
 	if err != nil {
