@@ -40,6 +40,7 @@ func newDeltaCreate(u *ui) *cobra.Command {
 		Use:   "create OLD NEW PATCH",
 		Short: "Write the patch that makes NEW from OLD",
 		Long: `Write the patch that makes NEW from OLD, which are two files or two directory trees.
+PATCH appears when it has been applied to OLD and has made NEW.
 The patch of a tree applies to an OLD with the same modes, owners and times, such as one
 that apply has made; with --any-copy they do not count, and the patch carries all of NEW's.`,
 		Example: "  updraft delta create app-1.0 app-1.1 app.patch\n  updraft delta create rootfs-1/ rootfs-2/ rootfs.patch",
@@ -118,30 +119,52 @@ func deltaCreate(ctx context.Context, u *ui, oldPath, newPath, out string, anyCo
 			}
 		}
 	}
+	c, err := makePatch(ctx, u, old, fresh, out, anyCopy, o)
+	if err != nil {
+		return err
+	}
+	return u.result(c, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s, %s of the new %s, in %.1f s.\n", out, size(c.Bytes), percent(c.Bytes, c.NewBytes), size(c.NewBytes), c.Seconds)
+	})
+}
+
+// makePatch writes the patch and takes it for one only when it makes fresh of old.
+func makePatch(ctx context.Context, u *ui, old, fresh *stream, out string, bare bool, o patch.Options) (c created, err error) {
 	meter := u.meter(filepath.Base(out))
 	defer meter.end("")
 	defer thrift()()
 	o.OldListing, o.NewListing = old.listing, fresh.listing
 	o.Progress = func(done, total int64) { meter.set(done, total, "") }
 	start := time.Now()
-	var stats patch.Stats
-	n, err := writeFile(out, filePerm, func(w io.Writer) error {
+	c = created{Patch: out, OldBytes: old.Size(), NewBytes: fresh.Size(), Tree: fresh.tree}
+	fill := func(w io.Writer) error {
 		if fresh.tree {
-			if _, err := w.Write(treeHeader(fresh.listing, anyCopy)); err != nil {
+			if _, err := w.Write(treeHeader(fresh.listing, bare)); err != nil {
 				return err
 			}
 		}
-		stats, err = patch.Create(ctx, old, fresh, w, o)
-		return err
-	})
-	if err != nil {
+		stats, err := patch.Create(ctx, old, fresh, w, o)
+		c.Profile = stats.Profile
 		return err
 	}
+	check := func(f io.ReaderAt, n int64) error {
+		p, err := readPatch(f, n)
+		if err != nil {
+			return err
+		}
+		show := func(n int64) { meter.set(n, c.NewBytes, "checking") }
+		_, err = patch.Decode(ctx, p, old, &counted{w: io.Discard, show: show}, patch.DecodeOptions{Scratch: o.Scratch})
+		if errors.Is(err, patch.ErrCorrupt) || errors.Is(err, patch.ErrBase) {
+			err = hinted{fmt.Errorf("%s would not make the new side: %w", out, err), "it may be that a side changed while it was read: try again when nothing writes there"}
+		}
+		return err
+	}
+	if c.Bytes, err = writeFile(out, filePerm, fill, check); err != nil {
+		return c, err
+	}
 	meter.end("")
-	c := created{Patch: out, Bytes: n, OldBytes: old.Size(), NewBytes: fresh.Size(), Tree: fresh.tree, Profile: stats.Profile, Seconds: time.Since(start).Seconds()}
-	return u.result(c, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: %s, %s of the new %s, in %.1f s.\n", out, size(c.Bytes), percent(c.Bytes, c.NewBytes), size(c.NewBytes), c.Seconds)
-	})
+	c.Seconds = time.Since(start).Seconds()
+	return c, nil
 }
 
 func newDeltaApply(u *ui) *cobra.Command {
@@ -206,7 +229,7 @@ func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch str
 	if p.tree {
 		err = writeTree(out, p.listing, decode)
 	} else {
-		_, err = writeFile(out, old.perm, decode)
+		_, err = writeFile(out, old.perm, decode, nil)
 	}
 	if p.tree && !p.bare && errors.Is(err, patch.ErrBase) {
 		err = fmt.Errorf("%w; names, contents, modes, owners and times have to be those of the old tree (delta create --any-copy needs names and contents only)", err)
@@ -239,8 +262,8 @@ func (c *counted) Write(b []byte) (int, error) {
 const filePerm = 0o644
 
 // writeFile writes path durably by way of a temporary file beside it, and returns
-// its length. On an error nothing is left.
-func writeFile(path string, perm os.FileMode, fill func(io.Writer) error) (n int64, err error) {
+// its length. On an error, which may be that of check (nil: none), nothing is left.
+func writeFile(path string, perm os.FileMode, fill func(io.Writer) error, check func(f io.ReaderAt, n int64) error) (n int64, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".updraft-*")
 	if err != nil {
 		return 0, err
@@ -251,12 +274,17 @@ func writeFile(path string, perm os.FileMode, fill func(io.Writer) error) (n int
 		}
 	}()
 	w := bufio.NewWriterSize(f, 256<<10)
-	err = fill(w)
-	if err == nil {
-		err = errors.Join(w.Flush(), f.Chmod(perm), f.Sync())
+	if err = fill(w); err == nil {
+		err = w.Flush()
 	}
 	if st, serr := f.Stat(); serr == nil {
 		n = st.Size()
+	}
+	if err == nil && check != nil {
+		err = check(f, n)
+	}
+	if err == nil {
+		err = errors.Join(f.Chmod(perm), f.Sync())
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return 0, err

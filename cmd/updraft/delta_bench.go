@@ -27,7 +27,7 @@ func newDeltaBench(u *ui) *cobra.Command {
 		Long: `Patch every pair below DIR (files or directory trees named old and new, beside each other;
 links are followed) with updraft and with those of bsdiff, xdelta3, zstd --patch-from and hdiffz that are
 installed, apply each patch and compare the result. A directory tree is a tar for the
-other tools. Each step is a process of its own, whose CPU time and peak memory count (a peak below about 24 MB cannot be told);
+other tools. updraft's making of a patch includes that it checks it. Each step is a process of its own, whose CPU time and peak memory count (a peak below about 24 MB cannot be told);
 speeds are bytes of the new side. At the end stands the geometric mean of updraft's
 patches over the smallest of the other tools', patches below 4 kB counting as 4 kB.`,
 		Example: "  updraft delta bench corpus/\n  updraft delta bench corpus/app corpus/rootfs --tools auto,plain,hdiffz --json",
@@ -305,7 +305,7 @@ func packTree(path, dir string) error {
 			return err
 		}
 		return t.Close()
-	})
+	}, nil)
 	return err
 }
 

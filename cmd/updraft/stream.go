@@ -145,7 +145,17 @@ func openPatch(path string) (*patchFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	p := &patchFile{SectionReader: io.NewSectionReader(f, 0, st.Size()), Closer: f}
+	p, err := readPatch(f, st.Size())
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	p.Closer = f
+	return p, nil
+}
+
+// readPatch reads what is in front of a patch of size bytes.
+func readPatch(f io.ReaderAt, size int64) (*patchFile, error) {
+	p := &patchFile{SectionReader: io.NewSectionReader(f, 0, size)}
 	var head [treeHeaderSize]byte
 	if _, err := f.ReadAt(head[:], 0); err != nil || !bytes.HasPrefix(head[:], []byte(treeMagic)) {
 		return p, nil //nolint:nilerr // too short for a tree's: patch says what is wrong
@@ -154,10 +164,10 @@ func openPatch(path string) (*patchFile, error) {
 	n := binary.LittleEndian.Uint64(head[len(treeMagic):])
 	p.bare, n = n&treeBare != 0, n&^treeBare
 	if n == 0 || n > tree.MaxListing {
-		return nil, errors.Join(fmt.Errorf("%w: a listing of %d bytes", patch.ErrCorrupt, n), f.Close())
+		return nil, fmt.Errorf("%w: a listing of %d bytes", patch.ErrCorrupt, n)
 	}
 	p.listing = int64(n)
-	p.SectionReader = io.NewSectionReader(f, treeHeaderSize, st.Size()-treeHeaderSize)
+	p.SectionReader = io.NewSectionReader(f, treeHeaderSize, size-treeHeaderSize)
 	return p, nil
 }
 
