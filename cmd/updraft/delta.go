@@ -39,8 +39,8 @@ func newDeltaCreate(u *ui) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "create OLD NEW PATCH",
 		Short: "Write the patch that makes NEW from OLD",
-		Long: `Write the patch that makes NEW from OLD, which are two files or two directory trees.
-PATCH appears when it has been applied to OLD and has made NEW.
+		Long: `Write the patch that makes NEW from OLD, which are two files, or block devices, or two
+directory trees. PATCH appears when it has been applied to OLD and has made NEW.
 The patch of a tree applies to an OLD with the same modes, owners and times, such as one
 that apply has made; with --any-copy they do not count, and the patch carries all of NEW's.`,
 		Example: "  updraft delta create app-1.0 app-1.1 app.patch\n  updraft delta create rootfs-1/ rootfs-2/ rootfs.patch",
@@ -173,8 +173,9 @@ func newDeltaApply(u *ui) *cobra.Command {
 		Use:   "apply OLD PATCH OUT",
 		Short: "Make OUT from OLD and a patch",
 		Long: `Make OUT from OLD and a patch. OUT must not exist; it appears when all of it has been
-verified, a file with OLD's permissions. Digests are those the patch names: a patch from
-elsewhere needs a signature.`,
+verified, a file with OLD's permissions. OLD may be a block device, of which as many bytes
+count as the patch is for. Digests are those the patch names: a patch from elsewhere needs a
+signature.`,
 		Example: "  updraft delta apply app-1.0 app.patch app-1.1",
 		Args:    usageArgs(cobra.ExactArgs(3)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -216,6 +217,7 @@ func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch str
 	if err != nil {
 		return err
 	}
+	old.limit(info.BaseSize)
 	// What a decoder has used and let go of must not be let grow to the size of what it uses.
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(info.Memory+applyRest, applyLeast)))
 	start := time.Now()

@@ -42,6 +42,7 @@ func fileCosts(ctx context.Context, p *patchFile, i patch.Info, oldPath string) 
 	if p.tree != old.tree {
 		return nil, usagef("--files %s: the patch is one of %s", oldPath, map[bool]string{true: "directory trees", false: "files"}[p.tree])
 	}
+	old.limit(i.BaseSize)
 	var costs []patch.Cost
 	r, w := io.Pipe()
 	var wg sync.WaitGroup

@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"updraft/delta/patch"
@@ -84,5 +87,66 @@ func TestCreateChecks(t *testing.T) {
 		if err := errors.Join(old.Close(), fresh.Close()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestBlockDevices makes a patch of a loop device and applies it to another that is longer than
+// what is on it; that takes the rights to make them.
+func TestBlockDevices(t *testing.T) {
+	var use usageError
+	if _, err := openStream(os.DevNull, false); !errors.As(err, &use) {
+		t.Errorf("a character device: %v", err)
+	}
+	dir := t.TempDir()
+	data := make([]byte, 64<<10)
+	rand.NewChaCha8([32]byte{9}).Read(data)
+	device := func(b []byte) string {
+		path := filepath.Join(dir, "image")
+		if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, b, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("losetup", "--read-only", "--find", "--show", path).Output()
+		if err != nil {
+			t.Skipf("no loop device: %v", err)
+		}
+		name := strings.TrimSpace(string(out))
+		t.Cleanup(func() {
+			if err := exec.Command("losetup", "--detach", name).Run(); err != nil {
+				t.Error(err)
+			}
+		})
+		return name
+	}
+	old, longer := device(data), device(append(slices.Clip(data), make([]byte, 4<<10)...))
+	fresh, out, made := filepath.Join(dir, "new"), filepath.Join(dir, "patch"), filepath.Join(dir, "made")
+	copy(data[1000:], "what is new")
+	if err := os.WriteFile(fresh, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u := &ui{out: new(bytes.Buffer), err: new(bytes.Buffer)}
+	if err := deltaCreate(t.Context(), u, old, fresh, out, false, patch.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(out); err != nil || st.Size() > 1000 {
+		t.Errorf("patch %v, %v", st, err)
+	}
+	if err := deltaApply(t.Context(), u, longer, out, made, ""); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(made)
+	if st, serr := os.Stat(made); err != nil || serr != nil || !bytes.Equal(got, data) || st.Mode() != filePerm {
+		t.Errorf("%d bytes, %v, %v, %v", len(got), st, err, serr)
+	}
+	p, err := openPatch(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close() //nolint:errcheck // read only
+	info, err := patch.Inspect(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fileCosts(t.Context(), p, info, longer); err != nil {
+		t.Error(err)
 	}
 }

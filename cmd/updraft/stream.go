@@ -44,6 +44,14 @@ type stream struct {
 	tree    bool
 	listing int64 // bytes at which a tree's contents begin
 	perm    os.FileMode
+	device  bool // a block device
+}
+
+// limit makes s its first n bytes if it is a device, which may be longer than what is on it.
+func (s *stream) limit(n int64) {
+	if f, ok := s.Source.(fileSource); ok && s.device && n < f.Size() {
+		s.Source = fileSource{io.NewSectionReader(f, 0, n), f.path}
+	}
 }
 
 // openStream opens path; bare: the listing of a tree is to be so.
@@ -53,14 +61,23 @@ func openStream(path string, bare bool) (*stream, error) {
 		return nil, err
 	}
 	if !st.IsDir() {
-		if !st.Mode().IsRegular() {
-			return nil, usagef("%s is neither a regular file nor a directory", path)
+		s := &stream{perm: st.Mode().Perm(), device: st.Mode().Type() == os.ModeDevice}
+		if !st.Mode().IsRegular() && !s.device {
+			return nil, usagef("%s is no regular file, directory or block device", path)
 		}
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, err
 		}
-		return &stream{Source: fileSource{io.NewSectionReader(f, 0, st.Size()), path}, Closer: f, perm: st.Mode().Perm()}, nil
+		n := st.Size()
+		if s.device {
+			s.perm = filePerm
+			if n, err = f.Seek(0, io.SeekEnd); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+		}
+		s.Source, s.Closer = fileSource{io.NewSectionReader(f, 0, n), path}, f
+		return s, nil
 	}
 	l, err := tree.Walk(path)
 	if err != nil {
