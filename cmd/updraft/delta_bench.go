@@ -68,7 +68,7 @@ type bench struct {
 
 // benchRow is what one tool did with one pair.
 type benchRow struct {
-	Case   string    `json:"case"`
+	Case   string    `json:"case"` // another one for each pair
 	Tool   string    `json:"tool"`
 	New    int64     `json:"new_bytes"`
 	Patch  int64     `json:"patch_bytes"` // 0: it failed
@@ -91,13 +91,9 @@ func (b *bench) run(ctx context.Context, u *ui, dirs []string) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	var pairs []string
-	for _, d := range dirs {
-		p, err := findPairs(d)
-		if err != nil {
-			return err
-		}
-		pairs = append(pairs, p...)
+	pairs, err := findPairs(dirs...)
+	if err != nil {
+		return err
 	}
 	if len(pairs) == 0 {
 		return usagef("no pair of old and new below %s", strings.Join(dirs, ", "))
@@ -108,9 +104,10 @@ func (b *bench) run(ctx context.Context, u *ui, dirs []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	rows := []benchRow{}
-	for _, p := range pairs {
+	names := caseNames(pairs)
+	for i, p := range pairs {
 		u.note("%s", p)
-		r, err := b.pair(ctx, dir, p, tools)
+		r, err := b.pair(ctx, dir, p, names[i], tools)
 		if err != nil {
 			return err
 		}
@@ -153,9 +150,34 @@ func (b *bench) choose() ([]benchTool, error) {
 	return out, nil
 }
 
-// findPairs returns the directories below dir, or dir itself, that hold old and new. It
-// follows links, and goes nowhere twice.
-func findPairs(dir string) ([]string, error) { return pairsBelow(dir, map[string]bool{}) }
+// findPairs returns the directories below dirs, or these themselves, that hold old and new.
+// It follows links, and goes nowhere twice.
+func findPairs(dirs ...string) (pairs []string, err error) {
+	seen := map[string]bool{}
+	for _, d := range dirs {
+		p, err := pairsBelow(filepath.Clean(d), seen)
+		if err != nil {
+			return nil, err
+		}
+		pairs = append(pairs, p...)
+	}
+	return pairs, nil
+}
+
+// caseNames returns the ends of the paths of pairs that tell them apart, of whole elements, as few as do.
+func caseNames(pairs []string) []string {
+	names := slices.Clone(pairs)
+	for i, p := range pairs {
+		for at := strings.LastIndexByte(p, '/'); at >= 0; at = strings.LastIndexByte(p[:at], '/') {
+			end := p[at+1:]
+			if !slices.ContainsFunc(pairs, func(o string) bool { return o != p && strings.HasSuffix("/"+o, "/"+end) }) {
+				names[i] = end
+				break
+			}
+		}
+	}
+	return names
+}
 
 func pairsBelow(dir string, seen map[string]bool) ([]string, error) {
 	place, err := filepath.EvalSymlinks(dir)
@@ -197,8 +219,8 @@ func isPair(dir string) bool {
 	return true
 }
 
-// pair measures all tools on one pair.
-func (b *bench) pair(ctx context.Context, dir, pair string, tools []benchTool) ([]benchRow, error) {
+// pair measures all tools on one pair, which is called name.
+func (b *bench) pair(ctx context.Context, dir, pair, name string, tools []benchTool) ([]benchRow, error) {
 	old, fresh, err := openPair(filepath.Join(pair, "old"), filepath.Join(pair, "new"), false)
 	if err != nil {
 		return nil, err
@@ -223,7 +245,7 @@ func (b *bench) pair(ctx context.Context, dir, pair string, tools []benchTool) (
 		if t.ours {
 			s = sides
 		}
-		r := benchRow{Case: filepath.Base(pair), Tool: t.name, New: n}
+		r := benchRow{Case: name, Tool: t.name, New: n}
 		if err := b.measure(ctx, &r, t, s, dir); err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()

@@ -44,6 +44,24 @@ func TestFindPairs(t *testing.T) {
 	}
 }
 
+// TestCaseNames: pairs are told apart, whatever their last elements are, and measured once.
+func TestCaseNames(t *testing.T) {
+	pairs := []string{"/c/a/app", "/c/b/app", "/c/b/etc", "app", "c/a/app", "."}
+	if got, want := caseNames(pairs), []string{"/c/a/app", "b/app", "etc", "app", "c/a/app", "."}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	dir := t.TempDir()
+	for _, side := range []string{"a/app/old", "a/app/new", "b/app/old", "b/app/new"} {
+		if err := os.MkdirAll(filepath.Join(dir, side), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := findPairs(filepath.Join(dir, "b/"), dir, dir)
+	if want := []string{filepath.Join(dir, "b/app"), filepath.Join(dir, "a/app")}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+}
+
 func TestPackTree(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("text"), 0o644); err != nil {
