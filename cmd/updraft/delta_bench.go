@@ -27,9 +27,11 @@ func newDeltaBench(u *ui) *cobra.Command {
 		Long: `Patch every pair below DIR (files or directory trees named old and new, beside each other;
 links are followed) with updraft and with those of bsdiff, xdelta3, zstd --patch-from and hdiffz that are
 installed, apply each patch and compare the result. A directory tree is a tar for the
-other tools. updraft's making of a patch includes that it checks it. Each step is a process of its own, whose CPU time and peak memory count (a peak below about 24 MB cannot be told);
+other tools. Each step is a process of its own, whose CPU time and peak memory count (a peak
+below about 24 MB cannot be told); what updraft takes to create a patch is with its check;
 speeds are bytes of the new side. At the end stands the geometric mean of updraft's
-patches over the smallest of the other tools', patches below 4 kB counting as 4 kB.`,
+patches over the smallest of the other tools', patches below 4 kB counting as 4 kB, and of how
+many pairs it is. The exit code is 4 if a patch of updraft's failed.`,
 		Example: "  updraft delta bench corpus/\n  updraft delta bench corpus/app corpus/rootfs --tools auto,plain,hdiffz --json",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,11 +61,14 @@ var anchors = []benchTool{
 	{name: "hdiffz", create: []string{"hdiffz", "-m-6", "-SD", "-d", "-c-zstd-21-24", "OLD", "NEW", "PATCH"}, apply: []string{"hpatchz", "OLD", "PATCH", "OUT"}},
 }
 
+// errBench ends a bench in which patches of updraft failed.
+var errBench = errors.New("patches of updraft failed")
+
 // bench is what is measured, and where.
 type bench struct {
 	tools   []string
 	scratch string
-	self    string
+	self    string // the program; empty: this one
 }
 
 // benchRow is what one tool did with one pair.
@@ -88,8 +93,10 @@ func (b *bench) run(ctx context.Context, u *ui, dirs []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if b.self, err = os.Executable(); err != nil {
-		return err
+	if b.self == "" {
+		if b.self, err = os.Executable(); err != nil {
+			return err
+		}
 	}
 	pairs, err := findPairs(dirs...)
 	if err != nil {
@@ -113,8 +120,18 @@ func (b *bench) run(ctx context.Context, u *ui, dirs []string) (err error) {
 		}
 		rows = append(rows, r...)
 	}
-	means := benchMeans(rows)
-	return u.result(map[string]any{"rows": rows, "means": means}, func(w io.Writer) { printBench(w, rows, means) })
+	means, of := benchMeans(rows)
+	failed := 0
+	for i := range rows {
+		if rows[i].ours() && rows[i].Patch == 0 {
+			failed++
+		}
+	}
+	err = u.result(map[string]any{"rows": rows, "means": means, "mean_pairs": of, "pairs": len(pairs)}, func(w io.Writer) { printBench(w, rows, means, of, len(pairs)) })
+	if err == nil && failed > 0 {
+		err = fmt.Errorf("%w: %d of them", errBench, failed)
+	}
+	return err
 }
 
 // choose returns the tools that are wanted and there.
@@ -353,9 +370,9 @@ func benchRatios(rows []benchRow) []float64 {
 	return out
 }
 
-// benchMeans returns, for each of our profiles, the geometric mean of its ratios; none
-// where no other tool ran.
-func benchMeans(rows []benchRow) map[string]float64 {
+// benchMeans returns, for each of our profiles, the geometric mean of its ratios and of how
+// many pairs it is; none where no other tool ran.
+func benchMeans(rows []benchRow) (map[string]float64, map[string]int) {
 	sums, counts := map[string]float64{}, map[string]int{}
 	for i, x := range benchRatios(rows) {
 		if x > 0 {
@@ -367,15 +384,16 @@ func benchMeans(rows []benchRow) map[string]float64 {
 	for tool, s := range sums {
 		means[tool] = math.Exp(s / float64(counts[tool]))
 	}
-	return means
+	return means, counts
 }
 
-func printBench(w io.Writer, rows []benchRow, means map[string]float64) {
+func printBench(w io.Writer, rows []benchRow, means map[string]float64, of map[string]int, pairs int) {
 	out := [][]string{{"CASE", "NEW", "TOOL", "PATCH", "OF NEW", "OF BEST", "CREATE", "", "", "APPLY", "", ""}}
-	ratios := benchRatios(rows)
+	ratios, failed := benchRatios(rows), map[string]int{}
 	for i, r := range rows {
 		row := []string{r.Case, size(r.New), r.Tool}
 		if r.Patch == 0 {
+			failed[r.Tool]++
 			out = append(out, append(row, "failed: "+r.Error))
 			continue
 		}
@@ -392,7 +410,12 @@ func printBench(w io.Writer, rows []benchRow, means map[string]float64) {
 	table(w, out)
 	for _, tool := range []string{"auto", "plain", "dense"} {
 		if m, ok := means[tool]; ok {
-			fmt.Fprintf(w, "%s over the best of the other tools: %.3f\n", tool, m)
+			fmt.Fprintf(w, "%s over the best of the other tools: %.3f (%d of %d pairs)\n", tool, m, of[tool], pairs)
+		}
+	}
+	for _, t := range anchors {
+		if n := failed[t.name]; n > 0 {
+			fmt.Fprintf(w, "%s failed with %d of %d pairs, which is no failure of updraft's.\n", t.name, n, pairs)
 		}
 	}
 }

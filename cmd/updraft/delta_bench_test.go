@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -15,9 +17,36 @@ func TestBenchMeans(t *testing.T) {
 		{Case: "c", Tool: "auto", Patch: 100}, {Case: "c", Tool: "zstd", Error: "no"},
 		{Case: "d", Tool: "auto", Error: "no"}, {Case: "d", Tool: "zstd", Patch: 5000},
 	}
-	m := benchMeans(rows)
-	if len(m) != 2 || math.Abs(m["auto"]-math.Sqrt(0.5)) > 1e-9 || m["plain"] != 2 {
-		t.Error(m)
+	m, of := benchMeans(rows)
+	if len(m) != 2 || of["auto"] != 2 || of["plain"] != 1 || math.Abs(m["auto"]-math.Sqrt(0.5)) > 1e-9 || m["plain"] != 2 {
+		t.Error(m, of)
+	}
+}
+
+// TestBenchFails: what fails stands in the table; it is an error if it is updraft's.
+func TestBenchFails(t *testing.T) {
+	dir, bin := t.TempDir(), t.TempDir()
+	for _, side := range []string{"old", "new"} {
+		if err := os.WriteFile(filepath.Join(dir, side), []byte(side), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, line := range map[string]string{"bsdiff": "cp $2 $3", "bspatch": "echo wrong > $2", "updraft": "for a; do :; done; echo wrong > $a"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+line+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	for _, c := range []struct {
+		tool, word string
+		code       int
+	}{{"auto", "failed: the result is not the new side", exitVerify}, {"bsdiff", "bsdiff failed with 1 of 1 pairs", 0}} {
+		out := new(bytes.Buffer)
+		b := &bench{tools: []string{c.tool}, scratch: t.TempDir(), self: filepath.Join(bin, "updraft")}
+		err := b.run(t.Context(), &ui{out: out, err: new(bytes.Buffer)}, []string{dir})
+		if code, _ := classify(t.Context(), err); code != c.code || !strings.Contains(out.String(), c.word) {
+			t.Errorf("%s: %v, exit code %d after: %s", c.tool, err, code, out)
+		}
 	}
 }
 

@@ -95,6 +95,7 @@ var kinds = []struct {
 	{patch.ErrCorrupt, exitVerify, "the patch is damaged or no patch: make it again or copy it again"},
 	{tree.ErrChanged, exitVerify, "the files changed while they were read: try again when nothing writes there"},
 	{errMismatch, exitVerify, "an origin: copy it from the publisher again; a device: remove releases/VERSION in its data directory and start the agent again, which brings it anew"},
+	{errBench, exitVerify, "the table says which, and how"},
 	{fleet.ErrNotFleet, exitNotFound, "name the directory that updraft init made"},
 	{fleet.ErrSecrets, exitUsage, "of a fleet, only its directory origin is for others"},
 	{fleet.ErrNotEmpty, exitError, "name a directory that is empty or does not exist"},
