@@ -90,6 +90,21 @@ func TestCreateChecks(t *testing.T) {
 	}
 }
 
+// TestTreeHeader pins what stands in front of the patch of a tree.
+func TestTreeHeader(t *testing.T) {
+	const want = "UDTREE1\n\x34\x12\x00\x00\x00\x00\x00\x80"
+	p, err := readPatch(strings.NewReader(want), int64(len(want)))
+	if got := treeHeader(0x1234, true); string(got) != want || err != nil || !p.tree || !p.bare || p.listing != 0x1234 || p.Size() != 0 {
+		t.Errorf("%q, %+v, %v", got, p, err)
+	}
+	for _, size := range []string{"\x00\x00\x00\x00", "\x01\x00\x00\x04"} { // none, and a byte too many
+		head := want[:8] + size + want[12:]
+		if _, err := readPatch(strings.NewReader(head), int64(len(head))); !errors.Is(err, patch.ErrCorrupt) {
+			t.Errorf("%q: %v", head, err)
+		}
+	}
+}
+
 // TestBlockDevices makes a patch of a loop device and applies it to another that is longer than
 // what is on it; that takes the rights to make them.
 func TestBlockDevices(t *testing.T) {

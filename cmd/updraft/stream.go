@@ -13,16 +13,8 @@ import (
 	"updraft/delta/tree"
 )
 
-// A patch file of a directory tree is a patch (delta/patch/FORMAT.md) of two streams
-// behind 16 bytes:
-//
-//	magic         8 bytes  "UDTREE1\n"
-//	listing       8 bytes  little-endian: bytes of the new stream that are its
-//	                       listing; the highest bit: the old one's listing is bare
-//
-// Old and new stream are listing and contents as delta/tree has them. In a bare
-// listing, modes, owners and times are 0, so that a patch applies to any copy of the
-// old tree.
+// A patch file of a directory tree is a patch behind 16 bytes, for which see
+// delta/patch/FORMAT.md. A bare listing has no modes, owners and times.
 const (
 	treeMagic      = "UDTREE1\n"
 	treeHeaderSize = 16
