@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -287,6 +288,66 @@ func TestFastForwardOfTime(t *testing.T) {
 		}
 		d.want(f.fetch, time.Unix(0, 0), "3")
 		d.refuse(f.fetch, f.now.Add(57*day), release.ErrExpired, "3")
+	}
+}
+
+// TestPublisherClockAhead: what was signed on a day on which the publisher's clock was far
+// ahead is undone by other keys of the timestamp or the snapshot, however they come, and by
+// nothing else.
+func TestPublisherClockAhead(t *testing.T) {
+	t.Parallel()
+	for name, mend := range map[string]func(f *fleet) error{
+		"timestamp": func(f *fleet) error { return f.repo.Rotate("timestamp") },
+		"snapshot":  func(f *fleet) error { return f.repo.Rotate("snapshot") },
+		"interrupted": func(f *fleet) error {
+			f.repo.SetStep(func(name string) error {
+				if name == release.TimestampName {
+					return os.ErrClosed
+				}
+				return nil
+			})
+			if err := f.repo.Rotate("timestamp"); !errors.Is(err, os.ErrClosed) {
+				return fmt.Errorf("not interrupted: %w", err)
+			}
+			return f.reopen()
+		},
+		"ceremony": func(f *fleet) error {
+			key, err := release.ReadKey(filepath.Join(f.keys, "root.key"))
+			if err != nil {
+				return err
+			}
+			return f.repo.ImportRoot(signed(f.t, f.next(release.RootChange{Rotate: []string{"timestamp"}}), key))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t)
+			f.publish("stable", "1", "rpi4")
+			d := newDevice(t, f.root)
+			f.now = start.Add(300 * day)
+			if _, err := f.repo.Refresh(); err != nil {
+				t.Fatal(err)
+			}
+			d.want(f.fetch, start, "1")
+			f.now = start.Add(day)
+			if err := f.reopen(); err != nil {
+				t.Fatal(err)
+			}
+			_, refreshed := f.repo.Refresh()
+			for what, err := range map[string]error{"refresh": refreshed, "root": f.repo.Rotate("root"), "targets": f.repo.Rotate("targets")} {
+				if !errors.Is(err, release.ErrClock) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if err := mend(f); err != nil {
+				t.Fatal(err)
+			}
+			f.publish("stable", "2", "rpi4")
+			d.want(f.fetch, f.now, "2")
+			if now := d.Now(f.now); !now.Equal(f.now) {
+				t.Errorf("it is %s", now)
+			}
+		})
 	}
 }
 

@@ -62,8 +62,8 @@ func (r *Repo) publish(c change) error {
 // makes it the state of r.
 func (r *Repo) prepare(c change) ([]file, []byte, error) {
 	now := r.now().UTC().Truncate(time.Second)
-	if last := issuedAt(r.timestamp.Signed.UnrecognizedFields); now.Before(last.Add(-time.Hour)) {
-		return nil, nil, fmt.Errorf("%w: it says %s, the last release was signed on %s", ErrClock, now.Format(time.RFC3339), last.Format(time.RFC3339))
+	if err := r.checkClock(c.root, now); err != nil {
+		return nil, nil, err
 	}
 	files := c.files
 	rootFile, err := r.signRoot(c, now)
@@ -108,6 +108,21 @@ func (r *Repo) prepare(c change) ([]file, []byte, error) {
 	}
 	timestamp, err := r.signTimestamp(now)
 	return files, timestamp, err
+}
+
+// checkClock refuses a clock that is before the last signature: no device would take what is
+// signed now for current. Under other keys of the timestamp or the snapshot that signature
+// counts for nothing, there as here; next is the root to come, nil if it stays.
+func (r *Repo) checkClock(next *rootMeta, now time.Time) error {
+	if next == nil {
+		next = r.root
+	}
+	last := issuedAt(r.timestamp.Signed.UnrecognizedFields)
+	if !now.Before(last.Add(-time.Hour)) || verify(next, metadata.TIMESTAMP, r.timestamp) != nil || verify(next, metadata.SNAPSHOT, r.snapshot) != nil {
+		return nil
+	}
+	return fmt.Errorf("%w: it says %s, the last release was signed on %s; if it was wrong then, rotate timestamp: devices go by that time until then",
+		ErrClock, now.Format(time.RFC3339), last.Format(time.RFC3339))
 }
 
 func (r *Repo) signRoot(c change, now time.Time) (*file, error) {

@@ -51,6 +51,12 @@ func (f *fleet) options() release.RepoOptions {
 	return release.RepoOptions{Now: func() time.Time { return f.now }}
 }
 
+// reopen is a new process of the publisher.
+func (f *fleet) reopen() (err error) {
+	f.repo, err = release.OpenRepo(f.dir, f.keys, f.options())
+	return err
+}
+
 // manifest makes the encoded manifest of the next release.
 func (f *fleet) manifest(channel, version string, types ...string) []byte {
 	f.t.Helper()
