@@ -423,6 +423,66 @@ func TestCreepingTime(t *testing.T) {
 	}
 }
 
+// TestFreezeAcrossStarts: on a device without a clock that is switched off each night, time
+// passes while it is on. That is written once an hour, nowhere else, and falls with the keys.
+func TestFreezeAcrossStarts(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	old := f.snapshot()
+	d := newDevice(t, f.root)
+	writes := func(clock time.Time) (n int) {
+		t.Helper()
+		floor := func() string {
+			b, err := os.ReadFile(filepath.Join(d.dir, "floor"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(b)
+		}
+		d.want(f.fetch, clock, "1")
+		for before := floor(); clock.Hour() < 16; before = floor() {
+			clock = clock.Add(10 * time.Minute)
+			d.want(f.fetch, clock, "1")
+			if floor() != before {
+				n++
+			}
+		}
+		return n
+	}
+	if n := writes(start); n != 0 {
+		t.Errorf("with a clock: written %d times in 4 hours", n)
+	}
+	boot := time.Unix(0, 0).UTC()
+	if n := writes(boot.Add(12 * time.Hour)); n != 4 {
+		t.Errorf("without one: written %d times in 4 hours", n)
+	}
+	days := 0
+	var err error
+	for ; err == nil && days < 200; days++ {
+		d.reopen()
+		for hour := 0; hour <= 12 && err == nil; hour += 6 {
+			_, err = d.update(from(old), boot.Add(time.Duration(hour)*time.Hour), "stable", "rpi4")
+		}
+	}
+	if !errors.Is(err, release.ErrExpired) || days != 2*56 {
+		t.Errorf("on the %dth day, of which it is on for a half: %v", days, err)
+	}
+	d.reopen()
+	d.refuse(from(old), boot, release.ErrExpired, "1")
+	f.now = start.Add(day)
+	if err := f.repo.Rotate("timestamp"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		d.want(f.fetch, boot, "1")
+		if now := d.Now(boot); !now.Equal(f.now) {
+			t.Errorf("after the key was replaced it is %v", now)
+		}
+		d.reopen()
+	}
+}
+
 // TestCertificateTime: certificates end by the clock, whatever time is signed; by that only
 // where the clock is late, and not after the device's own has ended.
 func TestCertificateTime(t *testing.T) {
@@ -580,7 +640,7 @@ func TestClocks(t *testing.T) {
 	if got := d.Now(early); got.Before(start) {
 		t.Errorf("time is %s", got)
 	}
-	// Time passes from the signed time on, and stops being right only at restart.
+	// Time passes from the signed time on.
 	if got := d.Now(early.Add(57 * day)); got.Before(start.Add(57 * day)) {
 		t.Errorf("time is %s", got)
 	}

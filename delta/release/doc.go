@@ -31,7 +31,7 @@
 // the metadata, as floors below which nothing is accepted. They are those of a fleet:
 // enrolled in another one, a device begins anew. What is accepted is in force at once, and
 // if the disk is full it is written later (ErrNotKept). A device without a
-// clock uses the signed time as its clock. So may whoever stole the key that signs it, until
+// clock uses the signed time as its clock, from which time passes while it is on. So may whoever stole the key that signs it, until
 // a new root takes that from him: what ends whatever is published goes by it only where
 // there is nothing better (CertificateTime).
 //

@@ -21,7 +21,8 @@ type floors struct {
 	Roles    map[string]roleFloor   `json:"roles,omitempty"`    // by TUF role
 	Releases map[string]targetFloor `json:"releases,omitempty"` // by channel/type asked for
 	Signed   int64                  `json:"signed,omitempty"`   // newest signed time, unix seconds
-	By       string                 `json:"by,omitempty"`       // keys that Signed rests on, see keysOf
+	Passed   int64                  `json:"passed,omitempty"`   // seconds that have passed here since Signed, at least, by a clock that is before it
+	By       string                 `json:"by,omitempty"`       // keys that Signed and Passed rest on, see keysOf
 	Polled   int64                  `json:"polled,omitempty"`   // when a newer root was last asked for, unix seconds
 	Begin    string                 `json:"begin,omitempty"`    // digest of the root that trust began with, in hexadecimal; empty: not noted
 }
@@ -74,15 +75,15 @@ func (f floors) signed() time.Time {
 
 func (f *floors) advance(t time.Time) {
 	if u := t.Unix(); !t.IsZero() && u > f.Signed {
-		f.Signed = u
+		f.Signed, f.Passed = u, 0
 	}
 }
 
-// rekey forgets the newest signed time if it rests on other keys: a stolen one may have
-// signed a time that is far ahead.
+// rekey forgets the newest signed time, and what has passed since, if it rests on other keys:
+// a stolen one may have signed a time that is far ahead.
 func (f *floors) rekey(keys string) {
 	if f.By != "" && f.By != keys {
-		f.Signed = 0
+		f.Signed, f.Passed = 0, 0
 	}
 	f.By = keys
 }

@@ -21,6 +21,10 @@ import (
 // wherever that one is late, and each start counts as a day.
 const pollRoot = 24 * time.Hour
 
+// keepPassed is how often it is written how much time has passed on a device whose clock is
+// before the newest signed time: time that it is on for less than that does not count.
+const keepPassed = time.Hour
+
 // Fetcher gets one file by its name below the origin's root, of at most limit
 // bytes. A file that is not there is ErrNotFound or fs.ErrNotExist; any other error
 // is returned to the caller of Refresh or Release, wrapped; see ErrLater. What it
@@ -47,8 +51,8 @@ type Trust struct {
 }
 
 // clockAnchor lets time pass from the newest signed time on, while the clock is
-// before it.
-type clockAnchor struct{ signed, clock time.Time }
+// before it: it was now when the clock said clock.
+type clockAnchor struct{ signed, now, clock time.Time }
 
 // OpenTrust opens, or makes, the store in dir for a device that trusts root, the
 // bytes of some version of root.json. Damaged files in it are dropped, and all of it
@@ -137,7 +141,8 @@ func (t *Trust) Advance(signed time.Time) error {
 }
 
 // Now is the time to check validity by: the clock, but not before the newest
-// signed time seen. While the clock is before that, time passes from there on.
+// signed time seen. While the clock is before that, time passes from there on, also from one
+// start to the next.
 func (t *Trust) Now(clock time.Time) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -150,9 +155,18 @@ func (t *Trust) nowLocked(clock time.Time) time.Time {
 		return clock
 	}
 	if !t.early.signed.Equal(signed) {
-		t.early = clockAnchor{signed, clock}
+		t.early = clockAnchor{signed, signed.Add(time.Duration(t.floor.Passed) * time.Second), clock}
 	}
-	return signed.Add(max(0, clock.Sub(t.early.clock)))
+	return t.early.now.Add(max(0, clock.Sub(t.early.clock)))
+}
+
+// pass notes how much time has passed until now, if that is for the next start to know; busy
+// and mu are held.
+func (t *Trust) pass(clock, now time.Time) {
+	signed := t.floor.signed()
+	if passed := now.Sub(signed); clock.Before(signed) && passed >= time.Duration(t.floor.Passed)*time.Second+keepPassed {
+		t.floor.Passed, t.unsaved = int64(passed/time.Second), true
+	}
 }
 
 // CertificateTime is the time to judge certificates by, for a device whose own is valid
@@ -317,6 +331,7 @@ func (t *Trust) Refresh(ctx context.Context, fetch Fetcher, clock time.Time) err
 	defer t.busy.Unlock()
 	t.mu.Lock()
 	at := t.nowLocked(clock)
+	t.pass(clock, at)
 	t.mu.Unlock()
 	kept := t.mend()
 	b, err := get(ctx, fetch, TimestampName, maxTimestamp)
