@@ -142,6 +142,11 @@ func (n *Node) open() (err error) {
 	if err = n.loadCertificate(); err != nil {
 		return err
 	}
+	if c, err := n.enr.Certificate(time.Time{}); err == nil { // no renewal: whoever has the authority's key signs any time
+		if err := n.trust.Advance(time.Unix(c.NotBefore, 0)); err != nil {
+			n.log.Warn("time of enrollment not kept", "err", err)
+		}
+	}
 	if err = n.loadRevocations(); err != nil {
 		return err
 	}

@@ -22,7 +22,8 @@ devices refuse metadata that has expired, so that nobody can freeze them.
 
 With --rotate the key of a role (root, targets, snapshot or timestamp) is replaced;
 that needs the root key. Devices follow by themselves. Rotating timestamp also takes back
-what was signed while this machine's clock was ahead: devices go by that time until then.`,
+a time that was signed while this machine's clock was ahead, for enrollments as well:
+devices go by it until then.`,
 		Example: "  updraft refresh --fleet fleet\n  updraft refresh --fleet fleet --rotate timestamp",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {

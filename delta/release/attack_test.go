@@ -483,6 +483,42 @@ func TestFreezeAcrossStarts(t *testing.T) {
 	}
 }
 
+// TestTimeOfEnrollment: that a device was enrolled late counts before it has seen anything
+// signed, and that it was enrolled by a clock that was ahead does until keys are replaced.
+func TestTimeOfEnrollment(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.publish("stable", "1", "rpi4")
+	d := newDevice(t, f.root)
+	begin := func(signed time.Time) {
+		t.Helper()
+		d.reopen()
+		if err := d.Advance(signed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin(start.Add(50 * day))
+	d.want(f.fetch, time.Unix(0, 0), "1")
+	f.now = start.Add(51 * day)
+	ahead := start.Add(300 * day)
+	begin(ahead)
+	d.refuse(f.fetch, f.now, release.ErrExpired, "1")
+	if err := f.repo.Rotate("targets"); err != nil {
+		t.Fatal(err)
+	}
+	d.refuse(f.fetch, f.now, release.ErrExpired, "1")
+	if err := f.repo.Rotate("timestamp"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		d.want(f.fetch, f.now, "1")
+		begin(ahead)
+		if now := d.Now(f.now); !now.Equal(f.now) {
+			t.Errorf("after the key was replaced it is %v", now)
+		}
+	}
+}
+
 // TestCertificateTime: certificates end by the clock, whatever time is signed; by that only
 // where the clock is late, and not after the device's own has ended.
 func TestCertificateTime(t *testing.T) {

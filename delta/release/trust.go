@@ -127,11 +127,17 @@ func (t *Trust) lift() {
 	}
 }
 
-// Advance tells of a signed time learnt elsewhere, as the start of validity of a
-// certificate: it was at least that late when it was signed.
+// Advance tells of a time that was signed for this device's enrollment, as the start of
+// validity of its certificate: it was at least that late then. It counts as one that the keys
+// of the root which trust began with have signed, and no more when others have replaced those:
+// whoever enrolled the device may have had a clock that was far ahead.
 func (t *Trust) Advance(signed time.Time) error {
 	t.busy.Lock()
 	defer t.busy.Unlock()
+	first, err := parseRoot(t.held.roots[t.held.first])
+	if err != nil || keysOf(first, nil, metadata.TIMESTAMP) != t.floor.By {
+		return err
+	}
 	f := t.floor.clone()
 	f.advance(signed)
 	if f.Signed == t.floor.Signed {
