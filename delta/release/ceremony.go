@@ -22,7 +22,7 @@ type RootChange struct {
 
 // NextRoot makes the root that is to follow the current one, for SignRoot wherever
 // its keys are and then ImportRoot. It needs no root key. New keys of other roles are
-// made here, beside the ones in use.
+// made here, beside the ones in use, and sealed as with Rotate.
 func (r *Repo) NextRoot(c RootChange) ([]byte, error) {
 	next, err := r.copyRoot()
 	if err != nil {
@@ -46,7 +46,7 @@ func (r *Repo) NextRoot(c RootChange) ([]byte, error) {
 				return nil, err
 			}
 		}
-		if err := r.addKeys(next, role, len(ids), ".new", false); err != nil {
+		if err := r.addKeys(next, role, len(ids), ".new", r.seals(role)); err != nil {
 			return nil, err
 		}
 	}

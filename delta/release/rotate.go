@@ -43,14 +43,31 @@ func (r *Repo) nthKey(role string, n int) string {
 	return fmt.Sprintf("%s.%d.key", strings.TrimSuffix(path, ".key"), n)
 }
 
-// addKeys makes n keys for a top role of root, in files whose names end in suffix,
-// sealed if asked or if those that they replace are.
-func (r *Repo) addKeys(root *rootMeta, role string, n int, suffix string, seal bool) error {
-	for i := range n {
-		create := NewKey
-		if seal || isSealed(r.nthKey(role, i+1)) {
-			create = r.open.Make
+// seals reports whether new keys of a top role are to be sealed: any of those is that is kept
+// as they are. The ones that they replace may be lost, or elsewhere. Where online keys are
+// sealed, all are.
+func (r *Repo) seals(role string) bool {
+	like := []string{metadata.SNAPSHOT, metadata.TIMESTAMP, revokedRole}
+	if role == metadata.ROOT || role == metadata.TARGETS {
+		like = append(like, metadata.ROOT, metadata.TARGETS)
+	}
+	for _, role := range like {
+		for n := range max(len(r.keyIDs(role)), 1) {
+			if isSealed(r.nthKey(role, n+1)) {
+				return true
+			}
 		}
+	}
+	return false
+}
+
+// addKeys makes n keys for a top role of root, in files whose names end in suffix.
+func (r *Repo) addKeys(root *rootMeta, role string, n int, suffix string, seal bool) error {
+	create := NewKey
+	if seal {
+		create = r.open.Make
+	}
+	for i := range n {
 		key, err := create(r.nthKey(role, i+1) + suffix)
 		if err != nil {
 			return err
@@ -119,7 +136,8 @@ func (r *Repo) threshold(role string) int {
 // Rotate replaces the keys of "root", "targets", "snapshot", "timestamp" or of a
 // channel by as many new ones and signs everything that needs it. It needs enough
 // root keys, or for a channel enough targets keys, and the key files of the roles it
-// signs; keys of the role itself that are lost do not matter beyond that. The old
+// signs; keys of the role itself that are lost do not matter beyond that. The new ones are
+// sealed if others that are kept in the same way are. The old
 // key files are removed. Devices forget the floors they learnt under the old keys.
 func (r *Repo) Rotate(role string) error {
 	ids := r.keyIDs(roleName(role))
@@ -165,7 +183,7 @@ func (r *Repo) rotateTop(role string) (change, error) {
 			return change{}, err
 		}
 	}
-	return change{root: next}, r.addKeys(next, role, len(ids), ".new", false)
+	return change{root: next}, r.addKeys(next, role, len(ids), ".new", r.seals(role))
 }
 
 func (r *Repo) rotateChannel(role string) (change, error) {

@@ -215,3 +215,38 @@ func TestAllSealed(t *testing.T) {
 	}
 	newDevice(t, f.root).want(f.fetch, f.now, "2")
 }
+
+// TestRotatedSealed: keys that replace lost ones, or ones that are elsewhere, are sealed as
+// those are that were made with them.
+func TestRotatedSealed(t *testing.T) {
+	t.Parallel()
+	for _, all := range []bool{true, false} {
+		f := &fleet{t: t, dir: t.TempDir(), keys: t.TempDir(), now: start}
+		o := f.options()
+		o.Seal, o.SealAll, o.Root = true, all, release.Quorum{Keys: 2}
+		o.Keys, _ = sealed("one")
+		var err error
+		if f.repo, err = release.CreateRepo(f.dir, f.keys, o); err != nil {
+			t.Fatal(err)
+		}
+		f.away("timestamp.key", "targets.key", "root.2.key")
+		for _, role := range []string{"timestamp", "targets", "root"} {
+			if err := f.repo.Rotate(role); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.away("timestamp.key", "targets.key")
+		f.next(release.RootChange{Rotate: []string{"timestamp", "targets"}})
+		for name, want := range map[string]bool{"root.key": true, "root.2.key": true, "targets.key.new": true, "timestamp.key.new": all} {
+			b, err := os.ReadFile(filepath.Join(f.keys, name))
+			if err != nil || bytes.HasPrefix(b, []byte("age-")) != want {
+				t.Errorf("sealed %v: %s, %v: %.20q", all, name, err, b)
+			}
+		}
+		f.away("root.key", "root.2.key", "targets.key.new", "timestamp.key.new")
+		f.next(release.RootChange{Rotate: []string{"targets"}})
+		if b, err := os.ReadFile(filepath.Join(f.keys, "targets.key.new")); err != nil || bytes.HasPrefix(b, []byte("age-")) != all {
+			t.Errorf("sealed %v: by the online keys, %v: %.20q", all, err, b)
+		}
+	}
+}
