@@ -69,7 +69,7 @@ func TestRevoked(t *testing.T) {
 	b.refuses("dev1")
 	thief.await("alone", func(st report.Status) bool { return st.Peers == 0 })
 	checkAnew(thief)
-	if p := thief.problem("certificate"); !strings.Contains(p.Text, "stolen") || p.Hint == "" {
+	if p := thief.problem("certificate"); !strings.Contains(p.Text, "dev1") || strings.Contains(p.Text, "stolen") || p.Hint == "" {
 		t.Errorf("the device itself says %+v", p)
 	}
 

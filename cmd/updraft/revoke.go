@@ -23,7 +23,10 @@ from the origin or from a neighbour, closes its connections with those on it and
 them no more. A device that is enrolled anew (updraft enroll --replace) is admitted again.
 
 Without names it prints the list. No key that is kept offline is needed.
-What was published stays readable to whoever reaches the origin.`,
+
+Whoever reaches the origin can read there which devices are revoked, by name, and since
+when, also after it was undone. The reason is kept in the fleet's directory and is not
+published; earlier versions of this program did publish it.`,
 		Example: `  updraft revoke --fleet fleet till-7 --reason stolen
   updraft revoke --fleet fleet till-7 --undo
   updraft revoke --fleet fleet`,
@@ -51,7 +54,7 @@ What was published stays readable to whoever reaches the origin.`,
 		},
 	}
 	c.Flags().StringVar(&dir, "fleet", "", "directory of the fleet (required)")
-	c.Flags().StringVar(&reason, "reason", "", "why, for those who read status; at most 256 bytes")
+	c.Flags().StringVar(&reason, "reason", "", "why, for those who read this list; at most 256 bytes, not published")
 	c.Flags().BoolVar(&undo, "undo", false, "take the devices back in with the certificates they have")
 	required(c, "fleet")
 	return c

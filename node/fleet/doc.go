@@ -15,6 +15,7 @@
 //	origin/renewals/              renewed certificates, under keyed names
 //	releases/<channel>/<sequence>-<version>.manifest
 //	devices/<name>.json           certificates given out
+//	revoked.json                  why devices were revoked, which is not published
 //	tokens/<id>.json              tokens that devices may join with, and those that did
 //	staging/                      a publish at work, or what one left that did not end; mode 0700
 //	lock                          held while publishing

@@ -155,7 +155,7 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 		return nil, err
 	}
 	now := f.now()
-	revoked, err := revocations(repo)
+	revoked, _, err := f.revocations(repo)
 	if err != nil {
 		return nil, err
 	}

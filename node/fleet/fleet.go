@@ -24,6 +24,7 @@ const (
 	configFile = "fleet.json"
 	secretFile = "site.secret"
 	caFile     = "ca.key"
+	notesFile  = "revoked.json"
 )
 
 // Options configures Init and Open.

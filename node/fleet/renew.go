@@ -42,7 +42,7 @@ func (f *Fleet) renew(repo *release.Repo, names []string) ([]Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	revoked, err := revocations(repo)
+	revoked, _, err := f.revocations(repo)
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,21 @@
 package fleet
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"slices"
 
 	"updraft/delta/release"
 	"updraft/node/identity"
 )
+
+// note is what is known of a revocation here, and not published: the origin is public.
+type note struct {
+	Reason string `json:"reason,omitempty"`
+}
 
 // Revoke takes the certificates of devices back and publishes the list: other
 // devices close their connections with them as soon as they learn of it, and admit
@@ -40,21 +50,38 @@ func (f *Fleet) Restore(names ...string) (identity.Revocations, error) {
 	})
 }
 
-// Revocations returns the list as it was published last.
+// Revocations returns the list as it was published last, with the reasons.
 func (f *Fleet) Revocations() (identity.Revocations, error) {
 	repo, err := f.Repo()
 	if err != nil {
 		return nil, err
 	}
-	return revocations(repo)
+	l, _, err := f.revocations(repo)
+	return l, err
 }
 
-func revocations(repo *release.Repo) (identity.Revocations, error) {
+// revocations returns the list with the reasons, also with those that earlier programs have
+// published in it, and the notes by the names of devices.
+func (f *Fleet) revocations(repo *release.Repo) (l identity.Revocations, notes map[string]note, err error) {
 	b, err := repo.Revocations()
-	if err != nil || b == nil {
-		return nil, err
+	if err == nil && b != nil {
+		l, err = identity.ParseRevocations(b)
 	}
-	return identity.ParseRevocations(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	notes = map[string]note{}
+	b, err = os.ReadFile(f.path(notesFile))
+	if err == nil {
+		err = json.Unmarshal(b, &notes)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%s: %w", f.path(notesFile), err)
+	}
+	for i := range l {
+		l[i].Reason = or(l[i].Reason, notes[l[i].Name].Reason)
+	}
+	return l, notes, nil
 }
 
 func (f *Fleet) changeRevocations(change func(identity.Revocations) (identity.Revocations, error)) (l identity.Revocations, err error) {
@@ -63,15 +90,31 @@ func (f *Fleet) changeRevocations(change func(identity.Revocations) (identity.Re
 		if err != nil {
 			return err
 		}
-		if l, err = revocations(repo); err != nil {
+		var notes map[string]note
+		if l, notes, err = f.revocations(repo); err != nil {
 			return err
 		}
 		if l, err = change(l); err != nil {
 			return err
 		}
-		b, err := l.Encode()
-		if err != nil {
+		if _, err := l.Encode(); err != nil { // with the reasons
 			return fmt.Errorf("%w: %w", ErrOptions, err)
+		}
+		public, kept := slices.Clone(l), map[string]note{}
+		for i, r := range l {
+			n := notes[r.Name]
+			n.Reason, public[i].Reason = r.Reason, ""
+			kept[r.Name] = n
+		}
+		b, err := json.MarshalIndent(kept, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := identity.WriteSecret(f.path(notesFile), append(b, '\n')); err != nil {
+			return err
+		}
+		if b, err = public.Encode(); err != nil {
+			return err
 		}
 		return repo.SetRevocations(b)
 	})

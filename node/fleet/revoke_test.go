@@ -104,3 +104,55 @@ func TestRevokeIsOfAllBefore(t *testing.T) {
 		t.Errorf("%v, %v: renewed at %d", l, err, renewed.NotBefore)
 	}
 }
+
+// TestReasonsStayHere: why devices were revoked is known in the fleet's directory and not at
+// the origin, which is public; what earlier programs published there goes with the next list.
+func TestReasonsStayHere(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	for _, name := range []string{"a", "b"} {
+		if _, err := f.Enroll(fleet.EnrollOptions{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	repo, err := f.Repo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := identity.Revocations{{Name: "b", At: time.Now().Unix(), Reason: "lost"}}.Encode()
+	if err == nil {
+		err = repo.SetRevocations(b)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(want ...string) {
+		t.Helper()
+		l, err := f.Revocations()
+		for i := range want {
+			if err != nil || len(l) != len(want) || l[i].Reason != want[i] {
+				t.Errorf("%+v, %v, want %q", l, err, want)
+			}
+		}
+	}
+	check("lost")
+	if _, err := f.Revoke("stolen from store 12", "a"); err != nil {
+		t.Fatal(err)
+	}
+	check("stolen from store 12", "lost")
+	if repo, err = f.Repo(); err == nil {
+		b, err = repo.Revocations()
+	}
+	l, parsed := identity.ParseRevocations(b)
+	if err != nil || parsed != nil || len(l) != 2 || l[0].Reason != "" || l[1].Reason != "" {
+		t.Errorf("published: %+v, %v, %v", l, err, parsed)
+	}
+	if _, err := f.Restore("a"); err != nil {
+		t.Fatal(err)
+	}
+	check("lost")
+	if _, err := f.Revoke("", "a"); err != nil {
+		t.Fatal(err)
+	}
+	check("", "lost")
+}
