@@ -20,7 +20,8 @@ func newRevoke(u *ui) *cobra.Command {
 		Long: `Take back the certificates of devices and publish the signed list of all that are
 revoked. The list travels like the rest of the metadata: each device that learns of it,
 from the origin or from a neighbour, closes its connections with those on it and admits
-them no more. A device that is enrolled anew (updraft enroll --replace) is admitted again.
+them no more. A device that is enrolled anew (updraft enroll --replace) is admitted again;
+it stays on the list, which keeps out its certificates from before, and that is not undone.
 
 Without names it prints the list. No key that is kept offline is needed.
 

@@ -15,7 +15,7 @@
 //	origin/renewals/              renewed certificates, under keyed names
 //	releases/<channel>/<sequence>-<version>.manifest
 //	devices/<name>.json           certificates given out
-//	revoked.json                  why devices were revoked, which is not published
+//	revoked.json                  why devices were revoked and what was before, which is not published
 //	tokens/<id>.json              tokens that devices may join with, and those that did
 //	staging/                      a publish at work, or what one left that did not end; mode 0700
 //	lock                          held while publishing
@@ -42,6 +42,9 @@ var (
 	ErrStaged = errors.New("fleet: the build does not match its manifest")
 	// ErrUnknown reports a device that was never enrolled.
 	ErrUnknown = errors.New("fleet: no such device")
+	// ErrReplaced reports a revocation that is not of the certificate that the device has,
+	// but keeps out the ones before.
+	ErrReplaced = errors.New("fleet: enrolled again since it was revoked; the revocation is of the certificates before")
 	// ErrTokenUnknown reports a request without a token that this fleet gave out and
 	// has not revoked.
 	ErrTokenUnknown = errors.New("fleet: no such token")

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"updraft/delta/release"
 	"updraft/node/identity"
@@ -15,13 +16,14 @@ import (
 // note is what is known of a revocation here, and not published: the origin is public.
 type note struct {
 	Reason string `json:"reason,omitempty"`
+	Before int64  `json:"before,omitempty"` // unix seconds; certificates up to then were revoked before one was made that this revocation is of
 }
 
 // Revoke takes the certificates of devices back and publishes the list: other
 // devices close their connections with them as soon as they learn of it, and admit
 // them no more. A device that is enrolled again, with Replace, is admitted again.
 func (f *Fleet) Revoke(reason string, names ...string) (identity.Revocations, error) {
-	return f.changeRevocations(func(l identity.Revocations) (identity.Revocations, error) {
+	return f.changeRevocations(func(l identity.Revocations, notes map[string]note) (identity.Revocations, error) {
 		for _, name := range names {
 			if err := identity.CheckName(name); err != nil {
 				return nil, fmt.Errorf("%w: %w", ErrOptions, err)
@@ -30,6 +32,13 @@ func (f *Fleet) Revoke(reason string, names ...string) (identity.Revocations, er
 			if err != nil {
 				return nil, err
 			}
+			var n note
+			if r, ok := l.Find(name); ok && d.Enrolled > r.At {
+				n.Before = r.At
+			} else if ok {
+				n.Before = notes[name].Before
+			}
+			notes[name] = n
 			// A certificate may begin a little later than it was signed: see renewDevice.
 			l = l.With(identity.Revocation{Name: name, At: max(f.now().Unix(), d.Enrolled), Reason: reason})
 		}
@@ -37,14 +46,26 @@ func (f *Fleet) Revoke(reason string, names ...string) (identity.Revocations, er
 	})
 }
 
-// Restore undoes the revocation of devices: their certificates are good again.
+// Restore undoes the revocation of devices: their certificates are good again, but for those
+// that were revoked before the device was enrolled again. ErrReplaced if there are no others.
 func (f *Fleet) Restore(names ...string) (identity.Revocations, error) {
-	return f.changeRevocations(func(l identity.Revocations) (identity.Revocations, error) {
+	return f.changeRevocations(func(l identity.Revocations, notes map[string]note) (identity.Revocations, error) {
 		for _, name := range names {
-			if _, ok := l.Find(name); !ok {
+			r, ok := l.Find(name)
+			if !ok {
 				return nil, fmt.Errorf("%w: %s is not revoked", ErrUnknown, name)
 			}
+			d, err := f.device(name)
+			if err != nil && !errors.Is(err, ErrUnknown) {
+				return nil, err
+			}
+			if d.Enrolled > r.At {
+				return nil, fmt.Errorf("%w: %s, on %s", ErrReplaced, name, time.Unix(d.Enrolled, 0).UTC().Format(time.RFC3339))
+			}
 			l = l.Without(name)
+			if r.At = notes[name].Before; r.At > 0 {
+				l = l.With(r)
+			}
 		}
 		return l, nil
 	})
@@ -84,7 +105,7 @@ func (f *Fleet) revocations(repo *release.Repo) (l identity.Revocations, notes m
 	return l, notes, nil
 }
 
-func (f *Fleet) changeRevocations(change func(identity.Revocations) (identity.Revocations, error)) (l identity.Revocations, err error) {
+func (f *Fleet) changeRevocations(change func(identity.Revocations, map[string]note) (identity.Revocations, error)) (l identity.Revocations, err error) {
 	err = f.locked(func() error {
 		repo, err := f.Repo()
 		if err != nil {
@@ -94,7 +115,7 @@ func (f *Fleet) changeRevocations(change func(identity.Revocations) (identity.Re
 		if l, notes, err = f.revocations(repo); err != nil {
 			return err
 		}
-		if l, err = change(l); err != nil {
+		if l, err = change(l, notes); err != nil {
 			return err
 		}
 		if _, err := l.Encode(); err != nil { // with the reasons

@@ -59,10 +59,26 @@ func TestRevoke(t *testing.T) {
 	if _, err := f.Restore("b"); !errors.Is(err, fleet.ErrUnknown) {
 		t.Errorf("restore what is not revoked: %v", err)
 	}
-	if l, err = f.Restore("a"); err != nil || l.Check(a) != nil || len(l) != 0 {
+	// That is not undone, also when the new one was revoked by mistake, more than once.
+	if _, err = f.Restore("a"); !errors.Is(err, fleet.ErrReplaced) {
+		t.Error(err)
+	}
+	for range 2 {
+		if l, err = f.Revoke("", "a"); err != nil || l.Check(again) == nil {
+			t.Error(l, err)
+		}
+		now = now.Add(time.Minute)
+	}
+	if l, err = f.Restore("a"); err != nil || l.Check(again) != nil || l.Check(a) == nil {
 		t.Error(l, err)
 	}
+	if _, err = f.Restore("a"); !errors.Is(err, fleet.ErrReplaced) {
+		t.Error(err)
+	}
 	if l, err = f.Revoke("", "b"); err != nil || l.Check(b) == nil {
+		t.Error(l, err)
+	}
+	if l, err = f.Restore("b"); err != nil || l.Check(b) != nil || len(l) != 1 {
 		t.Error(l, err)
 	}
 	if list, err := f.Channels(); err != nil || len(list) != 0 {
