@@ -127,8 +127,8 @@ func (f *Fleet) RevokeToken(ids ...string) error {
 // Approve makes a device of the fleet from a request that was signed with a token, as
 // the token says. Each device counts once, however often its request comes, and before
 // it is answered, so that a power cut gives no use away. Requests that cannot be are
-// ErrTokenUnknown, ErrTokenExpired, ErrTokenUsed, ErrTokenType, ErrExists if the name is
-// another device's, and identity.ErrRevoked.
+// ErrTokenUnknown, ErrTokenExpired, ErrTokenUsed, ErrTokenType, ErrExists if the name or the
+// key is another device's, and identity.ErrRevoked if either is of one that is revoked.
 func (f *Fleet) Approve(request []byte) (e *identity.Enrollment, err error) {
 	r, err := identity.ParseRequest(request)
 	if err != nil {
@@ -170,7 +170,10 @@ func (f *Fleet) approve(r *identity.Request) (*identity.Enrollment, error) {
 	if err == nil && d.Peer != id {
 		return nil, fmt.Errorf("%w: device %s, with another key", ErrExists, r.Name)
 	}
-	if err != nil && !errors.Is(err, ErrUnknown) {
+	if errors.Is(err, ErrUnknown) {
+		err = f.otherName(id, list)
+	}
+	if err != nil {
 		return nil, err
 	}
 	o := EnrollOptions{Name: r.Name, Type: r.Type, Site: t.Site, Channel: t.Channel, Roles: t.Roles, Origins: t.Origins, Peers: t.Peers,
@@ -191,6 +194,25 @@ func (f *Fleet) approve(r *identity.Request) (*identity.Enrollment, error) {
 		}
 	}
 	return f.enroll(o, r.Peer, nil)
+}
+
+// otherName refuses a key that a device has: under a second name it would not be revoked with
+// the first.
+func (f *Fleet) otherName(peer string, revoked identity.Revocations) error {
+	devices, err := f.Devices()
+	if err != nil {
+		return err
+	}
+	for _, d := range devices {
+		if d.Peer != peer {
+			continue
+		}
+		if gone, ok := revoked.Find(d.Name); ok {
+			return gone.Err()
+		}
+		return fmt.Errorf("%w: device %s, with the same key", ErrExists, d.Name)
+	}
+	return nil
 }
 
 func (f *Fleet) token(id string) (*Token, error) {

@@ -161,3 +161,44 @@ func TestTokenAtOnce(t *testing.T) {
 		t.Errorf("%d were let in, %v, %v", in, d, err)
 	}
 }
+
+// TestTokenOtherName: who comes with the key of another device is not let in, with whichever
+// token, so that nobody is revoked under one name and stays under another.
+func TestTokenOtherName(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	secret := func() *identity.Token {
+		t.Helper()
+		text, _, err := f.CreateToken(fleet.TokenOptions{Uses: 9, TTL: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := identity.ParseToken(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	key, req, err := identity.NewRequest("till-7", "any", secret())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Approve(req); err != nil {
+		t.Fatal(err)
+	}
+	if req, err = identity.SignRequest(key, "till-8", "any", secret()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Approve(req); !errors.Is(err, fleet.ErrExists) {
+		t.Error(err)
+	}
+	if _, err := f.Revoke("stolen", "till-7"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Approve(req); !errors.Is(err, identity.ErrRevoked) {
+		t.Error(err)
+	}
+	if l, err := f.Devices(); err != nil || len(l) != 1 {
+		t.Error(l, err)
+	}
+}
