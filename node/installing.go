@@ -41,6 +41,9 @@ func (u *update) install(ctx context.Context) error {
 			return fmt.Errorf("node: sync chunk index: %w", err)
 		}
 	}
+	if err := u.lend(ctx); err != nil {
+		return err
+	}
 	if err := n.awaitHold(ctx); err != nil {
 		return err
 	}

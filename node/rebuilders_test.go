@@ -3,11 +3,14 @@ package node_test
 import (
 	"context"
 	"encoding/binary"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"updraft/delta/patch"
 	"updraft/delta/release"
+	"updraft/node"
 	"updraft/node/report"
 )
 
@@ -141,5 +144,48 @@ func TestRebuilderLost(t *testing.T) {
 	// The others had the patch as well.
 	if out := s.link.Out.Load() - before; out > p+p/20+64<<10 {
 		t.Errorf("uplink carried %d bytes for a patch of %d", out, p)
+	}
+}
+
+// TestRebuilderReboots: the only device with the base reboots into the release, by its commit hook, and stays away. The
+// others have by then what they need of it, for which it has waited.
+func TestRebuilderReboots(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	v1 := noise(1, 1<<20)
+	v2 := edited(v1)
+	s.publish("1.0.0", s.write("v1/app.bin", v1))
+	marker, hook := filepath.Join(s.dir, "reboot"), filepath.Join(s.dir, "hook")
+	text := "#!/bin/sh\n[ \"$UPDRAFT_VERSION\" = 1.0.0 ] || { touch " + marker + "; exec sleep 600; }\n"
+	if err := os.WriteFile(hook, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	base := s.start(s.enroll(func(c *node.Config) { c.LANRate, c.Hooks.Commit = 512<<10, hook }))
+	base.look("1.0.0")
+	base.awaitVersion("1.0.0")
+	m := s.publish("1.1.0", s.write("v2/app.bin", v2))
+	others := []*agent{s.start(s.enroll(nil)), s.start(s.enroll(nil))}
+	all := append(others, base)
+	for _, a := range all {
+		a.awaitPeers(2)
+	}
+	before := s.link.Out.Load()
+	for _, a := range all {
+		go func() { _ = check(a) }()
+	}
+	said := false
+	base.await("about to reboot", func(st report.Status) bool {
+		said = said || strings.Contains(strings.Join(st.Why, "\n"), "only this device has")
+		_, err := os.Stat(marker)
+		return err == nil
+	})
+	base.end()
+	for _, a := range others {
+		a.awaitVersion("1.1.0")
+		a.sees(v2)
+	}
+	p := m.Artifacts[0].Patches[0].Size
+	if out := s.link.Out.Load() - before; !said || out > 2*p+100<<10 {
+		t.Errorf("the uplink carried %d bytes for a patch of %d; the wait was told: %v", out, p, said)
 	}
 }
