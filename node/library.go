@@ -299,14 +299,20 @@ func (l *library) spoil(sum [32]byte) {
 	l.bad[sum] = true
 }
 
-// bases returns the digests of the artifacts that can serve as bases.
+// bases returns the digests of the artifacts that can serve as bases, in the order of the versions that have them: what
+// this device says of itself changes only when something does.
 func (l *library) bases() [][32]byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out [][32]byte
 	seen := make(map[[32]byte]bool)
-	for _, h := range l.rel {
-		for _, a := range h.arts {
+	versions := make([]string, 0, len(l.rel))
+	for v := range l.rel {
+		versions = append(versions, v)
+	}
+	slices.Sort(versions)
+	for _, v := range versions {
+		for _, a := range l.rel[v].arts {
 			if s := a.art.Sum; !l.bad[s] && !seen[s] && len(out) < maxBases {
 				seen[s] = true
 				out = append(out, s)

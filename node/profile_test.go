@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"updraft/delta/release"
 )
 
 func sampleProfile() *profile {
@@ -139,4 +142,19 @@ func FuzzProfile(f *testing.F) {
 			t.Fatalf("%x became %x, %v", again, third, err)
 		}
 	})
+}
+
+// TestProfileStaysTheSame: what a device says of its bases changes only when they do, or it would tell everybody again and
+// again.
+func TestProfileStaysTheSame(t *testing.T) {
+	l := newLibrary(paths{t.TempDir()}, nil, slog.New(slog.DiscardHandler))
+	for k := range byte(8) {
+		l.rel[fmt.Sprint(k)] = &held{arts: []*assembly{{art: &release.Artifact{Sum: [32]byte{k}}}}}
+	}
+	first := l.bases()
+	for range 20 {
+		if now := l.bases(); !reflect.DeepEqual(now, first) {
+			t.Fatalf("%x, then %x", first, now)
+		}
+	}
 }
