@@ -365,6 +365,13 @@ func (a *assembly) setMode(receive, produce bool) {
 	}
 }
 
+// rest ends what the assembly asks of the swarm: where it is installed nothing is written, so that what was lost would
+// come again and again.
+func (a *assembly) rest() {
+	a.setMode(false, false)
+	_ = a.reg.sw.SetOptions(a.indexID, swarm.OpenOptions{})
+}
+
 // progress returns the bytes verified here, of art.Size.
 func (a *assembly) progress() int64 {
 	a.mu.Lock()

@@ -118,10 +118,13 @@ func (r *registry) closeIndex(a *assembly) {
 	}
 	g.mu.Lock()
 	g.all = slices.DeleteFunc(slices.Clone(g.all), func(b *assembly) bool { return b == a })
-	left := len(g.all)
+	left := g.all
 	g.mu.Unlock()
-	if left == 0 {
+	switch {
+	case len(left) == 0:
 		delete(r.indexes, a.indexID)
 		r.sw.Close(a.indexID)
+	case !slices.ContainsFunc(left, func(b *assembly) bool { return !b.isSeed() }):
+		_ = r.sw.SetOptions(a.indexID, swarm.OpenOptions{})
 	}
 }

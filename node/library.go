@@ -172,6 +172,7 @@ func (l *library) add(m *release.Manifest, arts []*assembly, dir string) error {
 		}
 		err = errors.Join(err, a.swap(st))
 		a.becomeSeed(l.lost)
+		a.rest()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -3,6 +3,7 @@ package node
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	"updraft/swarm"
@@ -202,8 +203,11 @@ func (r *registry) close(p *page) {
 	g.mu.Lock()
 	g.pages = rest
 	g.mu.Unlock()
-	if len(rest) == 0 {
+	switch {
+	case len(rest) == 0:
 		delete(r.groups, p.id)
 		r.sw.Close(p.id)
+	case !slices.ContainsFunc(rest, func(q *page) bool { return !q.a.isSeed() }):
+		_ = r.sw.SetOptions(p.id, swarm.OpenOptions{}) // an update that was given up has asked for it
 	}
 }

@@ -516,6 +516,28 @@ func TestChangedBaseIsNotTrusted(t *testing.T) {
 	}
 }
 
+// TestChangedFileIsLeftAlone: what an application has changed of its file a neighbour that asks for it finds out; the device
+// does not fetch it again, for it could not be written.
+func TestChangedFileIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	v1 := noise(1, 1<<20)
+	s.publish("1.0.0", s.write("v1/app.bin", v1))
+	a := s.start(s.enroll(nil))
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	v1[1<<19]++
+	if err := os.WriteFile(filepath.Join(a.data, "current", "app.bin"), v1, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b := s.start(s.enroll(nil))
+	b.awaitVersion("1.0.0")
+	time.Sleep(time.Second) // that it would be asked for in
+	if n := a.node.Status().Bytes.LANIn; n > 0 {
+		t.Errorf("%d bytes came for a file that is in service", n)
+	}
+}
+
 func sameTree(t *testing.T, want, got string) {
 	t.Helper()
 	n := 0
