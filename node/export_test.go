@@ -114,3 +114,9 @@ func Waits(every, long time.Duration) (n int) {
 	}
 	return n
 }
+
+// Settled returns until when the uplink is left alone.
+func (n *Node) Settled() time.Time {
+	at, _ := n.netSettled()
+	return at
+}

@@ -249,6 +249,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		n.sweepStart(m)
 	}
 	n.table = discovery.NewTable(discovery.TableConfig{Notify: n.found, Report: func(source string, err error) { n.problem(problemDiscovery, source, err) }, Log: n.log})
+	n.begun()
 	g.Go(func() error { return n.table.Run(ctx, n.self, sources...) })
 	g.Go(func() error { return report.Serve(ctx, n.cfg.Data, n, n.log) })
 	if n.cfg.Metrics != "" {

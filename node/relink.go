@@ -10,7 +10,16 @@ const (
 	relinkAnswer = 200 * time.Millisecond // a member that says something by then was never cut off
 	relinkPause  = 30 * time.Second       // from one wait to the next, doubled each time,
 	relinkMost   = 10 * time.Minute       // up to this; after two such times without one it begins anew
+	startTime    = time.Second            // the same since neighbours can be found at all
 )
+
+// begun leaves the uplink alone for a while from now on, as discovery begins: before, what lies on the disk was opened,
+// and a slow board may have taken all the time for it that a swarm waits by itself.
+func (n *Node) begun() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.settling.until = time.Now().Add(startTime)
+}
 
 // netChanged has the members show that they are there after the network of this device has changed.
 func (n *Node) netChanged() {

@@ -42,6 +42,19 @@ func TestFlappingInterfaceEndsNoTransfer(t *testing.T) {
 	}
 }
 
+// TestUplinkIsLeftAloneAtFirst: the time in which a device that has started looks for neighbours first begins when it can
+// find them, however long that took.
+func TestUplinkIsLeftAloneAtFirst(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	var made time.Time
+	a := s.start(s.enroll(nil), func(*node.Node) { made = time.Now() }) // before it runs
+	a.await("settling", func(report.Status) bool { return !a.node.Settled().IsZero() })
+	if d := a.node.Settled().Sub(made); d < time.Second {
+		t.Errorf("the uplink is left alone for %v", d)
+	}
+}
+
 // TestUplinkIsLeftAloneSeldom: where the network changes all the time the uplink is left alone a few times, then each 10
 // minutes; where it does so now and then, each time.
 func TestUplinkIsLeftAloneSeldom(t *testing.T) {
