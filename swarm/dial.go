@@ -24,6 +24,7 @@ const (
 	dialFirst   = time.Second            // wait after the first failure, doubled after each
 	dialLast    = time.Minute            // longest wait after a failure
 	dialRefused = 5 * time.Minute        // wait after a refusal
+	dialForget  = 24 * time.Hour         // a peer that was a member and is to be forgotten is dialled for so long while it is out of reach
 )
 
 // Where members are out of reach and missed, they are looked for in haste.
@@ -54,6 +55,8 @@ type target struct {
 	greets  bool               // it is reached, and the handshake goes on
 	known   bool               // was a member,
 	lost    time.Duration      // until then
+	unheard bool               // discovery hears of it no more,
+	silent  time.Duration      // since then
 }
 
 // busy reports whether an attempt goes on. Another would be made on the same connection.
@@ -70,7 +73,7 @@ func (s *Swarm) Connect(ai peer.AddrInfo) {
 	now := s.now()
 	t := s.targets[ai.ID]
 	if t == nil {
-		if len(s.targets) >= maxTargets {
+		if len(s.targets) >= maxTargets && !s.makeRoomLocked() {
 			return
 		}
 		t = &target{next: now + s.politenessLocked(ai.ID), known: s.members[ai.ID] != nil}
@@ -78,7 +81,7 @@ func (s *Swarm) Connect(ai peer.AddrInfo) {
 	} else if s.members[ai.ID] == nil {
 		t.next = min(t.next, now+s.politenessLocked(ai.ID))
 	}
-	t.info, t.ip = ai, ipOf(ai.Addrs[0])
+	t.info, t.ip, t.unheard = ai, ipOf(ai.Addrs[0]), false
 	t.told++
 	s.soonLocked(t.next)
 }
@@ -95,11 +98,35 @@ func (s *Swarm) politenessLocked(id peer.ID) time.Duration {
 	return dialPolite
 }
 
-// Forget stops dialling a peer. A connection that is up stays.
+// Forget stops dialling a peer; one that is or was a member only when it has been out of reach for a day: that nothing
+// tells of it any more may be the fault of what told. A connection that is up stays.
 func (s *Swarm) Forget(id peer.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.targets, id)
+	t := s.targets[id]
+	switch {
+	case t == nil:
+	case t.known || s.members[id] != nil:
+		t.known, t.unheard, t.silent = true, true, s.now()
+	default:
+		delete(s.targets, id)
+	}
+}
+
+// lapsedLocked reports whether a peer that was a member is to be forgotten.
+func (s *Swarm) lapsedLocked(id peer.ID, t *target, now time.Duration) bool {
+	return t.unheard && !t.busy() && s.members[id] == nil && now-max(t.lost, t.silent) > dialForget
+}
+
+// makeRoomLocked forgets a peer that nothing tells of and that is out of reach, and reports whether there was one.
+func (s *Swarm) makeRoomLocked() bool {
+	for id, t := range s.targets {
+		if t.unheard && !t.busy() && s.members[id] == nil {
+			delete(s.targets, id)
+			return true
+		}
+	}
+	return false
 }
 
 // Evict closes the connection with a peer at once, and does not dial it again for a minute.
@@ -142,6 +169,8 @@ func (s *Swarm) dialNextLocked(now time.Duration) (next time.Duration, due bool)
 	for id, t := range s.targets {
 		switch at := s.dueAtLocked(t, haste); {
 		case t.busy(), s.members[id] != nil:
+		case s.lapsedLocked(id, t, now):
+			delete(s.targets, id)
 		case now < at:
 			next = min(next, at)
 		default:

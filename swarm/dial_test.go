@@ -366,3 +366,35 @@ func TestTwins(t *testing.T) {
 	}
 	t.Error("neither is connected")
 }
+
+// TestForgottenMemberIsDialled: when multicast has stopped to work, discovery forgets everybody; members whose connection
+// ends after that find each other again. Who is gone for a day is forgotten, and who never was a member at once.
+func TestForgottenMemberIsDialled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2, nil)
+		defer s.close()
+		a, b := s.dev[0], s.dev[1]
+		a.Forget(b.host.ID())
+		b.Forget(a.host.ID())
+		time.Sleep(time.Minute)
+		if err := a.host.Network().ClosePeer(b.host.ID()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(a.Members()); n != 1 {
+			t.Errorf("%d members after the connection has ended", n)
+		}
+		b.close()
+		time.Sleep(23 * time.Hour)
+		if n := a.Held().Targets; n != 1 {
+			t.Errorf("%d peers are remembered", n)
+		}
+		time.Sleep(2 * time.Hour)
+		stranger := peer.AddrInfo{ID: "stranger", Addrs: b.info().Addrs}
+		a.Connect(stranger)
+		a.Forget(stranger.ID)
+		if n := a.Held().Targets; n != 0 {
+			t.Errorf("%d peers are remembered for ever", n)
+		}
+	})
+}

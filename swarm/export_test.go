@@ -6,14 +6,14 @@ import "time"
 type Held struct {
 	Shares, ShareBytes, Wants, Nacks, Leases, Rumors, Outbox int
 	Outstanding                                              int64
-	Cache, Members, Strange, Late                            int
+	Cache, Members, Strange, Late, Targets                   int
 }
 
 // Held returns what is kept now.
 func (s *Swarm) Held() Held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := Held{Cache: s.cache.size, Members: len(s.members), Strange: len(s.strange), Late: len(s.late)}
+	l := Held{Cache: s.cache.size, Members: len(s.members), Strange: len(s.strange), Late: len(s.late), Targets: len(s.targets)}
 	for _, m := range s.members {
 		l.Shares, l.ShareBytes = max(l.Shares, len(m.shares)), max(l.ShareBytes, m.shareBytes)
 		l.Leases, l.Rumors, l.Outbox = max(l.Leases, len(m.leases)), max(l.Rumors, len(m.rumors)), max(l.Outbox, len(m.outbox))
