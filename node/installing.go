@@ -62,40 +62,41 @@ func (u *update) install(ctx context.Context) error {
 	for i := range arts {
 		arts[i] = u.assembly(i)
 	}
-	if err := errors.Join(n.lib.add(u.m, arts, final), n.activate(ctx, u.m, u.digest)); err != nil {
+	if err := errors.Join(n.lib.add(u.m, arts, final), n.activate(ctx, u.m.Version, u.m, u.digest)); err != nil {
 		return err
 	}
 	return n.prune()
 }
 
 // activate puts a complete release into service on trial; one that fails is
-// refused and the release before it is back.
-func (n *Node) activate(ctx context.Context, m *release.Manifest, digest [32]byte) error {
+// refused and the release before it is back. m is nil if it is lost.
+func (n *Node) activate(ctx context.Context, version string, m *release.Manifest, digest [32]byte) error {
 	n.setState(stateInstalling)
-	err := n.dir.Activate(ctx, n.inst, install.Release{Version: m.Version, Manifest: m})
+	err := n.dir.Activate(ctx, n.inst, install.Release{Version: version, Manifest: m})
 	var failed *install.FailedError
 	if errors.As(err, &failed) {
-		return n.refuse(m.Version, digest, err)
+		return n.refuse(version, digest, err)
 	}
 	if err == nil {
-		n.log.Info("release in service", "version", m.Version)
+		n.log.Info("release in service", "version", version)
 	}
 	return err
 }
 
 // resumeTrial brings to its end what a crash interrupted while a release was on
-// trial.
+// trial, whatever has become of its files: what cannot serve others can still be bad.
 func (n *Node) resumeTrial(ctx context.Context) {
 	t, ok := n.dir.Pending()
 	if !ok {
 		return
 	}
-	m, digest := n.lib.manifest(t.Version)
-	if m == nil {
-		n.problem(problemInstall, t.Version, fmt.Errorf("node: the release on trial is not there"))
-		return
+	m, digest := n.lib.kept(t.Version)
+	n.mu.Lock()
+	if to := n.target; m == nil && to != nil && to.m.Version == t.Version {
+		m, digest = to.m, to.digest
 	}
-	if err := n.activate(ctx, m, digest); err != nil {
+	n.mu.Unlock()
+	if err := n.activate(ctx, t.Version, m, digest); err != nil {
 		n.problem(problemInstall, t.Version, err)
 	}
 }

@@ -196,6 +196,20 @@ func (l *library) manifest(version string) (*release.Manifest, [32]byte) {
 	return h.manifest, sha256.Sum256(b)
 }
 
+// kept returns the manifest that lies here under a version and the digest of its bytes,
+// whether or not the release can serve; nil if it cannot be read.
+func (l *library) kept(version string) (*release.Manifest, [32]byte) {
+	b, err := os.ReadFile(l.paths.manifest(version))
+	if err != nil {
+		return nil, [32]byte{}
+	}
+	m, err := release.Decode(b)
+	if err != nil || m.Version != version {
+		return nil, [32]byte{}
+	}
+	return m, sha256.Sum256(b)
+}
+
 // differs reports whether the release held under m's version has other contents than m.
 func (l *library) differs(m *release.Manifest) bool {
 	l.mu.Lock()

@@ -148,7 +148,7 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 			err = n.lib.restate(t.m, t.raw)
 		}
 		if err == nil {
-			err = n.activate(ctx, t.m, t.digest)
+			err = n.activate(ctx, t.m.Version, t.m, t.digest)
 		}
 		n.ended(ctx, t, err)
 		return err
