@@ -112,21 +112,22 @@ func (c *Client) source(raw string, o ClientOptions, h *http.Client) (source, er
 		return dir(raw), nil
 	}
 	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, fmt.Errorf("origin: %w", err)
+	if err != nil { // which tells the URL, that may hold a token
+		scheme, _, _ := strings.Cut(raw, "://")
+		return nil, fmt.Errorf("origin: what begins with %.20q is no URL", scheme+"://")
 	}
 	switch u.Scheme {
 	case "file":
 		if u.Host != "" && u.Host != "localhost" {
-			return nil, fmt.Errorf("origin: %s: a file URL names no host", u.Redacted())
+			return nil, fmt.Errorf("origin: %s: a file URL names no host", shown(u))
 		}
 		return dir(u.Path), nil
 	case "http", "https":
 		if u.Host == "" {
-			return nil, fmt.Errorf("origin: %s: no host", u.Redacted())
+			return nil, fmt.Errorf("origin: %s: no host", shown(u))
 		}
 	default:
-		return nil, fmt.Errorf("origin: %s: scheme is not http, https or file", u.Redacted())
+		return nil, fmt.Errorf("origin: %s: scheme is not http, https or file", shown(u))
 	}
 	s := &server{base: u, http: h, agent: o.UserAgent, idle: o.Idle, count: &c.count}
 	if s.agent == "" {

@@ -104,7 +104,17 @@ func (c *countConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func (s *server) String() string { return s.base.Redacted() }
+func (s *server) String() string { return shown(s.base) }
+
+// shown returns of an origin's URL what may be told: neither its user nor its query, which
+// may hold a token.
+func shown(u *url.URL) string {
+	s := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+	if u.RawQuery != "" {
+		s += "?..."
+	}
+	return s
+}
 
 // maxRedirects is how many redirects are followed for one request.
 const maxRedirects = 5
@@ -131,7 +141,7 @@ func follow(req *http.Request, via []*http.Request) error {
 func (s *server) request(ctx context.Context, q query) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base.JoinPath(q.name).String(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrName, err)
+		return nil, fmt.Errorf("%w: %q cannot be part of a URL", ErrName, q.name)
 	}
 	req.Header.Set("User-Agent", s.agent)
 	switch {
@@ -165,11 +175,11 @@ func (s *server) open(ctx context.Context, q query) (*body, error) {
 		s.count.silence.hear(leastBytes)
 	}
 	if err != nil {
-		err = reason(ctx, rctx, err)
+		err = s.reason(ctx, rctx, err)
 		cancel(nil)
 		return nil, err
 	}
-	r := &idleBody{rc: resp.Body, ctx: func(err error) error { return reason(ctx, rctx, err) },
+	r := &idleBody{rc: resp.Body, ctx: func(err error) error { return s.reason(ctx, rctx, err) },
 		cancel: cancel, timer: timer, idle: s.idle, left: s.idle, silence: &s.count.silence}
 	b, err := s.judge(resp, q)
 	if err != nil {
@@ -182,15 +192,20 @@ func (s *server) open(ctx context.Context, q query) (*body, error) {
 	return b, nil
 }
 
-// reason turns an error of a request into one of this package.
-func reason(ctx, rctx context.Context, err error) error {
+// reason turns an error of a request into one of this package, which does not tell the
+// URL that was asked for.
+func (s *server) reason(ctx, rctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	var asked *url.Error
+	if errors.As(err, &asked) {
+		err = asked.Err
 	}
 	if cause := context.Cause(rctx); errors.Is(cause, errIdle) {
 		err = cause
 	}
-	return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	return fmt.Errorf("%w: %s: %w", ErrUnreachable, s, err)
 }
 
 // judge decides what an answer means before its body is read.

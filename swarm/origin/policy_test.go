@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -74,6 +75,51 @@ func TestURLForms(t *testing.T) {
 	}
 	if err != nil && strings.Contains(err.Error(), "pw") {
 		t.Error("a password in an error")
+	}
+}
+
+// TestErrorsHoldNoToken: what goes wrong with an origin is told in logs, in the status and to members; who reads them is
+// not told the user, password or token in its URL.
+func TestErrorsHoldNoToken(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/large/x":
+			w.Write([]byte("more than the limit"))
+		case "/away/x":
+			http.Redirect(w, r, "http://elsewhere.example/", http.StatusFound)
+		case "/cut/x":
+			w.Header().Set("Content-Length", "9")
+			w.Write([]byte("cut"))
+		case "/unchanged/x":
+			w.WriteHeader(http.StatusNotModified)
+		case "/drop/x":
+			panic(http.ErrAbortHandler)
+		case "/broken/x":
+			w.WriteHeader(http.StatusInternalServerError)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer s.Close()
+	for _, base := range []string{s.URL + "/", s.URL + "/large", s.URL + "/away", s.URL + "/cut", s.URL + "/unchanged", s.URL + "/drop", s.URL + "/broken",
+		"http://127.0.0.1:1/", "ftp://127.0.0.1/", "http:///x", "http://127.0.0.1:port/", "file://host/x"} {
+		base = strings.Replace(base, "://", "://us3r:passw0rd@", 1) + "?sig=t0ken"
+		var log strings.Builder
+		c, err := origin.NewClient([]string{base}, origin.ClientOptions{Retries: -1, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		if err == nil {
+			_, err = c.Get(t.Context(), "x", 10)
+			c.Close()
+		}
+		if err == nil {
+			t.Errorf("%s: no error", base)
+			continue
+		}
+		for _, secret := range []string{"us3r", "passw0rd", "t0ken"} {
+			if strings.Contains(err.Error()+log.String(), secret) {
+				t.Errorf("%s: %v, logged %s", base, err, log.String())
+			}
+		}
 	}
 }
 
