@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -39,17 +40,9 @@ func (u *update) locate(ctx context.Context, a *assembly, want []stored) error {
 	for k := range want {
 		want[k].at = m[want[k].ordinal]
 	}
-	slices.SortStableFunc(want, func(x, y stored) int {
-		if x.at.Pack != y.at.Pack {
-			return x.at.Pack - y.at.Pack
-		}
-		switch {
-		case x.at.Offset < y.at.Offset:
-			return -1
-		case x.at.Offset > y.at.Offset:
-			return 1
-		}
-		return 0
+	sort.SliceStable(want, func(i, j int) bool {
+		x, y := want[i].at, want[j].at
+		return x.Pack < y.Pack || x.Pack == y.Pack && x.Offset < y.Offset
 	})
 	return nil
 }

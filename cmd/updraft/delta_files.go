@@ -2,12 +2,10 @@ package main
 
 import (
 	"archive/tar"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -63,7 +61,7 @@ func fileCosts(ctx context.Context, p *patchFile, i patch.Info, oldPath string) 
 		header += treeHeaderSize
 	}
 	files = append(files, fileCost{Name: "(header)", Bytes: header}, fileCost{Name: "(recipe)", Bytes: i.RecipeBytes}, fileCost{Name: "(index)", Bytes: i.IndexBytes})
-	slices.SortStableFunc(files, func(a, b fileCost) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	sort.SliceStable(files, func(i, j int) bool { return files[i].Bytes > files[j].Bytes })
 	return files, nil
 }
 

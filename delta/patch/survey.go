@@ -1,10 +1,9 @@
 package patch
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
-	"slices"
+	"sort"
 )
 
 const (
@@ -77,7 +76,7 @@ func agree(old []byte, fresh *window, i int) (int, error) {
 
 // joined returns spans in order, and as one where they meet.
 func joined(in []span) []span {
-	slices.SortFunc(in, func(a, b span) int { return cmp.Compare(a.lo, b.lo) })
+	sort.Slice(in, func(i, j int) bool { return in[i].lo < in[j].lo })
 	var out []span
 	for _, s := range in {
 		if n := len(out) - 1; n >= 0 && s.lo <= out[n].hi {

@@ -1,12 +1,12 @@
 package mdns
 
 import (
-	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
 	"path"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -72,7 +72,7 @@ func listIfaces() ([]iface, error) {
 				i.addrs = append(i.addrs, p.Addr().Unmap())
 			}
 		}
-		slices.SortFunc(i.addrs, netip.Addr.Compare)
+		sort.Slice(i.addrs, func(j, k int) bool { return i.addrs[j].Less(i.addrs[k]) })
 		out = append(out, i)
 	}
 	return out, nil
@@ -102,7 +102,7 @@ func choose(all []iface, patterns []string, onlyLoopback bool) []iface {
 	if len(patterns) == 0 && slices.ContainsFunc(out, func(i iface) bool { return i.preference() < linkLocal }) {
 		out = slices.DeleteFunc(out, func(i iface) bool { return i.preference() == linkLocal })
 	}
-	slices.SortStableFunc(out, func(a, b iface) int { return cmp.Compare(a.preference(), b.preference()) })
+	sort.SliceStable(out, func(i, j int) bool { return out[i].preference() < out[j].preference() })
 	return append(out[:min(len(out), maxIfaces)], loop...)
 }
 

@@ -2,7 +2,6 @@ package layer
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -12,6 +11,7 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+	"sort"
 
 	"updraft/delta/patch/internal/deflate"
 )
@@ -196,7 +196,7 @@ func (f *finder) image(off int64, magic string) (bool, error) {
 		return f.waste <= 0, err
 	}
 	bs = append(bs, f.blocks...)
-	slices.SortFunc(bs, func(a, b run) int { return cmp.Compare(a.off, b.off) })
+	sort.Slice(bs, func(i, j int) bool { return bs[i].off < bs[j].off })
 	if bs = slices.Compact(bs); len(bs) > maxBlocks {
 		return f.waste <= 0, nil
 	}
