@@ -107,6 +107,7 @@ func (d *denseCoder) cover(at, from, n int64) error {
 		clear(d.pred[l:])
 		copy(d.pred[:l], b[lo:])
 		d.part(b, part{lo: int(lo), hi: int(lo + l)}, at, from, n, old, new)
+		d.count()
 		at, from, n = at+l, from+l, n-l
 	}
 	return nil

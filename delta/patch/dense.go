@@ -44,6 +44,8 @@ type denseCoder struct {
 
 	table    []uint32 // match model: by hash of 6 bytes, more of it and place in window, then out
 	account  *account
+	meter    *meter // nil when decoding
+	metered  int    // bytes of the segment that it knows of
 	mat, mln int
 	seen     uint32 // what has been looked at of the table, so that it is
 	// Misses so far, the last one lowest: of bytes, words, blocks.
@@ -71,7 +73,7 @@ func newDenseCoder(src Source) *denseCoder {
 // bytes when encoding. The result stays valid until the next call.
 func (d *denseCoder) segment(c *coder, m *moves, at, size int64, fresh, out []byte) ([]byte, error) {
 	d.c, d.fresh, d.out = c, fresh, out[:0]
-	d.hist, d.words, d.dirty, d.mat, d.mln = 0, 0, 0, 0, 0
+	d.hist, d.words, d.dirty, d.mat, d.mln, d.metered = 0, 0, 0, 0, 0, 0
 	for _, s := range []*predictor{d.blocks, d.word, d.other, d.hit, d.miss, d.gap} {
 		s.reset()
 	}
@@ -101,6 +103,7 @@ func (d *denseCoder) segment(c *coder, m *moves, at, size int64, fresh, out []by
 	}
 	d.literals(size)
 	d.account.upTo(Literals, len(d.out), c.at)
+	d.meter.add(size - int64(d.metered))
 	return d.out, nil
 }
 
@@ -256,8 +259,24 @@ func orders(w, far, n uint32) [maxWays]uint32 {
 		0, mix3(6, w>>24, far, n&3)}
 }
 
+// count notes what is coded.
+func (d *denseCoder) count() {
+	if n := len(d.out) - d.metered; d.meter != nil && n >= tellEvery {
+		d.metered += n
+		d.meter.add(int64(n))
+	}
+}
+
 // literals codes bytes that no cover gives, up to offset to of the segment.
 func (d *denseCoder) literals(to int64) {
+	for n := int64(len(d.out)); n < to; n = int64(len(d.out)) {
+		d.someLiterals(min(to, n+tellEvery))
+		d.count()
+	}
+}
+
+// someLiterals codes a part of them, which does not depend on what is a part.
+func (d *denseCoder) someLiterals(to int64) {
 	w := d.last(4)<<24 | d.last(3)<<16 | d.last(2)<<8 | d.last(1)
 	h := orders(w, d.last(8), uint32(len(d.out)))
 	for n := len(d.out); n < int(to); n++ {

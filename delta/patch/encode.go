@@ -50,7 +50,15 @@ type Options struct {
 	// OldListing and NewListing are the offsets at which the contents of a tree
 	// begin in its stream; 0 for a file.
 	OldListing, NewListing int64
-	Progress               func(done, total int64) // bytes of new that have been matched; may be nil
+	// Progress is told how far Create is, as so many bytes of new: often, never
+	// concurrently, and never less than before; all of them at the end. May be nil.
+	Progress func(done, total int64)
+}
+
+// job is a call of Create.
+type job struct {
+	Options
+	meter *meter
 }
 
 // Stats say what Create did.
@@ -79,7 +87,8 @@ func Create(ctx context.Context, old, new Source, w io.Writer, o Options) (Stats
 	if o.Jobs <= 0 {
 		o.Jobs = min(runtime.GOMAXPROCS(0), 1+int((old.Size()+new.Size())/jobSize))
 	}
-	best, err := createBest(ctx, old, new, o)
+	meter := newMeter(o.Progress, new.Size())
+	best, err := createBest(ctx, old, new, job{o, meter})
 	if err != nil {
 		return Stats{}, err
 	}
@@ -88,14 +97,12 @@ func Create(ctx context.Context, old, new Source, w io.Writer, o Options) (Stats
 			return Stats{}, fmt.Errorf("patch: write: %w", err)
 		}
 	}
-	if o.Progress != nil {
-		o.Progress(new.Size(), new.Size())
-	}
+	meter.end()
 	return best.Stats, nil
 }
 
 // createBest makes the patch in the way that suits the streams.
-func createBest(ctx context.Context, old, new Source, o Options) (*made, error) {
+func createBest(ctx context.Context, old, new Source, o job) (*made, error) {
 	if max(old.Size(), new.Size()) > maxCreate {
 		return createSlabs(ctx, old, new, slabSize, o)
 	}
@@ -141,7 +148,7 @@ func (m *made) size() int {
 
 // createSeen makes the patch of what is seen through compression; nil if there is
 // nothing to see, or too much of it.
-func createSeen(ctx context.Context, old, new Source, o Options) (*made, error) {
+func createSeen(ctx context.Context, old, new Source, o job) (*made, error) {
 	u, err := unpack(ctx, old, new, o)
 	if err != nil {
 		return nil, err
@@ -178,11 +185,11 @@ func digest(ctx context.Context, s Source) (sum [32]byte, err error) {
 const maxMemory = 32 << 20
 
 // create makes the patch, of the views if u is not nil. errLong: that cannot be.
-func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*made, error) {
+func create(ctx context.Context, old, new Source, u *unpacking, o job) (*made, error) {
 	h := &header{baseSize: old.Size(), newSize: new.Size()}
 	m := &made{}
 	var r *recipe
-	from, to := old, new
+	from, to, share := old, new, 1.0
 	var err error
 	if h.newSum, err = digest(ctx, new); err != nil {
 		return nil, err
@@ -195,13 +202,18 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		dropStreamEncoder()
 		h.recipe = int64(len(m.payloads[0]))
 		o.SegmentSize = min(o.SegmentSize, maxSeen)
+		if share = shareOnly; old.Size()+new.Size() <= smallPair {
+			share = shareFirst
+		}
 		switch n := r.needs(); {
 		case n.Once > maxMemory-1<<20:
 			return nil, errLong
 		case n.Memory > maxMemory-denseMemory-4<<20 && o.Profile != Plain:
 			o.Profile, m.forced = Plain, true
+			share = shareFirst
 		}
 	}
+	o.meter.attempt(share)
 	h.baseView, h.newView = from.Size(), to.Size()
 	if o.Memory <= 0 {
 		o.Memory = indexMemory(h.baseSize + h.newSize)
@@ -210,13 +222,8 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if err != nil {
 		return nil, err
 	}
-	progress := func(done int64) {
-		if o.Progress != nil {
-			o.Progress(int64(float64(done)/float64(max(h.newView, 1))*float64(h.newSize)), h.newSize)
-		}
-	}
-	progress(0)
-	cs, err := covers(ctx, a, to, o.Memory, progress)
+	o.meter.stage(shareCovers, h.newView)
+	cs, err := covers(ctx, a, to, o.Memory, o.meter)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +239,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 		if len(programs.old) > 0 && len(programs.new) > 0 {
 			giveBack(len(a)) // a itself: what is matched takes its place
 			before = slices.Clone(cs)
-			if cs, err = matchPrograms(ctx, programs, from, to, cs, o.Memory); err != nil {
+			if cs, err = matchPrograms(ctx, programs, from, to, cs, o); err != nil {
 				return nil, err
 			}
 			if a, err = readAll(ctx, from); err != nil {
@@ -266,7 +273,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o Options) (*mad
 	if u != nil {
 		memory += r.needs().Memory
 	}
-	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, others: before, pieces: pieces, memory: memory}, programs, h, o)
+	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, others: before, pieces: pieces, memory: memory, meter: o.meter}, programs, h, o)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 
 // encode makes the payloads of e's pieces, the index first, and fills in the table. Without programs
 // no segment is dense.
-func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Options) ([][]byte, error) {
+func encode(ctx context.Context, e *encoding, programs *moves, h *header, o job) ([][]byte, error) {
 	pieces := e.pieces
 	if n := len(h.segs) + len(pieces); n > maxSegs {
 		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, n)
@@ -34,12 +34,18 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o Opti
 	if err != nil {
 		return nil, err
 	}
+	share, size := 1.0, e.coded()
+	if e.moves != nil {
+		share = sharePlain
+	}
+	e.meter.stage(share, size)
 	if err := e.each(ctx, o.Jobs, e.plainly); err != nil {
 		return nil, err
 	}
 	if e.moves != nil {
 		dropStreamEncoder()
 		giveBack(int(min(e.old.Size(), math.MaxInt32)))
+		e.meter.stage(1, size)
 		if err := e.each(ctx, o.Jobs, e.densely); err != nil {
 			return nil, err
 		}
@@ -89,6 +95,7 @@ type encoding struct {
 	parses       int64  // where in new they begin
 	memory       int64  // that a decoder takes beside segments and index
 	workers      sync.Pool
+	meter        *meter
 	plain, dense [][]byte
 	sums         [][sumLen]byte
 }
@@ -108,7 +115,7 @@ func (e *encoding) pays(i int, p Profile) bool {
 
 // halve cuts plain pieces in two that take a decoder too much memory beside what it takes
 // for dense ones: mostly those of 4 MiB that do not compress.
-func (e *encoding) halve(ctx context.Context, o Options, beside int64) error {
+func (e *encoding) halve(ctx context.Context, o job, beside int64) error {
 	room := maxMemory - beside - plainMemory - tableMemory(len(e.pieces))
 	if room < 1<<20 {
 		return nil // that is no matter of pieces
@@ -168,6 +175,16 @@ func (e *encoding) index(m *moves) ([]byte, error) {
 	return b, nil
 }
 
+// coded returns how many bytes are not copied.
+func (e *encoding) coded() (n int64) {
+	for _, p := range e.pieces {
+		if p.kind != kindCopy {
+			n += int64(p.hi - p.lo)
+		}
+	}
+	return n
+}
+
 // each calls f for all pieces, with a worker that has the bytes of the piece, but for
 // copies.
 func (e *encoding) each(ctx context.Context, jobs int, f func(i int, w *worker) error) error {
@@ -200,6 +217,7 @@ func (e *encoding) each(ctx context.Context, jobs int, f func(i int, w *worker) 
 // have moved agree where references are predicted, which plain segments do not do.
 func (e *encoding) plainly(i int, w *worker) error {
 	p := e.pieces[i]
+	defer e.meter.add(int64(p.hi - p.lo))
 	e.sums[i] = checksum(w.new)
 	first, others := p.covers(e.cs), p.covers(e.others)
 	var err error
@@ -226,10 +244,12 @@ func (e *encoding) densely(i int, w *worker) error {
 	p := e.pieces[i]
 	n := p.hi - p.lo
 	if len(e.plain[i]) >= n-n/64 {
+		e.meter.add(int64(n))
 		return nil // what is as noise for one coder is so for the other, and takes it a second for a megabyte
 	}
 	if w.dense == nil {
 		w.dense = newDenseCoder(e.old)
+		w.dense.meter = e.meter
 	}
 	d, c := w.dense, newEncoder()
 	if d.rows = MaxSize; p.region > 0 {

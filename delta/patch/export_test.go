@@ -45,7 +45,7 @@ func WithRecipe(p, plain []byte) []byte {
 
 // CreateSlabs is Create for large streams, a slab at a time.
 func CreateSlabs(ctx context.Context, old, new Source, slab int64) ([]byte, error) {
-	m, err := createSlabs(ctx, old, new, slab, Options{Jobs: 2, SegmentSize: 64 << 10})
+	m, err := createSlabs(ctx, old, new, slab, job{Options: Options{Jobs: 2, SegmentSize: 64 << 10}})
 	if err != nil {
 		return nil, err
 	}

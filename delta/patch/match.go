@@ -35,7 +35,7 @@ type matcher struct {
 
 // covers returns covers of new in ascending order, without overlap. The index may take
 // memory bytes.
-func covers(ctx context.Context, old []byte, new Source, memory int64, progress func(done int64)) ([]cover, error) {
+func covers(ctx context.Context, old []byte, new Source, memory int64, meter *meter) ([]cover, error) {
 	if len(old) == 0 {
 		return nil, nil
 	}
@@ -50,8 +50,8 @@ func covers(ctx context.Context, old []byte, new Source, memory int64, progress 
 	told := 0
 	for m.scan < m.new.size {
 		if m.scan-told > 1<<18 {
+			meter.add(int64(m.scan - told))
 			told = m.scan
-			progress(int64(told))
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
@@ -64,6 +64,7 @@ func covers(ctx context.Context, old []byte, new Source, memory int64, progress 
 			m.emit()
 		}
 	}
+	meter.add(int64(m.new.size - told))
 	out := m.out
 	giveBack(len(old))
 	return out, ctx.Err()

@@ -27,7 +27,12 @@ func findPrograms(ctx context.Context, old []byte, fresh Source) (*moves, error)
 // are. Dense segments predict references, so that what agrees in this way costs them
 // little; and tables of them, of which no two bytes in a row stay, are seen to have
 // moved. It has one program of the base in memory at a time.
-func matchPrograms(ctx context.Context, m *moves, old, fresh Source, cs []cover, memory int64) ([]cover, error) {
+func matchPrograms(ctx context.Context, m *moves, old, fresh Source, cs []cover, o job) ([]cover, error) {
+	size := int64(0)
+	for i := range m.new {
+		size += m.new[i].end - m.new[i].off
+	}
+	o.meter.stage(sharePrograms, rounds*size)
 	p := &mapper{}
 	for range rounds {
 		m.set(cs)
@@ -57,7 +62,7 @@ func matchPrograms(ctx context.Context, m *moves, old, fresh Source, cs []cover,
 				return nil, err
 			}
 			y := newAbsolute(fresh, b, func(v uint64) uint64 { return v })
-			found, err := covers(ctx, x, y, min(memory, indexMemory(int64(len(x))+y.Size())), func(int64) {})
+			found, err := covers(ctx, x, y, min(o.Memory, indexMemory(int64(len(x))+y.Size())), o.meter)
 			if err != nil {
 				return nil, err
 			}

@@ -14,7 +14,7 @@ const slabSize = 1 << 30
 
 // createSlabs makes the patch of streams that are too large to be matched as a whole: of
 // plain segments, and not seen through compression.
-func createSlabs(ctx context.Context, old, new Source, slab int64, o Options) (*made, error) {
+func createSlabs(ctx context.Context, old, new Source, slab int64, o job) (*made, error) {
 	if n := new.Size() / int64(o.SegmentSize); n > maxSegs {
 		return nil, fmt.Errorf("%w: about %d segments", ErrTooLarge, n)
 	}
@@ -37,6 +37,7 @@ func createSlabs(ctx context.Context, old, new Source, slab int64, o Options) (*
 		from := max(0, min(at-slab/2, h.baseSize-2*slab))
 		a := io.NewSectionReader(old, from, min(2*slab, h.baseSize-from))
 		to := io.NewSectionReader(new, at, min(slab, h.newSize-at))
+		o.meter.attempt(float64(to.Size()) / float64(h.newSize-at))
 		if err := m.slab(ctx, h, a, from, to, at, o); err != nil {
 			return nil, err
 		}
@@ -52,16 +53,13 @@ func createSlabs(ctx context.Context, old, new Source, slab int64, o Options) (*
 
 // slab adds segments for to, which begins at at of the output, made from old, which begins
 // at from of the base.
-func (m *made) slab(ctx context.Context, h *header, old Source, from int64, to Source, at int64, o Options) error {
+func (m *made) slab(ctx context.Context, h *header, old Source, from int64, to Source, at int64, o job) error {
 	b, err := readAll(ctx, old)
 	if err != nil {
 		return err
 	}
-	cs, err := covers(ctx, b, to, o.Memory, func(done int64) {
-		if o.Progress != nil {
-			o.Progress(at+done, h.newSize)
-		}
-	})
+	o.meter.stage(shareSlab, to.Size())
+	cs, err := covers(ctx, b, to, o.Memory, o.meter)
 	if err != nil {
 		return err
 	}
@@ -72,7 +70,7 @@ func (m *made) slab(ctx context.Context, h *header, old Source, from int64, to S
 	if err != nil {
 		return err
 	}
-	payloads, err := encode(ctx, &encoding{old: bytes.NewReader(b), from: from, new: to, cs: cs, pieces: pieces}, nil, h, o)
+	payloads, err := encode(ctx, &encoding{old: bytes.NewReader(b), from: from, new: to, cs: cs, pieces: pieces, meter: o.meter}, nil, h, o)
 	if err != nil {
 		return err
 	}

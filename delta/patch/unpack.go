@@ -16,7 +16,7 @@ import (
 
 // unpacking sees a pair of streams through compression, one layer after the other.
 type unpacking struct {
-	o        Options
+	o        job
 	old, new Source // or their views so far
 	recipe   recipe
 	most     int64 // bytes that a view may have
@@ -43,7 +43,7 @@ const (
 
 // unpack looks for compressed streams in old and new that differ and can be made
 // again. Close must be called.
-func unpack(ctx context.Context, old, new Source, o Options) (*unpacking, error) {
+func unpack(ctx context.Context, old, new Source, o job) (*unpacking, error) {
 	u := &unpacking{o: o, old: old, new: new, most: min(maxCreate, viewFree+viewRatio*max(old.Size(), new.Size())), room: maxRecipe - 1<<10, base: maxMembers, outputs: maxOutputs}
 	var oldKnown, newKnown []layer.Member
 	for range maxLayers {
@@ -99,11 +99,12 @@ func (u *unpacking) layer(ctx context.Context, oldKnown, newKnown []layer.Member
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(u.o.Jobs)
+	u.o.meter.stage(shareFind, old.main+new.main)
 	for i, f := range []*found{old, new} {
 		f.spools = layer.NewSpools(u.o.Scratch)
 		u.spools = append(u.spools, f.spools)
 		g.Go(func() (err error) {
-			f.ms, err = layer.Find(gctx, io.NewSectionReader(f.src, 0, f.main), [][]layer.Member{oldKnown, newKnown}[i], f.spools, maxOutputs, u.most-f.src.Size())
+			f.ms, err = layer.Find(gctx, io.NewSectionReader(&metered{Source: f.src, meter: u.o.meter}, 0, f.main), [][]layer.Member{oldKnown, newKnown}[i], f.spools, maxOutputs, u.most-f.src.Size())
 			f.open = make([]bool, len(f.ms))
 			return err
 		})
@@ -247,10 +248,15 @@ func programSize(b []byte) int64 {
 func (u *unpacking) analyze(ctx context.Context, new *found) (recipeLayer, error) {
 	var l recipeLayer
 	var todo []int
+	packed := int64(0)
 	for i := range new.ms {
 		if new.open[i] {
 			todo = append(todo, i)
+			packed += new.ms[i].Packed
 		}
+	}
+	if packed > 0 {
+		u.o.meter.stage(shareAnalyze, packed)
 	}
 	results := make([]*way, len(new.ms))
 	foreign := 0
@@ -323,6 +329,7 @@ func (u *unpacking) batch(ctx context.Context, f *found, todo []int, results []*
 	for _, i := range todo {
 		g.Go(func() error {
 			m := &f.ms[i]
+			defer u.o.meter.add(m.Packed)
 			if m.Wrap.Parsed() {
 				same, err := f.joins(i)
 				if same {
