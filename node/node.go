@@ -32,14 +32,15 @@ var ErrInUse = errors.New("node: the data directory is in use by another agent")
 
 // Node is one device. Make it with New; Run runs it once.
 type Node struct {
-	cfg    Config
-	log    *slog.Logger
-	enr    *identity.Enrollment
-	id     peer.ID
-	paths  paths
-	start  time.Time
-	unlock func() // gives up the data directory
-	gw     bool   // ranks as a gateway: configured and certified
+	cfg      Config
+	log      *slog.Logger
+	enr      *identity.Enrollment
+	id       peer.ID
+	paths    paths
+	start    time.Time
+	enrolled time.Time // when the certificate in the enrollment was signed
+	unlock   func()    // gives up the data directory
+	gw       bool      // ranks as a gateway: configured and certified
 
 	trust   *release.Trust
 	trustMu sync.Mutex // serialises what brings the metadata up to date; nobody is asked for anything while it is held
@@ -142,10 +143,8 @@ func (n *Node) open() (err error) {
 	if err = n.loadCertificate(); err != nil {
 		return err
 	}
-	if c, err := n.enr.Certificate(time.Time{}); err == nil { // no renewal: whoever has the authority's key signs any time
-		if err := n.trust.Advance(time.Unix(c.NotBefore, 0)); err != nil {
-			n.log.Warn("time of enrollment not kept", "err", err)
-		}
+	if err := n.trust.Advance(n.enrolled); err != nil { // not of a renewal: whoever has the authority's key signs any time
+		n.log.Warn("time of enrollment not kept", "err", err)
 	}
 	if err = n.loadRevocations(); err != nil {
 		return err

@@ -17,7 +17,11 @@ const (
 	callCertificate = "certificate"   // offers a renewal, or nothing, and is answered the certificate in use
 	certTimeout     = 5 * time.Second // of such a call
 	renewalAgain    = 24 * time.Hour  // a renewal that was not there is looked for again, unless something was published
+	renewalAhead    = 24 * time.Hour  // how far in the future one may begin: clocks differ
 )
+
+// errAhead reports a renewal that begins later than renewalAhead from now.
+var errAhead = errors.New("node: the renewed certificate begins too far in the future")
 
 // certificate is that of this device: the one in its enrollment, or a renewal.
 type certificate struct {
@@ -32,14 +36,27 @@ func (n *Node) own() certificate {
 	return n.cert
 }
 
+// checkBegin reports a renewal that begins far in the future. Whoever had the authority's key
+// for a minute, or the publisher while its clock was ahead, signs one that would be kept for
+// good, for no later one is valid for longer.
+func (n *Node) checkBegin(c *identity.Cert) error {
+	begin := time.Unix(c.NotBefore, 0)
+	if begin.After(n.trust.Now(time.Now()).Add(renewalAhead)) {
+		return fmt.Errorf("%w: on %s", errAhead, begin.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // loadCertificate takes up the renewal that was kept, if it is one of the certificate
-// in the enrollment, which may have been made anew since.
+// in the enrollment, which may have been made anew since. When it begins counts only where
+// the clock is not late: one that is set later, on a device that has lost its metadata,
+// would cost it a good renewal. An earlier program may have kept one that is not.
 func (n *Node) loadCertificate() error {
 	c, err := n.enr.Certificate(time.Time{})
 	if err != nil {
 		return err
 	}
-	n.cert = certificate{c, n.enr.Cert}
+	n.cert, n.enrolled = certificate{c, n.enr.Cert}, time.Unix(c.NotBefore, 0)
 	b, err := identity.ReadSecret(n.paths.certificate(), identity.MaxCert)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -49,6 +66,9 @@ func (n *Node) loadCertificate() error {
 		if next, err = identity.Verify(b, n.enr.CA, time.Time{}); err == nil {
 			err = next.Renews(c)
 		}
+	}
+	if err == nil && !time.Now().Before(n.enrolled) {
+		err = n.checkBegin(next)
 	}
 	if err != nil {
 		n.log.Info("the certificate of the enrollment is used", "kept", n.paths.certificate(), "err", err)
@@ -69,6 +89,9 @@ func (n *Node) renew(b []byte) error {
 	n.renewMu.Lock()
 	defer n.renewMu.Unlock()
 	if err := next.Renews(n.own().Cert); err != nil {
+		return err
+	}
+	if err := n.checkBegin(next); err != nil {
 		return err
 	}
 	if err := identity.WriteSecret(n.paths.certificate(), b); err != nil {

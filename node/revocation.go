@@ -74,10 +74,10 @@ func (n *Node) certify(id peer.ID, credential []byte) (*identity.Cert, error) {
 	return c, nil
 }
 
-// certTime is the time by which certificates are judged.
+// certTime is the time by which certificates are judged. A clock is late if it is before the
+// enrollment: who signs renewals tells no device that has one what time it is.
 func (n *Node) certTime() time.Time {
-	own := n.own()
-	return n.trust.CertificateTime(time.Now(), time.Unix(own.NotBefore, 0), time.Unix(own.NotAfter, 0))
+	return n.trust.CertificateTime(time.Now(), n.enrolled, time.Unix(n.own().NotAfter, 0))
 }
 
 // blamed shows which device sent what it should not have, or has the key of another. It is

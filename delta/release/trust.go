@@ -175,8 +175,8 @@ func (t *Trust) pass(clock, now time.Time) {
 	}
 }
 
-// CertificateTime is the time to judge certificates by, for a device whose own is valid
-// from one time to another: the clock. One that is before from, or before the root held
+// CertificateTime is the time to judge certificates by, for a device that was enrolled at
+// one time, from, and whose certificate is valid until another, to: the clock. One that is before from, or before the root held
 // was signed, is wrong; then it is Now instead, but not after to. Timestamps are signed by
 // keys that are online, and whoever stole those can sign any time: it must not end the
 // certificates of the neighbours by which the root comes that replaces the keys.
