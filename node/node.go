@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -115,7 +116,7 @@ func New(cfg Config) (*Node, error) {
 		retarget: make(chan struct{}), relink: make(chan struct{}), certs: make(map[peer.ID]*identity.Cert)}
 	n.status = newStatusBoard()
 	n.checker = newChecker(n)
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+	if err := makeData(cfg.Data); err != nil {
 		return nil, fmt.Errorf("node: make data directory: %w", err)
 	}
 	if n.unlock, err = lockDir(cfg.Data); err != nil { // what is damaged there is mended below
@@ -355,6 +356,19 @@ func (n *Node) uplinkOpen(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// makeData makes the data directory, if there is none, as one that all may enter, whatever the
+// umask: hooks may run as another user, as may the application. What is secret in it is shut
+// to others by itself.
+func makeData(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return os.MkdirAll(dir, 0o755)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // lockDir makes sure that one agent uses the directory.

@@ -55,7 +55,7 @@ Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
     commit: ""              after it has been put in service
     health: ""              must exit 0 for the release to stay, else it is rolled back
     rollback: ""            after the old release is back
-    user: ""                run them as this user
+    user: ""                run them as this user, who must be able to enter DATA
     timeout: 5m             of each
 
 A file DATA/hold postpones installs while it exists. The agent runs on one processor

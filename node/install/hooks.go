@@ -206,6 +206,13 @@ func (h *Hooks) run(ctx context.Context, step, path string, r Release) error {
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil // it succeeded; something in the background holds its output
 	}
+	if cmd.Process == nil && ctx.Err() == nil { // the error names the program alone, be it the directory that is shut
+		who := h.cfg.User
+		if who == "" {
+			who = "the agent's user"
+		}
+		err = fmt.Errorf("could not be started in %s as %s: %w", r.Dir, who, err)
+	}
 	if h.cfg.Log != nil {
 		h.cfg.Log.Info("hook", "step", step, "version", r.Version, "took", time.Since(start), "output", out.String(), "err", err)
 	}

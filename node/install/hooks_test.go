@@ -117,7 +117,7 @@ func TestFailingHooks(t *testing.T) {
 func TestMissingHookFails(t *testing.T) {
 	data, d := device(t)
 	h := hooks(t, install.HooksConfig{Data: data, Health: filepath.Join(data, "none")})
-	if err := d.Activate(t.Context(), h, two); !errors.Is(err, os.ErrNotExist) {
+	if err := d.Activate(t.Context(), h, two); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "in "+d.Path("2.0.0")+" as the agent's user") {
 		t.Errorf("Activate: %v", err)
 	}
 	inService(t, data, "1.0.0")
@@ -288,5 +288,11 @@ func TestHookUser(t *testing.T) {
 	}
 	if f := strings.Fields(e.Output); len(f) != 2 || f[0] != "nobody" || f[1] == "0" {
 		t.Errorf("ran as %q", e.Output)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Stage(t.Context(), install.Release{Version: "1", Dir: dir}); err == nil || !strings.Contains(err.Error(), "could not be started in "+dir+" as nobody") {
+		t.Errorf("in a directory of root: %v", err)
 	}
 }
