@@ -3,6 +3,8 @@ package node_test
 import (
 	"context"
 	"crypto/sha256"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"updraft/node/fleet"
 	"updraft/node/report"
 	"updraft/swarm"
+	"updraft/swarm/origin"
 )
 
 // messenger is a device between one that reaches the origin and one that does not: it passes on what they ask and
@@ -163,5 +166,23 @@ func TestAskForNothingNew(t *testing.T) {
 	fetchesTimestamp("a release")
 	if st := b.node.Status(); st.Target != "1.1.0" {
 		t.Errorf("target %s", st.Target)
+	}
+}
+
+// TestMembersAreNotToldTheOrigin: who has another device look, and it fails, hears why; the address of the origin is for
+// the log and the status of that device.
+func TestMembersAreNotToldTheOrigin(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	o := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(o.Close)
+	a := s.start(s.enrollBy(s.fleet, fleet.EnrollOptions{Origins: []string{o.URL + "/private"}}, nil))
+	near := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "near", Site: "lab"}), a)
+	_, err := near.Invoke(t.Context(), a.node.ID(), "check", []byte("person"))
+	if err == nil || !strings.Contains(err.Error(), origin.ErrNotFound.Error()) || strings.Contains(err.Error(), "private") || strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("a member is told: %v", err)
+	}
+	if p := a.problem("origin"); !strings.Contains(p.Text, o.URL+"/private") {
+		t.Errorf("the device itself says %+v", p)
 	}
 }

@@ -239,7 +239,7 @@ func (n *Node) call(ctx context.Context, from peer.ID, method string, arg []byte
 	switch method {
 	case callCheck:
 		if err := n.answerCheck(ctx, from, arg); err != nil {
-			return nil, err
+			return nil, forMember(err)
 		}
 		return n.timestampSum(), nil
 	case callCertificate:
@@ -249,6 +249,17 @@ func (n *Node) call(ctx context.Context, from peer.ID, method string, arg []byte
 	default:
 		return nil, fmt.Errorf("node: unknown call %q", method)
 	}
+}
+
+// forMember returns what a member is told of a look that failed: of an error of the origin its kind, and not the origin's
+// host and path, which this device's own log and status name.
+func forMember(err error) error {
+	for _, kind := range []error{errSilent, origin.ErrNoRanges, origin.ErrUnreachable, origin.ErrNotFound, origin.ErrChanged, origin.ErrTooLarge} {
+		if errors.Is(err, kind) {
+			return kind
+		}
+	}
+	return err
 }
 
 // poll looks for a release now and then.
