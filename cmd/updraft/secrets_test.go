@@ -10,6 +10,9 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -71,7 +74,7 @@ func TestExposedIsFound(t *testing.T) {
 
 // TestLogsAndStatusHoldNoKey runs two devices of a site and a stranger at the lowest level
 // of logs, through an update and what goes wrong besides, and asks all that can be asked:
-// nowhere is a key, the site's secret or a token.
+// nowhere is a key, the site's secret or a token, nor what may be secret in the URL of an origin.
 func TestLogsAndStatusHoldNoKey(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -89,10 +92,17 @@ func TestLogsAndStatusHoldNoKey(t *testing.T) {
 			t.Fatalf("%v: exit code %d\n%s", args, code, log.String())
 		}
 	}
-	secrets := map[string][]byte{}
+	secrets := map[string][]byte{"user of the origin": []byte("nobody-knows-who-fetches-updates"), "password of the origin": []byte("correct-horse-battery-staple-yes"), "query of the origin": []byte("0fa63bc1e5d24f7788b90c1d2e3f4a5b")}
+	mirror := httptest.NewServer(http.NotFoundHandler())
+	defer mirror.Close()
+	u, err := url.Parse(mirror.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User, u.RawQuery = url.UserPassword(string(secrets["user of the origin"]), string(secrets["password of the origin"])), "sig="+string(secrets["query of the origin"])
 	fleet := func(name string) {
 		must("init", path(name))
-		must("token", "create", "--fleet", path(name), "--uses", "9", "--expires", "1h", "--site", "lab", "--role", "operator", "--origin", path(name+"/origin"), "-o", path(name+".token"))
+		must("token", "create", "--fleet", path(name), "--uses", "9", "--expires", "1h", "--site", "lab", "--role", "operator", "--origin", u.String(), "--origin", path(name+"/origin"), "-o", path(name+".token"))
 		b, err := os.ReadFile(path(name + ".token"))
 		if err != nil {
 			t.Fatal(err)
@@ -147,6 +157,9 @@ func TestLogsAndStatusHoldNoKey(t *testing.T) {
 	for _, name := range []string{"a", "b", "stranger"} {
 		listen := "/ip4/127.0.0.1/tcp/" + freePort(t)
 		args := []string{"agent", "--log-level", "debug", "--enrollment", path(name + ".updraft"), "--data", path(name), "--listen", listen, "--poll", "1m", "--lan-rate", "100mbit"}
+		if name == "b" { // a brings it what it does not get there
+			args = append(args, "--origin", u.String())
+		}
 		for _, p := range peers {
 			args = append(args, "--peer", p)
 		}
@@ -185,7 +198,7 @@ func TestLogsAndStatusHoldNoKey(t *testing.T) {
 	}
 	stop()
 	text := log.String()
-	for _, word := range []string{"level=DEBUG", `"not_after"`, "not admitted"} {
+	for _, word := range []string{"level=DEBUG", `"not_after"`, "not admitted", mirror.Listener.Addr().String() + "?..."} {
 		if !strings.Contains(text, word) {
 			t.Errorf("the log shows too little: no %s", word)
 		}
