@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,11 +61,18 @@ Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
 
 A file DATA/hold postpones installs while it exists. The agent runs on one processor
 while that is enough, and lets its heap grow by half before it collects garbage; who sets
-GOMAXPROCS or GOGC in its environment decides that instead.`
+GOMAXPROCS or GOGC in its environment decides that instead.
+
+The unit that --unit prints runs as root, which can do little more than give files their
+owners and run hooks as another user. With --user NAME it runs as NAME, which can do none of
+that: the enrollment must belong to NAME, with mode 0600; hooks run as NAME, so hooks.user
+stays empty; and all files of a release belong to NAME, whoever owned them when they were
+published.`
 
 type agentOptions struct {
 	config string
 	unit   bool
+	user   string
 	flags  node.Config
 	noMDNS bool
 	rate   string
@@ -80,12 +88,19 @@ func newAgent(u *ui) *cobra.Command {
 		Example: `  updraft agent --enrollment till-7.updraft --data /var/lib/updraft
   updraft agent --enrollment gw.updraft --data /var/lib/updraft --gateway
   updraft agent --enrollment till-7.updraft --data data --once      # update, then exit
-  updraft agent --unit > /etc/systemd/system/updraft.service`,
+  updraft agent --unit > /etc/systemd/system/updraft.service
+  updraft agent --unit --user updraft > /etc/systemd/system/updraft.service`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.unit {
-				_, err := io.WriteString(u.out, unit)
+			switch {
+			case o.unit:
+				text, err := unitOf(o.user)
+				if err == nil {
+					_, err = io.WriteString(u.out, text)
+				}
 				return err
+			case o.user != "":
+				return usagef("--user goes with --unit")
 			}
 			cfg, err := o.load(cmd)
 			if err != nil {
@@ -111,7 +126,22 @@ func newAgent(u *ui) *cobra.Command {
 	f.StringVar(&o.lan, "lan-rate", "0", "limit of what is sent to peers; 0: none")
 	f.BoolVar(&o.noMDNS, "no-mdns", false, "do not use multicast")
 	f.BoolVar(&o.unit, "unit", false, "print the systemd unit and exit")
+	f.StringVar(&o.user, "user", "", "with --unit: run as this user, not as root; see above")
 	return c
+}
+
+// unitOf returns the systemd unit of an agent that runs as a user; empty: root. Its group is
+// that user's own.
+func unitOf(user string) (string, error) {
+	if user == "" {
+		return unit, nil
+	}
+	if user == "root" || user == "0" || strings.Trim(strings.ToLower(user), "abcdefghijklmnopqrstuvwxyz0123456789._-") != "" {
+		return "", usagef("--user: %q names no user without the rights of root", user)
+	}
+	text, rest, _ := strings.Cut(unit, "# Owners and modes")
+	_, rest, _ = strings.Cut(rest, "CAP_KILL\n")
+	return strings.Replace(text, "DynamicUser=no", "User="+user+"\nDynamicUser=no", 1) + "CapabilityBoundingSet=\n" + rest, nil
 }
 
 // load joins defaults, the configuration file and the flags that were given.
