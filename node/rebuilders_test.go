@@ -160,7 +160,7 @@ func TestRebuilderReboots(t *testing.T) {
 	if err := os.WriteFile(hook, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	base := s.start(s.enroll(func(c *node.Config) { c.LANRate, c.Hooks.Commit = 512<<10, hook }))
+	base := s.start(s.enroll(func(c *node.Config) { c.LANRate, c.Hooks.Commit = 1<<20, hook }))
 	base.look("1.0.0")
 	base.awaitVersion("1.0.0")
 	m := s.publish("1.1.0", s.write("v2/app.bin", v2))
