@@ -24,6 +24,7 @@ func TestSurvey(t *testing.T) {
 	a.awaitPeers(2)
 	a.look("1.0.0")
 	b.awaitVersion("1.0.0")
+	a.awaitVersion("1.0.0") // later than b, to which it lends
 	if got, err := thief.Invoke(t.Context(), a.node.ID(), "status", nil); err == nil || !strings.Contains(err.Error(), node.ErrOperator.Error()) {
 		t.Errorf("a device was told %d bytes, %v", len(got), err)
 	}
