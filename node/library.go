@@ -98,14 +98,9 @@ func (l *library) load(dir func(version string) string, problem func(error)) err
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		b, err := os.ReadFile(l.paths.manifest(e.Name()))
+		m, _, err := l.read(e.Name())
 		if err != nil {
 			problem(err)
-			continue
-		}
-		m, err := release.Decode(b)
-		if err != nil {
-			problem(fmt.Errorf("node: kept manifest of %s: %w", e.Name(), err))
 			continue
 		}
 		at := dir(m.Version)
@@ -199,15 +194,24 @@ func (l *library) manifest(version string) (*release.Manifest, [32]byte) {
 // kept returns the manifest that lies here under a version and the digest of its bytes,
 // whether or not the release can serve; nil if it cannot be read.
 func (l *library) kept(version string) (*release.Manifest, [32]byte) {
-	b, err := os.ReadFile(l.paths.manifest(version))
-	if err != nil {
-		return nil, [32]byte{}
-	}
-	m, err := release.Decode(b)
+	m, digest, err := l.read(version)
 	if err != nil || m.Version != version {
 		return nil, [32]byte{}
 	}
-	return m, sha256.Sum256(b)
+	return m, digest
+}
+
+// read returns the manifest that lies here under a name and the digest of its bytes.
+func (l *library) read(name string) (*release.Manifest, [32]byte, error) {
+	b, err := os.ReadFile(l.paths.manifest(name))
+	if err != nil {
+		return nil, [32]byte{}, err
+	}
+	m, err := release.Decode(b)
+	if err != nil {
+		return nil, [32]byte{}, fmt.Errorf("node: kept manifest of %s: %w", name, err)
+	}
+	return m, sha256.Sum256(b), nil
 }
 
 // differs reports whether the release held under m's version has other contents than m.
