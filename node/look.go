@@ -382,7 +382,12 @@ func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error 
 		return n.checker.look(ctx, false)
 	}
 	t, err := n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})
-	if err != nil {
+	var held *swarm.HeldError
+	switch {
+	case errors.Is(err, swarm.ErrLeaseInUse), // by this device's update, which waits for it
+		errors.As(err, &held) && held.By == from: // who asks has failed to look with it
+		return n.checker.look(ctx, false)
+	case err != nil:
 		return err
 	}
 	return n.checker.lookWith(ctx, t, false)

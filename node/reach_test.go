@@ -198,6 +198,35 @@ func TestLooksGoOn(t *testing.T) {
 	}
 }
 
+// TestAskedByTheHolder: who asks for a look has failed to look itself, with the lease, and may hold it still as far as
+// this device knows.
+func TestAskedByTheHolder(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	a := s.start(s.enroll(nil))
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	asker := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "asker", Site: "lab"}), a)
+	held, err := asker.Acquire(t.Context(), swarm.AcquireOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Release()
+	a.node.AgeLooks(time.Minute) // or the last one answers for all
+	s.publish("1.1.0", s.write("v2/app.bin", noise(2, 100<<10)))
+	if err := a.node.AnswerCheck(t.Context(), "another"); !errors.As(err, new(*swarm.HeldError)) {
+		t.Errorf("asked while another holds the lease: %v", err)
+	}
+	id, _ := asker.Holder()
+	if err := a.node.AnswerCheck(t.Context(), id); err != nil {
+		t.Errorf("asked by the holder: %v", err)
+	}
+	if st := a.node.Status(); st.Target != "1.1.0" {
+		t.Errorf("target %s", st.Target)
+	}
+}
+
 // TestLateOriginAndLiar: an origin answers so late that a look is left to a member, which says
 // that it reaches the origin, and that there is nothing new. A person's look, and the one that is
 // due once a day, wait for the origin.
