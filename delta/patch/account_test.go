@@ -34,6 +34,9 @@ func costs(t *testing.T, p, old []byte) []patch.Cost {
 
 // TestAccount: of every kind of patch it is told what all of its bytes are for, and where.
 func TestAccount(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(5, 40))
 	old := slices.Concat(random(r, 300<<10), text(r, 60<<10))
 	fresh := slices.Concat(old[:200<<10], random(r, 20<<10), old[200<<10:])

@@ -33,6 +33,9 @@ func TestPlainWords(t *testing.T) {
 
 // TestPlainLiterals has literals of all kinds, few and many, in streams of many lengths.
 func TestPlainLiterals(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(41, 41))
 	old := random(r, 96<<10)
 	phrase := random(r, 40)
@@ -65,6 +68,9 @@ func TestPlainLiterals(t *testing.T) {
 
 // TestPlainGarbage decodes payloads that are noise: it must end, and say so.
 func TestPlainGarbage(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	r := rand.New(rand.NewPCG(42, 42))
 	old := text(r, 20000)
 	p := create(t, old, edit(r, old, 60), patch.Options{Profile: patch.Plain})

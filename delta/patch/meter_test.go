@@ -13,7 +13,7 @@ import (
 // and says once that all is done, at the end.
 func TestProgress(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 9))
-	old, other := text(r, 1<<20), text(r, 1<<20)
+	old, other := text(r, 320<<10), text(r, 320<<10)
 	fresh := edit(r, old, 50)
 	for _, c := range []struct {
 		name       string

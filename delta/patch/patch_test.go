@@ -169,11 +169,11 @@ func TestSizes(t *testing.T) {
 
 func TestDeterministic(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))
-	old := text(r, 2<<20)
+	old := text(r, 1<<20)
 	fresh := edit(r, old, 200)
-	one := create(t, old, fresh, patch.Options{Jobs: 1, SegmentSize: 256 << 10})
+	one := create(t, old, fresh, patch.Options{Jobs: 1, SegmentSize: 128 << 10})
 	for _, jobs := range []int{2, 5} {
-		if !bytes.Equal(one, create(t, old, fresh, patch.Options{Jobs: jobs, SegmentSize: 256 << 10})) {
+		if !bytes.Equal(one, create(t, old, fresh, patch.Options{Jobs: jobs, SegmentSize: 128 << 10})) {
 			t.Errorf("%d jobs make another patch", jobs)
 		}
 	}
