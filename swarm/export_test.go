@@ -1,6 +1,10 @@
 package swarm
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // Held is what a member makes a device keep: the most of any of its members, and what all share.
 type Held struct {
@@ -40,3 +44,32 @@ func (s *Swarm) SetStart(t time.Time) { s.start = t }
 
 // SetAsleep lets the machine have been suspended for what f says. Before Run.
 func (s *Swarm) SetAsleep(f func() time.Duration) { s.asleep = f }
+
+// Deafen has the kernel drop what comes from members, as on a line that is cut, or no more.
+func (s *Swarm) Deafen(on bool) (err error) {
+	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		_ = m.raw.raw.Control(func(fd uintptr) {
+			if on {
+				err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
+			} else {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+			}
+		})
+	}
+	return err
+}
+
+// Unacked returns for how long a member should have acknowledged what was sent, and has not.
+func (s *Swarm) Unacked() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		if silent, out := m.raw.unacked(); out {
+			return silent
+		}
+	}
+	return 0
+}

@@ -42,15 +42,33 @@ func (c *recordConn) traffic() (in, acked int64) {
 	return in, acked
 }
 
+// unacked returns for how long the other side's kernel has acknowledged nothing, and whether it should have: bytes were
+// sent again in vain.
+func (c *recordConn) unacked() (silent time.Duration, out bool) {
+	if c == nil {
+		return 0, false
+	}
+	_ = c.raw.Control(func(fd uintptr) {
+		if t, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			silent, out = time.Duration(t.Last_ack_recv)*time.Millisecond, t.Unacked > 0 && t.Backoff > 0
+		}
+	})
+	return silent, out
+}
+
 // arrived returns a number that grows with the bytes that come from the member.
 func (m *member) arrived() int64 {
 	in, _ := m.raw.traffic()
 	return in + m.read.Load()
 }
 
-// moves returns a number that grows with the bytes that come from the member or are acknowledged by it.
-func (m *member) moves() int64 {
+// proof returns a number that grows with the bytes that come from the member or, where that is one, are acknowledged by
+// it.
+func (m *member) proof() int64 {
 	in, acked := m.raw.traffic()
+	if m.oneWay {
+		acked = 0
+	}
 	return in + acked + m.read.Load()
 }
 

@@ -199,6 +199,33 @@ func TestRecheck(t *testing.T) {
 	}
 }
 
+// TestRecheckAfterACut: nothing came through for a while, on a connection that both sides keep: either waits for seconds
+// before it repeats what was lost. When the network is there again the member is let in by a new connection at once.
+func TestRecheckAfterACut(t *testing.T) {
+	t.Parallel()
+	d, p := here(t), here(t)
+	d.Connect(p.info())
+	eventually(t, d, "members", func() bool { return len(d.Members()) == 1 && len(p.Members()) == 1 })
+	since := d.Members()[0].Since
+	if err := d.Deafen(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Announce(swarm.Profile{Node: []byte("more")}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, d, "the kernel waits", func() bool { return d.Unacked() > 2100*time.Millisecond })
+	if len(d.Members()) != 1 {
+		t.Fatal("the cut was noticed")
+	}
+	if err := d.Deafen(false); err != nil {
+		t.Fatal(err)
+	}
+	if d.Recheck(); len(d.Members()) != 0 {
+		t.Error("a connection on which everything waits is kept")
+	}
+	eventually(t, p, "members again", func() bool { m := d.Members(); return len(m) == 1 && m[0].Since.After(since) && len(p.Members()) == 1 })
+}
+
 // TestRecheckOfASlowMember: the network of either device changes while one sends the other a blob over a slow link. The
 // question for a sign of life waits behind that blob; nobody is dropped for it.
 func TestRecheckOfASlowMember(t *testing.T) {

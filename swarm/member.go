@@ -72,7 +72,8 @@ type member struct {
 	heard       time.Duration // when it last said anything
 	pinged      time.Duration // when it was asked for a sign of life, 0: not
 	proving     time.Duration // since when it has to show that it is there, 0: it need not
-	moved       int64         // moves, as of proving
+	moved       int64         // proof, as of proving
+	oneWay      bool          // what is acknowledged is no proof
 	receiving   bool          // its blob stream is open
 	blobUntil   time.Duration // the blob that comes from it is worth waiting for until then; 0: none comes
 	holds       time.Duration // since when there is memory for a blob that comes from it, 0: none comes

@@ -12,8 +12,10 @@ const (
 // Recheck is for when the network of this device has changed, as when a cable is plugged in again: a connection that
 // was up before may be repeating what was lost at pauses of many seconds, while a new one is there at once. Each
 // member is asked for a sign of life; who gives none within a second is dropped, and dialled anew. On a slow link the
-// question waits behind blobs: 1 KiB that comes or is acknowledged meanwhile is a sign as well. Those that could not be
-// reached before are dialled at once. It reports whether this device may have been cut off: nobody had been heard of for
+// question waits behind blobs: 1 KiB that comes or is acknowledged meanwhile is a sign as well. No sign is what is
+// acknowledged after a while in which nothing was: this way is open again, while the other side may wait for seconds yet
+// before it repeats what was lost. Where such a while has passed although bytes are out, the member is dropped at once.
+// Those that could not be reached before are dialled at once. It reports whether this device may have been cut off: nobody had been heard of for
 // a while already, though somebody had since the last call, or was given up after it.
 func (s *Swarm) Recheck() (quiet bool) {
 	s.mu.Lock()
@@ -22,7 +24,14 @@ func (s *Swarm) Recheck() (quiet bool) {
 	at := s.heardLocked()
 	quiet = max(at, s.givenUp) > s.rechecked && now-at > quietFor
 	for _, m := range s.members {
-		m.proving, m.moved, m.pingDue = now, m.moves(), true
+		silent, out := m.raw.unacked()
+		m.oneWay = silent > quietFor
+		if m.oneWay && out {
+			s.givenUp = now
+			s.dropLocked(m, "cut off")
+			continue
+		}
+		m.proving, m.moved, m.pingDue = now, m.proof(), true
 		m.wakeControl()
 	}
 	s.redialLocked(now)
@@ -51,7 +60,7 @@ func (s *Swarm) proveLocked(now time.Duration) time.Duration {
 	for _, m := range s.members {
 		switch end := m.proving + proveWithin; {
 		case m.proving == 0:
-		case m.heard > m.proving || now >= end && m.moves()-m.moved > paceLeast:
+		case m.heard > m.proving || now >= end && m.proof()-m.moved > paceLeast:
 			m.proving = 0
 		case now >= end:
 			s.givenUp = now
