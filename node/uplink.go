@@ -37,8 +37,8 @@ func (u *update) obtain(ctx context.Context) error {
 		if err := u.n.uplinkOpen(ctx); err != nil {
 			return err
 		}
-		if at, _ := u.n.netSettled(); !sleep(ctx, time.Until(at)) {
-			return ctx.Err()
+		if err := u.settle(ctx); err != nil {
+			return err
 		}
 		t, err := u.n.sw.Acquire(ctx, swarm.AcquireOptions{})
 		if errors.Is(err, swarm.ErrLeaseInUse) { // by a look for a release, which is short
@@ -81,12 +81,29 @@ func (u *update) obtain(ctx context.Context) error {
 	return nil
 }
 
+// settle waits while the uplink is to be left alone because the network has changed.
+func (u *update) settle(ctx context.Context) error {
+	at, _ := u.n.netSettled()
+	left := time.Until(at)
+	if left <= 0 {
+		return nil
+	}
+	u.stalls = 0 // whom this device waited for in vain it may have been cut off from
+	if !sleep(ctx, left) {
+		return ctx.Err()
+	}
+	return nil
+}
+
 // errSilent ends work on the uplink in favour of devices that may get further.
 var errSilent = fmt.Errorf("%w: nothing came for %v", origin.ErrUnreachable, silentMost)
 
 // bring fetches over the uplink what the site lacks, by the cheapest plan.
 func (u *update) bring(ctx context.Context, epoch uint64) error {
 	for {
+		if err := u.settle(ctx); err != nil { // this device may have been cut off since it has the lease
+			return err
+		}
 		plan, err := u.plan(ctx)
 		if err != nil {
 			return err
