@@ -34,11 +34,7 @@ func enrollment(t *testing.T, f *fleet.Fleet, o fleet.EnrollOptions) *identity.E
 // even that, and cut off, and can ask for nothing before.
 func TestAdmission(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 0)
-	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
-	a := s.start(s.enroll(nil))
-	a.look("1.0.0")
-	a.awaitVersion("1.0.0")
+	s, a := installed(t)
 	other, err := fleet.Init(filepath.Join(s.dir, "other"), fleet.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -202,11 +202,7 @@ func TestLooksGoOn(t *testing.T) {
 // this device knows.
 func TestAskedByTheHolder(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 0)
-	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
-	a := s.start(s.enroll(nil))
-	a.look("1.0.0")
-	a.awaitVersion("1.0.0")
+	s, a := installed(t)
 	asker := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "asker", Site: "lab"}), a)
 	held, err := asker.Acquire(t.Context(), swarm.AcquireOptions{})
 	if err != nil {

@@ -108,11 +108,7 @@ func join(t *testing.T, e *identity.Enrollment, a *agent, change ...func(*swarm.
 // TestFalseClaims: who claims newer and newer metadata, and has none, is asked once a minute.
 func TestFalseClaims(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 0)
-	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
-	a := s.start(s.enroll(nil))
-	a.look("1.0.0")
-	a.awaitVersion("1.0.0")
+	s, a := installed(t)
 	var asked atomic.Int64
 	liar := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "liar", Site: "lab"}), a, func(c *swarm.Config) {
 		c.Files = func(string) ([]byte, error) { asked.Add(1); return nil, fs.ErrNotExist }

@@ -66,6 +66,17 @@ func newSite(t *testing.T, rate int64) *site {
 	return s
 }
 
+// installed returns a site, and its only device, which has release 1.0.0 in service.
+func installed(t *testing.T) (*site, *agent) {
+	t.Helper()
+	s := newSite(t, 0)
+	s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	a := s.start(s.enroll(nil))
+	a.look("1.0.0")
+	a.awaitVersion("1.0.0")
+	return s, a
+}
+
 // publish makes a release of the inputs and returns its manifest.
 func (s *site) publish(version string, in ...delta.Input) *release.Manifest {
 	s.t.Helper()
