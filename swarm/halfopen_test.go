@@ -226,6 +226,34 @@ func TestRecheckAfterACut(t *testing.T) {
 	eventually(t, p, "members again", func() bool { m := d.Members(); return len(m) == 1 && m[0].Since.After(since) && len(p.Members()) == 1 })
 }
 
+// TestRecheckDuringACut: the network changes twice before anybody can be reached again, as when a cable is in first and an
+// address comes later. Both times this device may have been cut off.
+func TestRecheckDuringACut(t *testing.T) {
+	t.Parallel()
+	d, p := here(t), here(t)
+	d.Connect(p.info())
+	eventually(t, d, "members", func() bool { return len(d.Members()) == 1 && len(p.Members()) == 1 })
+	if err := d.Deafen(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.host.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Announce(swarm.Profile{Node: []byte("more")}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, d, "the kernel waits", func() bool { return d.Unacked() > 2100*time.Millisecond })
+	if !d.Recheck() || len(d.Members()) != 0 {
+		t.Fatal("a member of which nothing came is there")
+	}
+	if !d.Recheck() {
+		t.Error("nobody has been heard of since, and the site may be back now")
+	}
+	if d.Recheck() {
+		t.Error("nobody was given up since the last change")
+	}
+}
+
 // TestRecheckOfASlowMember: the network of either device changes while one sends the other a blob over a slow link. The
 // question for a sign of life waits behind that blob; nobody is dropped for it.
 func TestRecheckOfASlowMember(t *testing.T) {

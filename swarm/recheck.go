@@ -15,19 +15,21 @@ const (
 // question waits behind blobs: 1 KiB that comes or is acknowledged meanwhile is a sign as well. No sign is what is
 // acknowledged after a while in which nothing was: this way is open again, while the other side may wait for seconds yet
 // before it repeats what was lost. Where such a while has passed although bytes are out, the member is dropped at once.
-// Those that could not be reached before are dialled at once. It reports whether this device may have been cut off: nobody had been heard of for
-// a while already, though somebody had since the last call, or was given up after it.
+// Those that could not be reached before are dialled at once. It reports whether this device may have been cut off:
+// nobody had been heard of for a while already, though somebody had since the last call, or was given up in it or after
+// it.
 func (s *Swarm) Recheck() (quiet bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	at := s.heardLocked()
-	quiet = max(at, s.givenUp) > s.rechecked && now-at > quietFor
+	quiet = (s.givenUp || at > s.rechecked) && now-at > quietFor
+	s.givenUp = false
 	for _, m := range s.members {
 		silent, out := m.raw.unacked()
 		m.oneWay = silent > quietFor
 		if m.oneWay && out {
-			s.givenUp = now
+			s.givenUp = true
 			s.dropLocked(m, "cut off")
 			continue
 		}
@@ -63,7 +65,7 @@ func (s *Swarm) proveLocked(now time.Duration) time.Duration {
 		case m.heard > m.proving || now >= end && m.proof()-m.moved > paceLeast:
 			m.proving = 0
 		case now >= end:
-			s.givenUp = now
+			s.givenUp = true
 			s.dropLocked(m, "silent")
 		default:
 			next = min(next, end)

@@ -60,7 +60,7 @@ type Swarm struct {
 	members   map[peer.ID]*member
 	targets   map[peer.ID]*target
 	rechecked time.Duration              // when the network of this device has changed last; 0: never
-	givenUp   time.Duration              // when a member was last given up after that
+	givenUp   bool                       // a member was given up then or after that
 	heardOf   time.Duration              // when a member that was dropped had been heard of
 	hasteAt   time.Duration              // when the next dial may be made that is due for haste only
 	renewed   int                        // how often the credential has changed
