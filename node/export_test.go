@@ -36,6 +36,15 @@ func (n *Node) AnswerCheck(ctx context.Context, from peer.ID) error {
 	return n.answerCheck(ctx, from, nil)
 }
 
+// AcquireLease acquires the uplink lease, and gives it up at once.
+func (n *Node) AcquireLease(ctx context.Context, o swarm.AcquireOptions) error {
+	t, err := n.sw.Acquire(ctx, o)
+	if err == nil {
+		t.Release()
+	}
+	return err
+}
+
 // SetStart sets when the device was started. It is called before Run.
 func (n *Node) SetStart(at time.Time) { n.start = at }
 

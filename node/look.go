@@ -382,12 +382,16 @@ func (n *Node) answerCheck(ctx context.Context, from peer.ID, arg []byte) error 
 		return n.checker.look(ctx, false)
 	}
 	t, err := n.sw.Acquire(ctx, swarm.AcquireOptions{NoWait: true})
-	var held *swarm.HeldError
-	switch {
-	case errors.Is(err, swarm.ErrLeaseInUse), // by this device's update, which waits for it
-		errors.As(err, &held) && held.By == from: // who asks has failed to look with it
+	if errors.Is(err, swarm.ErrLeaseInUse) { // by this device's update, which has it or waits for it
+		if by, ok = n.sw.Holder(); !ok || by == n.id {
+			return n.checker.look(ctx, false)
+		}
+		err = &swarm.HeldError{By: by}
+	}
+	if held := (*swarm.HeldError)(nil); errors.As(err, &held) && held.By == from { // it has failed to look with it
 		return n.checker.look(ctx, false)
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
 	return n.checker.lookWith(ctx, t, false)

@@ -214,6 +214,20 @@ func TestAskedByTheHolder(t *testing.T) {
 	if err := a.node.AnswerCheck(t.Context(), "another"); !errors.As(err, new(*swarm.HeldError)) {
 		t.Errorf("asked while another holds the lease: %v", err)
 	}
+	waiting, stop := context.WithCancel(t.Context())
+	defer stop()
+	waits := make(chan error, 1)
+	go func() { waits <- a.node.AcquireLease(waiting, swarm.AcquireOptions{}) }()
+	a.await("it waits for the lease itself", func(report.Status) bool {
+		return errors.Is(a.node.AcquireLease(t.Context(), swarm.AcquireOptions{NoWait: true}), swarm.ErrLeaseInUse)
+	})
+	if err := a.node.AnswerCheck(t.Context(), "another"); !errors.As(err, new(*swarm.HeldError)) {
+		t.Errorf("asked while another holds the lease for which this device waits: %v", err)
+	}
+	stop()
+	if err := <-waits; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
 	id, _ := asker.Holder()
 	if err := a.node.AnswerCheck(t.Context(), id); err != nil {
 		t.Errorf("asked by the holder: %v", err)
