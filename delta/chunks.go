@@ -83,6 +83,9 @@ func (k *known) add(origin string, m *release.Manifest, number map[[32]byte]int)
 	return nil
 }
 
+// jobBytes is how much each job that compresses has to do at least: it takes 34 MiB.
+const jobBytes = 4 << 20
+
 // job is a new chunk on its way into the pack.
 type job struct {
 	c      chunk.Chunk
@@ -99,12 +102,8 @@ func (b *builder) chunks(ctx context.Context) error {
 		return err
 	}
 	defer pack.discard()
-	enc, err := newEncoder(b.o.Jobs)
-	if err != nil {
-		return err
-	}
 	g, gctx := errgroup.WithContext(ctx)
-	p := &packer{b: b, enc: enc, pack: pack, stop: gctx.Done(),
+	p := &packer{b: b, pack: pack, stop: gctx.Done(),
 		work: make(chan *job), order: make(chan *job, 2*b.o.Jobs)}
 	g.Go(func() error {
 		defer close(p.order)
@@ -116,7 +115,11 @@ func (b *builder) chunks(ctx context.Context) error {
 		}
 		return pack.cut()
 	})
-	for range b.o.Jobs {
+	var size int64
+	for _, src := range b.sources {
+		size += src.Size()
+	}
+	for range min(int64(b.o.Jobs), 1+size/jobBytes) {
 		g.Go(p.compress)
 	}
 	g.Go(p.store)
@@ -136,7 +139,6 @@ func (b *builder) chunks(ctx context.Context) error {
 // that an interrupted Build has stored.
 type packer struct {
 	b     *builder
-	enc   *encoder
 	pack  *packFile
 	stop  <-chan struct{} // closed when one of the goroutines has failed
 	work  chan *job       // to compress
@@ -216,8 +218,13 @@ func (p *packer) submit(j *job) error {
 }
 
 func (p *packer) compress() error {
+	enc, err := newEncoder()
+	if err != nil {
+		return err
+	}
+	defer enc.put()
 	for j := range p.work {
-		j.stored, j.raw = p.enc.encode(make([]byte, 0, len(j.data)), j.data)
+		j.stored, j.raw = enc.encode(make([]byte, 0, len(j.data)), j.data)
 		close(j.done)
 	}
 	return nil

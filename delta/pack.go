@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -33,17 +34,27 @@ func ObjectName(dir string, sum [32]byte) string {
 	return dir + "/" + hex.EncodeToString(sum[:])
 }
 
-// encoder turns chunks into their stored form; safe for concurrent use.
+// encoder turns chunks into their stored form. It takes 34 MiB, whatever it encodes, and is not safe for concurrent use.
 type encoder struct{ z *zstd.Encoder }
 
-func newEncoder(jobs int) (*encoder, error) {
+// spare is an encoder that no job has any more: to make one takes longer than a small release does to compress.
+var spare atomic.Pointer[encoder]
+
+// newEncoder returns an encoder, which the caller gives back with put.
+func newEncoder() (*encoder, error) {
+	if e := spare.Swap(nil); e != nil {
+		return e, nil
+	}
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-		zstd.WithEncoderConcurrency(jobs), zstd.WithEncoderCRC(false), zstd.WithWindowSize(chunk.MaxLen))
+		zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithWindowSize(chunk.MaxLen))
 	if err != nil {
 		return nil, fmt.Errorf("delta: %w", err)
 	}
 	return &encoder{z}, nil
 }
+
+// put keeps e for the next one who wants an encoder, if there is none yet.
+func (e *encoder) put() { spare.CompareAndSwap(nil, e) }
 
 // encode appends the stored form of data to dst: a zstd frame, or data itself
 // (raw) when the frame would not be smaller.
