@@ -210,10 +210,8 @@ func (s *Swarm) retryLocked(now time.Duration, match func(*target) bool) {
 }
 
 // redialLocked has everybody dialled who is no member, after the network of this device has changed. Dials under way are
-// broken off; where it changes all the time, only those that have had some.
-func (s *Swarm) redialLocked(now time.Duration) {
-	again := s.relinkedLocked(now)
-	s.rechecked = now
+// broken off; where it changes all the time (again), only those that have had some.
+func (s *Swarm) redialLocked(now time.Duration, again bool) {
 	s.retryLocked(now, func(*target) bool { return true })
 	for _, t := range s.targets {
 		if t.dialing && t.cancel != nil && (!again || now-t.begun > hasteStale) {

@@ -3,6 +3,7 @@ package swarm
 import (
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,6 +45,13 @@ func (s *Swarm) SetStart(t time.Time) { s.start = t }
 
 // SetAsleep lets the machine have been suspended for what f says. Before Run.
 func (s *Swarm) SetAsleep(f func() time.Duration) { s.asleep = f }
+
+// DialIn returns how long it is until a peer is dialled.
+func (s *Swarm) DialIn(id peer.ID) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.targets[id].next - s.now()
+}
 
 // Deafen has the kernel drop what comes from members, as on a line that is cut, or no more.
 func (s *Swarm) Deafen(on bool) (err error) {

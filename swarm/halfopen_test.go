@@ -204,6 +204,9 @@ func TestRecheck(t *testing.T) {
 func TestRecheckAfterACut(t *testing.T) {
 	t.Parallel()
 	d, p := here(t), here(t)
+	if d.host.ID() < p.host.ID() {
+		d, p = p, d // which is to dial, if the network is as it was before
+	}
 	d.Connect(p.info())
 	eventually(t, d, "members", func() bool { return len(d.Members()) == 1 && len(p.Members()) == 1 })
 	since := d.Members()[0].Since
@@ -223,7 +226,13 @@ func TestRecheckAfterACut(t *testing.T) {
 	if d.Recheck(); len(d.Members()) != 0 {
 		t.Error("a connection on which everything waits is kept")
 	}
+	if wait := d.DialIn(p.host.ID()); wait > 500*time.Millisecond {
+		t.Errorf("it is dialled in %v", wait)
+	}
 	eventually(t, p, "members again", func() bool { m := d.Members(); return len(m) == 1 && m[0].Since.After(since) && len(p.Members()) == 1 })
+	if d.Heard() {
+		t.Error("a member that was let in anew is one that was there all the time")
+	}
 }
 
 // TestRecheckDuringACut: the network changes twice before anybody can be reached again, as when a cable is in first and an

@@ -366,7 +366,8 @@ func (s *Swarm) register(m *member) error {
 		g.admit()
 	}
 	m.conn.As(&m.raw)
-	m.heard = s.now()
+	m.joined = s.now()
+	m.heard = m.joined
 	m.slowUntil = s.late[m.id].until
 	m.profileDue = true
 	m.wakeControl()

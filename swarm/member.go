@@ -36,6 +36,7 @@ type member struct {
 	dialled  bool // by this device
 	packs    bool // takes compressed blobs
 	since    time.Time
+	joined   time.Duration // the same
 	gone     chan struct{} // closed when it is no longer a member
 
 	controlWake, sendWake chan struct{} // one token: there is something to write

@@ -25,6 +25,8 @@ func (s *Swarm) Recheck() (quiet bool) {
 	at := s.heardLocked()
 	quiet = (s.givenUp || at > s.rechecked) && now-at > quietFor
 	s.givenUp = false
+	again := s.relinkedLocked(now)
+	s.rechecked = now // before anybody is dropped: that is dialled as after a change
 	for _, m := range s.members {
 		silent, out := m.raw.unacked()
 		m.oneWay = silent > quietFor
@@ -36,15 +38,21 @@ func (s *Swarm) Recheck() (quiet bool) {
 		m.proving, m.moved, m.pingDue = now, m.proof(), true
 		m.wakeControl()
 	}
-	s.redialLocked(now)
+	s.redialLocked(now, again)
 	return quiet
 }
 
-// Heard reports whether a member has said anything since Recheck was called last.
+// Heard reports whether one who was a member then has said anything since Recheck was called last. Who has become a member
+// since may have been cut off.
 func (s *Swarm) Heard() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.heardLocked() > s.rechecked
+	for _, m := range s.members {
+		if m.joined <= s.rechecked && m.heard > s.rechecked {
+			return true
+		}
+	}
+	return false
 }
 
 // heardLocked returns when anybody was heard of last; 0: nobody ever was.
