@@ -108,6 +108,8 @@ func (s *Swarm) Forget(id peer.ID) {
 	case t == nil:
 	case t.known || s.members[id] != nil:
 		t.known, t.unheard, t.silent = true, true, s.now()
+	case t.busy(): // another attempt would be made on the same connection
+		t.unheard = true
 	default:
 		delete(s.targets, id)
 	}
@@ -301,6 +303,10 @@ func (s *Swarm) dial(ctx context.Context, t *target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.greets = false
+	if t.unheard && !t.known && s.targets[id] == t {
+		delete(s.targets, id) // forgotten meanwhile
+		return
+	}
 	wait := dialPolite/4 + s.politenessLocked(id)
 	var refused *RefusedError
 	switch {

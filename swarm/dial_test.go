@@ -126,6 +126,7 @@ type dialHost struct {
 	host.Host
 	dials  atomic.Int64
 	refuse atomic.Bool
+	hold   atomic.Pointer[chan struct{}] // dials wait until it is closed
 }
 
 // addDialHost is add on a fast link, with a dialHost.
@@ -147,7 +148,11 @@ type dialNetwork struct {
 
 func (n dialNetwork) DialPeer(ctx context.Context, id peer.ID) (network.Conn, error) {
 	n.h.dials.Add(1)
-	if n.h.refuse.Load() {
+	refuse := n.h.refuse.Load()
+	if hold := n.h.hold.Load(); hold != nil {
+		<-*hold
+	}
+	if refuse {
 		return nil, errors.New("connection refused")
 	}
 	return n.Network.DialPeer(ctx, id)
@@ -395,6 +400,62 @@ func TestForgottenMemberIsDialled(t *testing.T) {
 		a.Forget(stranger.ID)
 		if n := a.Held().Targets; n != 0 {
 			t.Errorf("%d peers are remembered for ever", n)
+		}
+	})
+}
+
+// TestForgottenDuringADial: nothing tells of a peer any more while it is dialled for the first time, and then something
+// does again. It is not dialled a second time meanwhile, which would be on the same connection; and it is forgotten after
+// that dial if nothing tells of it.
+func TestForgottenDuringADial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2, nil)
+		defer s.close()
+		d, h := s.addDialHost()
+		hold := make(chan struct{})
+		h.hold.Store(&hold)
+		for i, told := range []bool{true, false} {
+			to := s.dev[i].info()
+			d.Connect(to)
+			time.Sleep(2 * time.Second)
+			d.Forget(to.ID)
+			if told {
+				d.Connect(to)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		if n := h.dials.Load(); n != 2 {
+			t.Errorf("%d dials", n)
+		}
+		h.refuse.Store(true) // what is dialled from now on
+		close(hold)
+		eventually(t, d, "members", func() bool { return len(d.Members()) == 2 })
+		time.Sleep(time.Minute)
+		if n := len(d.Members()); n != 2 {
+			t.Errorf("%d members", n)
+		}
+	})
+}
+
+// TestForgottenAndOutOfReach: what is dialled for the first time is forgotten when that is over, if nothing tells of it.
+func TestForgottenAndOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 1, nil)
+		defer s.close()
+		d, h := s.addDialHost()
+		hold := make(chan struct{})
+		h.hold.Store(&hold)
+		h.refuse.Store(true)
+		d.Connect(s.dev[0].info())
+		time.Sleep(2 * time.Second)
+		d.Forget(s.dev[0].host.ID())
+		if n := d.Held().Targets; n != 1 {
+			t.Errorf("%d peers are dialled", n)
+		}
+		close(hold)
+		time.Sleep(time.Second)
+		if n := d.Held().Targets; n != 0 {
+			t.Errorf("%d peers are remembered", n)
 		}
 	})
 }
