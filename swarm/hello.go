@@ -318,7 +318,8 @@ func (s *Swarm) judge(m *member) wire.Verdict {
 // back. A device that starts again does not return to an instance that it had before.
 func (s *Swarm) twinLocked(m *member) bool {
 	old := s.members[m.id]
-	return old != nil && old.instance != m.instance && s.displaced[m.id] == m.instance
+	was, known := s.displaced[m.id]
+	return old != nil && old.instance != m.instance && known && was == m.instance
 }
 
 func (s *Swarm) judgeLocked(m *member) wire.Verdict {
@@ -355,7 +356,7 @@ func (s *Swarm) register(m *member) error {
 		return verdictError(m.id, v, false)
 	}
 	if old := s.members[m.id]; old != nil {
-		if old.instance != m.instance && (len(s.displaced) < shunEntries || s.displaced[m.id] != 0) {
+		if _, known := s.displaced[m.id]; old.instance != m.instance && (known || len(s.displaced) < shunEntries) {
 			s.displaced[m.id] = old.instance
 		}
 		s.dropLocked(old, "replaced")
