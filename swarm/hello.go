@@ -101,12 +101,18 @@ func openStream(ctx context.Context, c network.Conn, p protocol.ID, timeout time
 	return st, nil
 }
 
+// stranger is a connection that is no member's.
+type stranger struct {
+	until   time.Time // when it is closed
+	greeted bool      // it has said hello
+}
+
 // met notes a new connection: unless it becomes a member's, it is closed.
 func (s *Swarm) met(c network.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
-		s.strange[c] = time.Now().Add(strangerLimit)
+		s.strange[c] = &stranger{until: time.Now().Add(strangerLimit)}
 		s.soonLocked(s.now() + strangerLimit)
 	}
 }
@@ -168,8 +174,27 @@ func (s *Swarm) readHello(id peer.ID, body []byte) (*member, error) {
 	}, nil
 }
 
+// greeted takes note that a hello comes in on a connection, and reports whether that is its first: each costs the
+// verification of a signature, and what a stranger may have verified is limited by connections.
+func (s *Swarm) greeted(c network.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.strange[c]
+	if x == nil {
+		m := s.members[c.RemotePeer()]
+		return m == nil || m.conn != c
+	}
+	first := !x.greeted
+	x.greeted = true
+	return first
+}
+
 // answerHello is the accepting side of the handshake; the stream becomes the control stream.
 func (s *Swarm) answerHello(ctx context.Context, st network.Stream) {
+	if !s.greeted(st.Conn()) {
+		_ = st.Reset()
+		return
+	}
 	r := bufio.NewReaderSize(st, 512)
 	m, err := s.accept(st, r)
 	if err == nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -393,4 +394,51 @@ func TestStrangerIsToldNothing(t *testing.T) {
 			t.Errorf("a stranger may ask for %s", p)
 		}
 	}
+}
+
+// TestOneHelloOnAConnection: a stranger says hello many times over on one connection. One is looked at: each has a
+// signature to be verified.
+func TestOneHelloOnAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &site{t: t, net: simhost.New(200 * time.Microsecond)}
+		defer s.close()
+		var looks atomic.Int32
+		d := s.add(simhost.Link{}, func(c *swarm.Config) {
+			admit := c.Admit
+			c.Admit = func(id peer.ID, cred []byte) (swarm.Identity, error) {
+				looks.Add(1)
+				return admit(id, cred)
+			}
+		})
+		p := s.raw(d)
+		defer p.h.Close()
+		for range 20 {
+			p.open()
+			_, _ = p.control.Write(wire.AppendHello(nil, wire.Hello{Version: 1, Instance: 9, Credential: []byte("another fleet")}))
+		}
+		if !p.cutOff(5 * time.Second) {
+			t.Error("it stays connected")
+		}
+		if n := looks.Load(); n != 1 {
+			t.Errorf("%d hellos were looked at", n)
+		}
+	})
+}
+
+// TestSecondHelloOfAMember: it says hello once more on its connection, which goes on.
+func TestSecondHelloOfAMember(t *testing.T) {
+	hostile(t, func(t *testing.T, s *site, _ content, p *raw) {
+		p.join()
+		control := p.control
+		for instance := range uint64(3) { // 0: as if it had been displaced before
+			p.open()
+			_, _ = p.control.Write(wire.AppendHello(nil, wire.Hello{Version: 1, Instance: instance, Credential: []byte("fleet")}))
+			if _, _, err := wire.ReadFrame(p.r, wire.MaxHello, nil); err == nil {
+				t.Errorf("hello with instance %d was answered", instance)
+			}
+		}
+		if p.control = control; p.cutOff(5 * time.Second) {
+			t.Error("the connection was closed")
+		}
+	})
 }

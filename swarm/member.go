@@ -401,8 +401,8 @@ func (s *Swarm) indexesLocked(m *member, typ wire.Type, id [32]byte, list []uint
 // watchLocked looks for connections that died silently and for strangers, and returns when to look again.
 func (s *Swarm) watchLocked(now time.Duration) time.Duration {
 	next := now + idleWake
-	for c, until := range s.strange {
-		if time.Now().After(until) {
+	for c, x := range s.strange {
+		if time.Now().After(x.until) {
 			delete(s.strange, c)
 			s.wg.Go(func() { _ = c.Close() })
 		}

@@ -64,7 +64,7 @@ type Swarm struct {
 	heardOf   time.Duration              // when a member that was dropped had been heard of
 	hasteAt   time.Duration              // when the next dial may be made that is due for haste only
 	renewed   int                        // how often the credential has changed
-	strange   map[network.Conn]time.Time // connections that have not said hello; until when they may
+	strange   map[network.Conn]*stranger // connections that are no member's
 	late      map[peer.ID]lateness       // peers that did not send what they were asked for, connected or not
 	displaced map[peer.ID]uint64         // the instance of a member in whose place another of that key has come
 	objects   map[[32]byte]*object
@@ -130,7 +130,7 @@ func New(cfg Config) (*Swarm, error) {
 	s := &Swarm{
 		cfg: cfg, self: cfg.Host.ID(), instance: binary.LittleEndian.Uint64(r[:]), log: cfg.Log, start: time.Now(), gate: cfg.Gate,
 		kick: make(chan struct{}, 1), budget: semaphore.NewWeighted(receiveBytes), turns: semaphore.NewWeighted(turnsAll),
-		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]time.Time{},
+		members: map[peer.ID]*member{}, targets: map[peer.ID]*target{}, strange: map[network.Conn]*stranger{},
 		late: map[peer.ID]lateness{}, displaced: map[peer.ID]uint64{}, ahead: pullFirst,
 		objects: map[[32]byte]*object{}, changed: make(chan struct{}), rumors: map[string]heard{}, asleep: suspended,
 	}
