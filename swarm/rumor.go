@@ -13,9 +13,10 @@ import (
 // passes on what is new to it to a few others, drawn anew each time. Of a site of any size all but one in fifty hear
 // each heartbeat, and nobody misses four in a row for long.
 const (
-	rumorFirst   = 8  // members to which the holder says it
-	rumorFurther = 4  // to which everybody else passes it on
-	rumorMost    = 16 // holders of whom the latest is remembered
+	rumorFirst   = 8                // members to which the holder says it
+	rumorFurther = 4                // to which everybody else passes it on
+	rumorMost    = 16               // holders of whom the latest is remembered,
+	rumorOld     = 2 * lease.Expiry // for so long: a holder that has started anew counts from the beginning
 
 	// Of one member a new rumor is taken up so often, and rumorMost at once: a holder says two a second, which come
 	// from all sides. More are invented, and each would go round the whole site.
@@ -26,6 +27,7 @@ const (
 type heard struct {
 	epoch  uint64
 	number uint32
+	at     time.Duration
 }
 
 // startRumorLocked has members pass on what this device says as the holder.
@@ -42,11 +44,12 @@ func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
 	if !s.partialLocked() {
 		return // all devices are members here: what others say of a holder can only be wrong
 	}
+	now := s.now()
 	last, known := s.rumors[r.Holder]
-	if r.Holder == string(s.self) || known && (r.Epoch < last.epoch || r.Epoch == last.epoch && r.Number <= last.number) {
+	fresh := known && now-last.at < rumorOld
+	if r.Holder == string(s.self) || s.lease.Leaps(r.Epoch) || fresh && (r.Epoch < last.epoch || r.Epoch == last.epoch && r.Number <= last.number) {
 		return
 	}
-	now := s.now()
 	if from.rumorRoom = max(from.rumorRoom, now); from.rumorRoom > now+rumorMost*rumorEach {
 		return
 	}
@@ -57,7 +60,7 @@ func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
 			break
 		}
 	}
-	s.rumors[r.Holder] = heard{r.Epoch, r.Number}
+	s.rumors[r.Holder] = heard{r.Epoch, r.Number, now}
 	if m := s.members[peer.ID(r.Holder)]; m != nil {
 		// It speaks for itself here, and nobody else for it.
 		r.Rank.Gateway = r.Rank.Gateway && m.ident.Gateway

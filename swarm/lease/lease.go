@@ -380,6 +380,12 @@ func (m *Machine) claimed(now time.Duration, from string, msg Message) {
 	}
 	// Leave the claimant its window, and the time to be heard, before we claim ourselves.
 	m.free, m.patience = now, Window+m.lateness(now)+Settle
+	if msg.Epoch < m.seen && m.seen-msg.Epoch < leap {
+		// It has started anew and knows of none: a tenure with this epoch would give way to any that is older. An
+		// epoch that it would not believe it is not told.
+		m.send(from, Message{Kind: Object, Epoch: m.seen, Rank: m.rank})
+		return
+	}
 	m.do(Effect{Do: Flush, To: from})
 	m.send(from, Message{Kind: Consent, Epoch: msg.Epoch, Rank: m.rank})
 }
@@ -453,11 +459,16 @@ func (m *Machine) wins(e uint64, r Rank, id string, e2 uint64, r2 Rank, id2 stri
 }
 
 func (m *Machine) see(epoch uint64) {
-	// An epoch far ahead is a lie or damage; following it could exhaust the counter.
-	if epoch > m.seen && epoch-m.seen < 1<<32 {
+	if epoch > m.seen && !m.Leaps(epoch) {
 		m.seen = epoch
 	}
 }
+
+// Leaps reports whether an epoch is so far ahead of all that were used that it is a lie or damage: following it could
+// exhaust the counter.
+func (m *Machine) Leaps(epoch uint64) bool { return epoch > m.seen && epoch-m.seen >= leap }
+
+const leap = 1 << 32
 
 func (m *Machine) setHolder(now time.Duration, id string, epoch uint64, r Rank, live time.Duration) {
 	if m.holder != id {

@@ -110,6 +110,56 @@ func TestHigherEpochWins(t *testing.T) {
 	}
 }
 
+// TestEpochsGoOnAfterARestart: a device that has started anew claims with an epoch of long ago, and is told.
+func TestEpochsGoOnAfterARestart(t *testing.T) {
+	for _, state := range []string{"idle", "waiting", "claiming"} {
+		a, b := lease.New("a", 0), lease.New("b", 0)
+		a.Up(0, "b")
+		b.Up(0, "a")
+		b.Recv(0, "a", lease.Message{Kind: lease.Heartbeat, Epoch: 7})
+		b.Recv(0, "a", lease.Message{Kind: lease.Yield, Epoch: 7}) // and the power fails there
+		switch state {
+		case "waiting":
+			b.Acquire(0)
+		case "claiming":
+			b.Acquire(0)
+			at, _ := b.Next()
+			b.Tick(at)
+		}
+		a.Acquire(0)
+		at, _ := a.Next()
+		var now time.Duration
+		for _, e := range a.Tick(at) {
+			now = at
+			for _, f := range b.Recv(now, "a", e.Msg) {
+				if f.Do == lease.Send {
+					a.Recv(now, "b", f.Msg)
+				}
+			}
+		}
+		if a.State() != lease.Waiting {
+			t.Fatalf("%s: state %d after an old epoch", state, a.State())
+		}
+		now = grant(t, a, now)
+		if a.Epoch() < 8 {
+			t.Errorf("%s: holds with epoch %d", state, a.Epoch())
+		}
+	}
+}
+
+// TestEpochsTooFarApart: a liar has taken one device's epochs to where others do not follow. It lets those claim.
+func TestEpochsTooFarApart(t *testing.T) {
+	m := lease.New("b", 0)
+	m.Up(0, "a")
+	m.Up(0, "liar")
+	for i := range uint64(3) {
+		m.Recv(0, "liar", lease.Message{Kind: lease.Yield, Epoch: i * (1<<32 - 1)})
+	}
+	if eff := m.Recv(0, "a", lease.Message{Kind: lease.Claim, Epoch: 6}); sent(eff, lease.Object) || !sent(eff, lease.Consent) {
+		t.Errorf("a claim is answered with %+v", eff)
+	}
+}
+
 func TestObjectionOfAThirdMember(t *testing.T) {
 	// c hears a; b lost a and claims: c objects, and b waits.
 	b, c := lease.New("b", 0), lease.New("c", 0)
