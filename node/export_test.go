@@ -7,6 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"updraft/delta/release"
 	"updraft/swarm"
 )
 
@@ -35,6 +36,9 @@ func (n *Node) Look(ctx context.Context) error { return n.checker.check(ctx, fal
 func (n *Node) AnswerCheck(ctx context.Context, from peer.ID) error {
 	return n.answerCheck(ctx, from, nil)
 }
+
+// IndexObject returns the object of an artifact's chunk index.
+func IndexObject(art *release.Artifact) swarm.Object { return indexObject(art) }
 
 // AcquireLease acquires the uplink lease, and gives it up at once.
 func (n *Node) AcquireLease(ctx context.Context, o swarm.AcquireOptions) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"updraft/delta"
+	"updraft/node"
 	"updraft/node/fleet"
 	"updraft/node/report"
 	"updraft/swarm"
@@ -52,6 +53,37 @@ func TestThief(t *testing.T) {
 	a.awaitVersion("1.0.0")
 	b.awaitVersion("1.0.0")
 	b.sees(v1)
+}
+
+// muteIndex has all pages of an index, and sends none.
+type muteIndex chan struct{}
+
+func (m muteIndex) Has(int) bool                    { return true }
+func (m muteIndex) Get(int, []byte) ([]byte, error) { <-m; return nil, fs.ErrNotExist }
+func (m muteIndex) Put(int, []byte) error           { return nil }
+
+// TestIndexOfAMuteMember: a member says that it has the chunk index, and does not send it. Who holds the uplink brings it
+// as soon as the pages count as missing, and has nothing to report.
+func TestIndexOfAMuteMember(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	m := s.publish("1.0.0", s.write("v1/app.bin", noise(1, 100<<10)))
+	a := s.start(s.enroll(nil))
+	mute := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "mute", Site: "lab"}), a)
+	has := make(muteIndex)
+	t.Cleanup(func() { close(has) })
+	if err := mute.Open(node.IndexObject(&m.Artifacts[0]), has, swarm.OpenOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	a.look("1.0.0")
+	a.await("on 1.0.0", func(st report.Status) bool {
+		for _, p := range st.Problems {
+			if p.Code == "fetch" {
+				t.Fatalf("%+v", p)
+			}
+		}
+		return st.Current == "1.0.0"
+	})
 }
 
 // TestMapOfMuteMembers: members that say they have begun with the release, and answer no request for a pack map, are asked

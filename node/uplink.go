@@ -363,10 +363,10 @@ func (u *update) bringChunks(ctx context.Context, a *assembly) (again bool, err 
 		most, _ := u.chunkBytes(a)
 		early.Go(func() { u.n.origin.Warm(ctx, most) })
 	}
-	err = u.bringIndex(ctx, a)
+	again, err = u.bringIndex(ctx, a)
 	early.Wait()
-	if err != nil {
-		return false, err
+	if again || err != nil {
+		return again, err
 	}
 	if err := a.advance(); err != nil {
 		return false, err
@@ -387,8 +387,8 @@ func (u *update) bringChunks(ctx context.Context, a *assembly) (again bool, err 
 	return u.bringStored(ctx, want)
 }
 
-// bringIndex fetches the index pages that no member has.
-func (u *update) bringIndex(ctx context.Context, a *assembly) error {
+// bringIndex fetches the index pages that no member has, and waits for the others; again: no member has them any more.
+func (u *update) bringIndex(ctx context.Context, a *assembly) (again bool, err error) {
 	list := u.n.sw.Missing(a.indexID)
 	var rs []origin.Range
 	for _, i := range list {
@@ -398,7 +398,7 @@ func (u *update) bringIndex(ctx context.Context, a *assembly) error {
 		return u.awaitIndex(ctx, a)
 	}
 	size := int64(len(a.art.Pages)-1)*pageBytes + int64(pageSize(a.art, len(a.art.Pages)-1))
-	err := u.n.origin.Ranges(ctx, delta.ObjectName(delta.IndexDir, a.art.Index), size, rs, func(k int, b []byte) error {
+	err = u.n.origin.Ranges(ctx, delta.ObjectName(delta.IndexDir, a.art.Index), size, rs, func(k int, b []byte) error {
 		i := list[k]
 		if sha256.Sum256(b) != a.art.Pages[i] {
 			return fmt.Errorf("%w: chunk index of %s, page %d", errOrigin, a.art.Name, i)
@@ -410,20 +410,31 @@ func (u *update) bringIndex(ctx context.Context, a *assembly) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	return u.awaitIndex(ctx, a)
 }
 
-// awaitIndex waits for the pages that members have.
-func (u *update) awaitIndex(ctx context.Context, a *assembly) error {
+// awaitIndex waits for the pages that members have; again: some of them went with who had them.
+func (u *update) awaitIndex(ctx context.Context, a *assembly) (again bool, err error) {
 	if len(a.art.Pages) == 0 {
-		return nil
+		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if err := u.n.sw.Wait(ctx, a.indexID); err != nil {
-		return fmt.Errorf("node: chunk index of %s: %w", a.art.Name, err)
+	for lacks := time.Now(); ; { // since when nothing lacks
+		short, stop := context.WithTimeout(ctx, 100*time.Millisecond)
+		err := u.n.sw.Wait(short, a.indexID)
+		stop()
+		switch {
+		case err == nil:
+			return false, nil
+		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
+			return false, fmt.Errorf("node: chunk index of %s: %w", a.art.Name, err)
+		case len(u.n.sw.Missing(a.indexID)) == 0:
+			lacks = time.Now()
+		case time.Since(lacks) > lackPatience:
+			return true, nil
+		}
 	}
-	return nil
 }
