@@ -9,6 +9,7 @@ import (
 
 	"updraft/delta/release"
 	"updraft/swarm"
+	"updraft/swarm/origin"
 )
 
 // serve brings what is missing while this device holds the lease.
@@ -27,7 +28,7 @@ func (u *update) serve(ctx context.Context, t *swarm.Tenure) (deposed bool, err 
 	cancel(nil)
 	wg.Wait()
 	u.count(&counted)
-	if err == nil && counted > before {
+	if counted > before && !errors.Is(err, origin.ErrUnreachable) {
 		u.n.setUplink(true)
 	}
 	return deposed, err

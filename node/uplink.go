@@ -63,7 +63,9 @@ func (u *update) obtain(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil && !deposed:
-			u.n.setUplink(!errors.Is(err, origin.ErrUnreachable))
+			if errors.Is(err, origin.ErrUnreachable) {
+				u.n.setUplink(false)
+			}
 			u.n.problem(problemFetch, u.m.Version, err)
 			u.n.log.Warn("bringing the release failed", "err", err, "again_in", pause)
 			if !sleep(ctx, jitter(pause)) {
