@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	headerTimeout = 10 * time.Second
+	headerTimeout = 10 * time.Second // more than warmLife
 	idleTimeout   = 3 * time.Minute
 	stuckTimeout  = 5 * time.Minute
 	// stopTimeout is how long Serve waits for answers under way when it ends.

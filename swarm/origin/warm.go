@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// warmLife is how long a connection that was made ahead is good for.
-const warmLife = 20 * time.Second
+// warmLife is how long a connection that was made ahead is good for: servers close one on which no request has come for
+// 10 s or more.
+const warmLife = 8 * time.Second
 
 // stash holds connections made ahead, by address. A request takes one in the place of
 // making its own.
