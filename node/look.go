@@ -21,7 +21,6 @@ import (
 const (
 	checkPause = time.Second      // a look that ended this recently answers for a new one
 	failPause  = 2 * time.Second  // a look that failed this recently speaks for a new one
-	askTimeout = 90 * time.Second // of a look that another device makes for us
 	callCheck  = "check"          // answered, after a look, with the digest of the timestamp held; with nothing by earlier programs
 	argPerson  = "person"         // argument of a check that a person asks for
 	argNow     = "now"            // and of one that has to be made now
@@ -30,7 +29,7 @@ const (
 	ownTimeout = 20 * time.Second // of this device's own look, after that of another
 	firstLeast = 10 * time.Minute // a device does so after its start for a random time from this
 	firstMost  = time.Hour        // to that
-	askTries   = 2                // holders of the uplink that fail to look before a device does so itself
+	askTries   = 2                // holders of the uplink that fail to look, or take longer than a call may, before a device does so itself
 
 	// A member may have this device ask the origin so many times in a row, and once more each
 	// so long: a person does not ask more often, and who does costs the uplink little.
@@ -253,8 +252,6 @@ func (c *checker) askOthers(ctx context.Context, person bool) bool {
 
 // ask has another device look and takes over what it learned.
 func (c *checker) ask(ctx context.Context, by peer.ID, person bool) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	var arg []byte
 	switch {
 	case person:
