@@ -83,7 +83,8 @@ type member struct {
 	seen        int64         // arrived, as of looked
 	looked      time.Duration
 	flowed      time.Duration // when bytes were last seen to come from it
-	junk        int64         // bytes that nobody wanted
+	junk        int64         // bytes that nobody wanted,
+	junkAt      time.Duration // as of then
 
 	bytesIn, bytesOut, dup int64
 }

@@ -20,7 +20,8 @@ const (
 	busyTime  = time.Second     // a blob that is being received is not taken from another member for this long
 	busyMost  = 5 * time.Second // and counts as on its way for this long, or as long as it moves
 	holdMost  = 5 * time.Second // a blob that comes slowly keeps no other from coming for longer
-	junkBytes = 16 << 20        // of what nobody here wanted, before a member is dropped; plus what it sent of use
+	junkBytes = 16 << 20        // of what nobody here wanted, before a member is dropped; plus a quarter of all that it sent
+	junkTime  = time.Hour       // in which so much is forgotten: of a slow member the second copy often comes first
 )
 
 // waitMember returns the member of a connection; the other side may know of the end of the handshake a moment earlier.
@@ -122,14 +123,14 @@ func (s *Swarm) expect(m *member, h wire.BlobHeader) (*object, error) {
 	}
 	obj := s.objects[h.ID]
 	if obj == nil || !obj.opt.Receive {
-		return nil, m.wasted(n)
+		return nil, m.wasted(now, n)
 	}
 	if int(h.Index) >= len(obj.Sums) || h.Len != obj.Sizes[h.Index] {
 		return nil, fmt.Errorf("%w: blob %d of %d bytes is not in the table", wire.ErrMalformed, h.Index, h.Len)
 	}
 	if obj.have.has(int(h.Index)) || obj.storing[h.Index] || now-obj.busySince(h.Index) < busyTime {
 		s.duplicateLocked(obj, m, h)
-		return nil, m.wasted(n)
+		return nil, m.wasted(now, n)
 	}
 	obj.busy[h.Index] = coming{now, m}
 	m.blobUntil = now + timeFor(n, paceWorth)
@@ -188,8 +189,9 @@ func (s *Swarm) waitsLocked(m *member, obj *object) {
 }
 
 // wasted counts bytes that were of no use; too many of them end the connection.
-func (m *member) wasted(n int64) error {
-	m.junk += n
+func (m *member) wasted(now time.Duration, n int64) error {
+	forgotten := int64(junkBytes * min(1, (now-m.junkAt).Seconds()/junkTime.Seconds()))
+	m.junk, m.junkAt = max(0, m.junk-forgotten)+n, now
 	if m.junk > junkBytes+m.bytesIn/4 {
 		return fmt.Errorf("%w: %d bytes that nobody wants", wire.ErrMalformed, m.junk)
 	}
