@@ -37,6 +37,9 @@ func (n *Node) AnswerCheck(ctx context.Context, from peer.ID) error {
 	return n.answerCheck(ctx, from, nil)
 }
 
+// Heard reports whether a member has said anything since the network changed.
+func (n *Node) Heard() bool { return n.sw.Heard() }
+
 // IndexObject returns the object of an artifact's chunk index.
 func IndexObject(art *release.Artifact) swarm.Object { return indexObject(art) }
 
