@@ -13,7 +13,6 @@ package limit
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -64,19 +63,6 @@ func (l *Limiter) Rate() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return int64(l.lim.Limit())
-}
-
-// SetRate changes the limit; waits already begun keep their time. The rate must
-// be positive: whether there is a limit at all is decided by New.
-func (l *Limiter) SetRate(bytesPerSecond int64) error {
-	if l == nil || bytesPerSecond <= 0 {
-		return fmt.Errorf("limit: cannot set rate %d", bytesPerSecond)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lim.SetLimit(rate.Limit(bytesPerSecond))
-	l.lim.SetBurst(burst(bytesPerSecond))
-	return nil
 }
 
 // WaitN waits until n more bytes may pass, or ctx ends. Any n is allowed; what is

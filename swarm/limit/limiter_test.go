@@ -63,28 +63,10 @@ func TestUnlimited(t *testing.T) {
 	if l.Rate() != 0 || limit.New(0) != nil || limit.New(-1) != nil {
 		t.Error("no limit must be nil")
 	}
-	if l.SetRate(5) == nil || limit.New(5).SetRate(0) == nil {
-		t.Error("SetRate must not make or remove a limit")
-	}
 	var b bytes.Buffer
 	if limit.Reader(t.Context(), &b, nil) != io.Reader(&b) || limit.Writer(t.Context(), &b, nil) != io.Writer(&b) {
 		t.Error("no limit must not wrap")
 	}
-}
-
-func TestSetRate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := limit.New(1_000_000)
-		if err := l.SetRate(1000); err != nil {
-			t.Fatal(err)
-		}
-		l.WaitN(t.Context(), 20_000) // whatever the old burst left
-		start := time.Now()
-		l.WaitN(t.Context(), 10_000)
-		if d := time.Since(start).Seconds(); d < 9.9 || d > 10.1 {
-			t.Errorf("10000 bytes at 1000 B/s took %.3f s", d)
-		}
-	})
 }
 
 func TestSharedByMany(t *testing.T) {
