@@ -30,7 +30,11 @@ func TestSiteKeepsUpWithUplink(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t, x.devices, nil)
 				defer s.close()
-				c := makeContent(1, x.blobs, 64<<10)
+				blobs := x.blobs
+				if testing.Short() {
+					blobs = 96
+				}
+				c := makeContent(1, blobs, 64<<10)
 				s.open(c, swarm.OpenOptions{Receive: true}, nil)
 				time.Sleep(time.Second)
 				s.begin = time.Now()
