@@ -193,6 +193,7 @@ var hints = []struct {
 	{syscall.ENOSPC, "free space on the device; the update goes on by itself"},
 	{syscall.EIO, "the device's storage does not read or write what it should: look at it"},
 	{install.ErrNoSpace, "free space on the device, or lower keep in the configuration; the update goes on by itself"},
+	{install.ErrRemove, "something on the device keeps it from being deleted, such as another user's directory, a mount or an immutable file: delete it by hand; the agent goes on"},
 	{release.ErrClock, "set the device's clock"},
 	{release.ErrExpired, "check the device's clock; if it is right, the publisher must run updraft refresh"},
 	{release.ErrSignature, "the origin or a neighbour serves metadata that this fleet did not sign: look who"},

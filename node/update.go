@@ -90,10 +90,8 @@ func (n *Node) newUpdate(m *release.Manifest, raw []byte, digest [32]byte) (_ *u
 		return nil, err
 	}
 	// What was staged for a release that the channel has left behind would take the
-	// space of this one.
-	if err := errors.Join(n.dir.CleanStaging(m.Version), n.sweep(m)); err != nil {
-		return nil, err
-	}
+	// space of this one. Whether there is enough without is seen next.
+	n.problem(problemDisk, "state", errors.Join(n.dir.CleanStaging(m.Version), n.sweep(m)))
 	room, err := n.checkSpace(m, u.staging)
 	if err != nil {
 		return nil, err

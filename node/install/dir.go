@@ -30,6 +30,9 @@ var (
 	ErrNoSpace = errors.New("install: not enough free space")
 	// ErrVersion reports a version that cannot name a directory.
 	ErrVersion = errors.New("install: unusable version")
+	// ErrRemove reports something of no more use that could not be deleted. It takes
+	// space, and is in the way of nothing.
+	ErrRemove = errors.New("install: cannot be deleted")
 )
 
 // SpaceError says how much space is missing. It is ErrNoSpace.
@@ -123,7 +126,7 @@ func (d *Dir) Publish(version string) (string, error) {
 		if cur, ok := d.Current(); ok && cur == version {
 			return "", fmt.Errorf("install: release %s is in service and cannot be replaced", version)
 		}
-		if err := d.remove(version); err != nil {
+		if err := d.remove(to); err != nil {
 			return "", err
 		}
 	}
@@ -210,28 +213,33 @@ func (d *Dir) Held() bool {
 
 // Recover removes what a crash left half done: files and links under temporary
 // names and releases whose removal had begun. What was staged stays, and so does
-// a Trial.
-func (d *Dir) Recover() error {
+// a Trial. What cannot be removed it tells left of, as an ErrRemove for all together,
+// and goes on: it is in the way of nothing.
+func (d *Dir) Recover(left func(error)) error {
 	es, err := os.ReadDir(d.data)
 	if err != nil {
 		return fmt.Errorf("install: read data directory: %w", err)
 	}
+	rs, err := os.ReadDir(filepath.Join(d.data, releasesDir))
+	if err != nil {
+		return fmt.Errorf("install: read releases: %w", err)
+	}
+	var failed error
 	for _, e := range es {
 		// renameio makes what is new under a name of its own beside the old.
 		if strings.HasPrefix(e.Name(), "."+currentLink) || strings.HasPrefix(e.Name(), "."+trialFile) {
-			err = errors.Join(err, removeAll(filepath.Join(d.data, e.Name())))
+			failed = errors.Join(failed, removeAll(filepath.Join(d.data, e.Name())))
 		}
-	}
-	rs, e := os.ReadDir(filepath.Join(d.data, releasesDir))
-	if e != nil {
-		return errors.Join(err, fmt.Errorf("install: read releases: %w", e))
 	}
 	for _, r := range rs {
 		if strings.HasPrefix(r.Name(), ".") && strings.HasSuffix(r.Name(), unlinked) { // no version begins so
-			err = errors.Join(err, removeAll(d.Path(r.Name())))
+			failed = errors.Join(failed, removeAll(d.Path(r.Name())))
 		}
 	}
-	return err
+	if failed != nil {
+		left(failed)
+	}
+	return nil
 }
 
 // Discard removes a release that is not in service, and what was staged for it.
@@ -242,9 +250,11 @@ func (d *Dir) Discard(version string) error {
 	if cur, ok := d.Current(); ok && cur == version {
 		return fmt.Errorf("install: release %s is in service and cannot be removed", version)
 	}
-	err := removeAll(d.partialPath(version))
-	if _, e := os.Lstat(d.Path(version)); e == nil {
-		err = errors.Join(err, d.remove(version))
+	var err error
+	for _, p := range []string{d.partialPath(version), d.Path(version)} {
+		if _, e := os.Lstat(p); e == nil {
+			err = errors.Join(err, d.remove(p))
+		}
 	}
 	return err
 }
@@ -275,7 +285,8 @@ func (d *Dir) Versions() ([]string, error) {
 
 // Prune removes all but keep releases: the one in service and the newest others.
 // What a Trial may go back to stays in any case. It also removes what was staged.
-// It returns the versions that are gone.
+// It returns the versions that are gone, also those of which something could not be
+// deleted.
 func (d *Dir) Prune(keep int) (gone []string, err error) {
 	vs, err := d.Versions()
 	if err != nil {
@@ -294,11 +305,10 @@ func (d *Dir) Prune(keep int) (gone []string, err error) {
 			keep--
 			continue
 		}
-		if e := d.remove(v); e != nil {
-			err = errors.Join(err, e)
-			continue
+		err = errors.Join(err, d.remove(d.Path(v)))
+		if _, e := os.Lstat(d.Path(v)); errors.Is(e, fs.ErrNotExist) {
+			gone = append(gone, v)
 		}
-		gone = append(gone, v)
 	}
 	return gone, errors.Join(err, d.CleanStaging(""))
 }
@@ -318,36 +328,46 @@ func (d *Dir) CleanStaging(keep string) error {
 	return err
 }
 
-// remove deletes a release; it loses its name first, so that half of one is never
-// taken for a whole.
-func (d *Dir) remove(version string) error {
-	out := d.Path("." + version + unlinked)
-	if err := removeAll(out); err != nil { // what an earlier attempt left
-		return fmt.Errorf("install: remove release %s: %w", version, err)
-	}
-	if err := os.Rename(d.Path(version), out); err != nil {
-		return fmt.Errorf("install: remove release %s: %w", version, err)
-	}
-	if err := removeAll(out); err != nil {
-		return fmt.Errorf("install: remove release %s: %w", version, err)
-	}
-	return nil
-}
-
-// removeAll removes path and all below it. The directories of a tree may forbid
-// that to an agent that is not root; as their owner it can change their modes.
-func removeAll(path string) error {
-	err := os.RemoveAll(path)
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	err = filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
-		if err != nil || !e.IsDir() {
+// remove deletes a release, or what was staged for one; it loses its name first, so
+// that half of one is never taken for a whole.
+func (d *Dir) remove(path string) error {
+	name := "." + strings.TrimPrefix(filepath.Base(path), ".")
+	out := d.Path(name + unlinked)
+	for n := 2; ; n++ { // past what an earlier attempt left and nobody can delete
+		if err := removeAll(out); err == nil {
+			break
+		} else if _, e := os.Lstat(out); e != nil {
 			return err
 		}
-		return os.Chmod(p, 0o700)
-	})
-	return errors.Join(err, os.RemoveAll(path))
+		out = d.Path(fmt.Sprintf("%s.%d%s", name, n, unlinked))
+	}
+	if err := os.Rename(path, out); err != nil {
+		return fmt.Errorf("install: remove %s: %w", filepath.Base(path), err)
+	}
+	return removeAll(out)
+}
+
+// removeAll removes path and all below it, as far as possible. The directories of a
+// tree may forbid that to an agent that is not root; as their owner it can change their
+// modes. What it cannot remove is ErrRemove.
+func removeAll(path string) error {
+	err := os.RemoveAll(path)
+	if errors.Is(err, fs.ErrPermission) {
+		_ = filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return fs.SkipDir // a directory of somebody else's: there is more than that
+			}
+			if e.IsDir() {
+				_ = os.Chmod(p, 0o700) // RemoveAll tells what is left
+			}
+			return nil
+		})
+		err = os.RemoveAll(path)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRemove, err)
+	}
+	return nil
 }
 
 func syncDir(path string) error {

@@ -20,10 +20,16 @@ func open(t *testing.T, data string) *install.Dir {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Recover(); err != nil {
+	recoverAll(t, d)
+	return d
+}
+
+// recoverAll has everything removed that a crash left half done.
+func recoverAll(t *testing.T, d *install.Dir) {
+	t.Helper()
+	if err := d.Recover(func(err error) { t.Error(err) }); err != nil {
 		t.Fatal(err)
 	}
-	return d
 }
 
 // put assembles version and gives it its name; its only file holds the version.
@@ -229,9 +235,7 @@ func TestRecoverRemovesLeftovers(t *testing.T) {
 		}
 	}
 	write(t, filepath.Join(data, "hold"), "")
-	if err := d.Recover(); err != nil {
-		t.Fatal(err)
-	}
+	recoverAll(t, d)
 	for _, p := range left {
 		if _, err := os.Lstat(filepath.Join(data, p)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is still there: %v", p, err)

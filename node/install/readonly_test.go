@@ -33,6 +33,12 @@ func unprivileged(t *testing.T, fn func(data string)) {
 	if err := os.Chown(data, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
+	asNobody(t, func() { fn(data) })
+}
+
+// asNobody runs fn as a user without rights. fn must use the file system from its own goroutine only.
+func asNobody(t *testing.T, fn func()) {
+	t.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -46,7 +52,7 @@ func unprivileged(t *testing.T, fn func(data string)) {
 			t.Error(e)
 			return
 		}
-		fn(data)
+		fn()
 	}()
 	<-done
 }
@@ -92,7 +98,7 @@ func TestReadOnlyTree(t *testing.T) {
 		}
 		left := filepath.Join(data, "releases", ".0.removed") // a removal that a crash cut short
 		dir, err := d.Staging("4")
-		if err := errors.Join(err, sealed(dir), sealed(left), d.Switch("3"), d.Recover()); err != nil {
+		if err := errors.Join(err, sealed(dir), sealed(left), d.Switch("3"), d.Recover(func(err error) { t.Error(err) })); err != nil {
 			t.Error(err)
 		}
 		if gone, err := d.Prune(2); err != nil || !slices.Equal(gone, []string{"1"}) {
@@ -106,6 +112,99 @@ func TestReadOnlyTree(t *testing.T) {
 			t.Errorf("the release in service: %v, %v", fi, err)
 		}
 	})
+}
+
+// foreign makes a tree below dir, a part of which is in a directory that is another user's alone.
+func foreign(t *testing.T, dir string) {
+	t.Helper()
+	shut := filepath.Join(dir, "app", "spool", "b")
+	if err := os.MkdirAll(shut, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{shut, filepath.Dir(shut), filepath.Join(dir, "app", "z")} {
+		if err := errors.Join(os.MkdirAll(p, 0o700), os.WriteFile(filepath.Join(p, "f"), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []string{dir, filepath.Join(dir, "app"), filepath.Join(dir, "app", "z"), filepath.Dir(shut)} {
+		if err := os.Chown(p, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// That of the agent's own which comes after the foreign one forbids its removal, too.
+	if err := errors.Join(os.Chmod(filepath.Dir(shut), 0o777), os.Chmod(filepath.Join(dir, "app", "z"), 0o500)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWhatCannotBeDeleted goes on where a part of a release is another user's: what can be deleted is,
+// the rest is told, and is in the way of nothing.
+func TestWhatCannotBeDeleted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make another user's directory")
+	}
+	data, err := os.MkdirTemp("/tmp", "install") // t.TempDir lies below what only root may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(data) })
+	for _, v := range []string{".0.removed", "1", ".2.partial"} {
+		foreign(t, filepath.Join(data, "releases", v))
+	}
+	if err := errors.Join(os.Chown(data, nobody, nobody), os.Chown(filepath.Join(data, "releases"), nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	left := func(name string) {
+		t.Helper()
+		dir := filepath.Join(data, "releases", name, "app")
+		if _, err := os.Lstat(filepath.Join(dir, "spool", "b", "f")); err != nil {
+			t.Error(err)
+		}
+		for _, p := range []string{"z", "spool/f"} {
+			if _, err := os.Lstat(filepath.Join(dir, p)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s of %s is still there: %v", p, name, err)
+			}
+		}
+	}
+	asNobody(t, func() {
+		d, err := install.Open(data)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var told error
+		if err := d.Recover(func(err error) { told = err }); err != nil || !errors.Is(told, install.ErrRemove) {
+			t.Errorf("Recover = %v, told %v", err, told)
+		}
+		if gone, err := d.Prune(0); !slices.Equal(gone, []string{"1"}) || !errors.Is(err, install.ErrRemove) {
+			t.Errorf("Prune = %v, %v", gone, err)
+		}
+		if err := d.Discard("2"); !errors.Is(err, install.ErrRemove) {
+			t.Errorf("Discard = %v", err)
+		}
+		// The names are free for releases that come again, and for their removal.
+		for _, v := range []string{"1", "2"} {
+			dir, err := d.Staging(v)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, "app"), nil, 0o600)
+			}
+			if err == nil {
+				_, err = d.Publish(v)
+			}
+			if err == nil {
+				err = d.Discard(v)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, name := range []string{".0.removed", ".1.removed", ".2.partial.removed"} {
+		left(name)
+	}
+	if es, err := os.ReadDir(filepath.Join(data, "releases")); err != nil || len(es) != 3 {
+		t.Errorf("left: %v, %v", es, err)
+	}
 }
 
 // TestRemovalIsTakenUpAgain removes a release of whose namesake a part is left.
