@@ -106,6 +106,7 @@ var kinds = []struct {
 	{fleet.ErrTokenExpired, exitError, "make a new token: updraft token create"},
 	{fleet.ErrTokenUsed, exitError, "make a new token: updraft token create"},
 	{fleet.ErrTokenType, exitError, "make a token for that type, or one for any"},
+	{fleet.ErrOtherName, exitError, "make a new key with updraft enroll request, or, if this one was in no other hands, give it a new certificate under the name that it has: --name, --replace"},
 	{fleet.ErrExists, exitError, "choose another version or name; a certificate is renewed with --replace"},
 	{identity.ErrPermissions, exitError, "chmod 600 the file: who can read it is the device"},
 	{identity.ErrKey, exitError, "use the key that belongs to the request"},

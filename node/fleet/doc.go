@@ -38,6 +38,9 @@ var (
 	ErrBusy = errors.New("fleet: another process is at work in this fleet")
 	// ErrExists reports a version or a device that is there already.
 	ErrExists = errors.New("fleet: exists already")
+	// ErrOtherName reports a key that is or was a device's of another name. It is ErrExists
+	// as well, or identity.ErrRevoked if that device is revoked.
+	ErrOtherName = errors.New("fleet: the key is another device's")
 	// ErrStaged reports a build that does not hold what its manifest names.
 	ErrStaged = errors.New("fleet: the build does not match its manifest")
 	// ErrUnknown reports a device that was never enrolled.

@@ -52,13 +52,15 @@ type Device struct {
 	Roles    []string `json:"roles"`
 	Serial   uint64   `json:"serial,string"`
 	Peer     string   `json:"peer"`
-	Enrolled int64    `json:"enrolled"`  // unix seconds; when the latest certificate was signed
-	NotAfter int64    `json:"not_after"` // unix seconds
+	Former   []string `json:"former,omitempty"` // peer IDs that it had before, the oldest first
+	Enrolled int64    `json:"enrolled"`         // unix seconds; when the latest certificate was signed
+	NotAfter int64    `json:"not_after"`        // unix seconds
 }
 
 // Enroll makes a device of the fleet: it signs a certificate for a new key, or for
 // the key of a request, and returns what the device needs. The key of a new device
-// is only in what is returned.
+// is only in what is returned. A request whose key is or was a device's of another name
+// is ErrOtherName.
 func (f *Fleet) Enroll(o EnrollOptions) (e *identity.Enrollment, err error) {
 	var key []byte
 	var id peer.ID
@@ -162,8 +164,20 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 	if r, ok := revoked.Find(o.Name); ok && now.Unix() <= r.At { // this certificate is a new one
 		now = time.Unix(r.At+1, 0)
 	}
-	if d, err := f.device(o.Name); err == nil && now.Unix() <= d.Enrolled { // a revocation from here on is of all before, too
-		now = time.Unix(d.Enrolled+1, 0)
+	if key == nil {
+		if err := f.otherName(o.Name, id.String(), revoked); err != nil {
+			return nil, err
+		}
+	}
+	var former []string
+	if d, err := f.device(o.Name); err == nil {
+		if now.Unix() <= d.Enrolled { // a revocation from here on is of all before, too
+			now = time.Unix(d.Enrolled+1, 0)
+		}
+		if former = d.Former; d.Peer != id.String() {
+			former = append(former, d.Peer)
+		}
+		former = slices.DeleteFunc(former, func(p string) bool { return p == id.String() })
 	}
 	c := identity.Cert{Serial: serial, Peer: id, Name: o.Name, Type: o.Type, Site: o.Site,
 		Roles: roles(o), NotBefore: now.Unix(), NotAfter: now.Add(o.TTL).Unix()}
@@ -189,7 +203,7 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 		return nil, err
 	}
 	return e, f.record(Device{Name: c.Name, Type: c.Type, Site: c.Site, Channel: o.Channel, Roles: c.Roles, Serial: c.Serial,
-		Peer: id.String(), Enrolled: c.NotBefore, NotAfter: c.NotAfter})
+		Peer: id.String(), Former: former, Enrolled: c.NotBefore, NotAfter: c.NotAfter})
 }
 
 func newSerial() (uint64, error) {

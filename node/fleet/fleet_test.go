@@ -545,6 +545,63 @@ func TestEnrollRequest(t *testing.T) {
 }
 
 // TestOffline works without the keys that are kept elsewhere.
+// TestEnrollRequestOtherName: a key is not given a second name, where who revokes the first would
+// not know of it, also not after the device got another key.
+func TestEnrollRequestOtherName(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	key, req, err := identity.NewRequest("till-7", "any", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enroll := func(o fleet.EnrollOptions) error {
+		_, err := f.Enroll(o)
+		return err
+	}
+	if err := enroll(fleet.EnrollOptions{Request: req}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := identity.SignRequest(key, "till-8", "any", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(want error) {
+		t.Helper()
+		for _, o := range []fleet.EnrollOptions{{Request: again}, {Request: again, Replace: true}, {Request: req, Name: "till-8"}} {
+			if err := enroll(o); !errors.Is(err, fleet.ErrOtherName) || !errors.Is(err, want) || !strings.Contains(err.Error(), "till-7") {
+				t.Errorf("%s: %v", o.Name, err)
+			}
+		}
+	}
+	refused(fleet.ErrExists)
+	if err := enroll(fleet.EnrollOptions{Request: req, Replace: true}); err != nil {
+		t.Errorf("under its own name: %v", err)
+	}
+	if err := enroll(fleet.EnrollOptions{Request: again, Name: "till-7", Replace: true}); err != nil {
+		t.Errorf("under its own name, which another replaces: %v", err)
+	}
+	if err := enroll(fleet.EnrollOptions{Name: "till-7", Replace: true}); err != nil {
+		t.Fatal(err)
+	}
+	refused(fleet.ErrExists)
+	if _, err := f.Revoke("stolen", "till-7"); err != nil {
+		t.Fatal(err)
+	}
+	refused(identity.ErrRevoked)
+	if _, err := f.Renew(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := f.Devices(); err != nil || len(l) != 1 || len(l[0].Former) != 1 {
+		t.Error(l, err)
+	}
+	if err := enroll(fleet.EnrollOptions{Request: req, Replace: true}); err != nil {
+		t.Errorf("a key that the name had: %v", err)
+	}
+	if l, err := f.Devices(); err != nil || len(l) != 1 || len(l[0].Former) != 1 || l[0].Former[0] == l[0].Peer {
+		t.Error(l, err)
+	}
+}
+
 func TestOffline(t *testing.T) {
 	f := open(t)
 	publish(t, f, "1.0")

@@ -128,7 +128,7 @@ func (f *Fleet) RevokeToken(ids ...string) error {
 // the token says. Each device counts once, however often its request comes, and before
 // it is answered, so that a power cut gives no use away. Requests that cannot be are
 // ErrTokenUnknown, ErrTokenExpired, ErrTokenUsed, ErrTokenType, ErrExists if the name or the
-// key is another device's, and identity.ErrRevoked if either is of one that is revoked.
+// key is another device's (the key: ErrOtherName as well), and identity.ErrRevoked if either is of one that is revoked.
 func (f *Fleet) Approve(request []byte) (e *identity.Enrollment, err error) {
 	r, err := identity.ParseRequest(request)
 	if err != nil {
@@ -171,7 +171,7 @@ func (f *Fleet) approve(r *identity.Request) (*identity.Enrollment, error) {
 		return nil, fmt.Errorf("%w: device %s, with another key", ErrExists, r.Name)
 	}
 	if errors.Is(err, ErrUnknown) {
-		err = f.otherName(id, list)
+		err = f.otherName(r.Name, id, list)
 	}
 	if err != nil {
 		return nil, err
@@ -196,21 +196,21 @@ func (f *Fleet) approve(r *identity.Request) (*identity.Enrollment, error) {
 	return f.enroll(o, r.Peer, nil)
 }
 
-// otherName refuses a key that a device has: under a second name it would not be revoked with
-// the first.
-func (f *Fleet) otherName(peer string, revoked identity.Revocations) error {
+// otherName refuses for name a key that another device has, or had: under a second name it
+// would not be revoked with the first, and one's renewals would take the place of the other's.
+func (f *Fleet) otherName(name, peer string, revoked identity.Revocations) error {
 	devices, err := f.Devices()
 	if err != nil {
 		return err
 	}
 	for _, d := range devices {
-		if d.Peer != peer {
+		if d.Name == name || d.Peer != peer && !slices.Contains(d.Former, peer) {
 			continue
 		}
 		if gone, ok := revoked.Find(d.Name); ok {
-			return gone.Err()
+			return fmt.Errorf("%w, %s's: %w", ErrOtherName, d.Name, gone.Err())
 		}
-		return fmt.Errorf("%w: device %s, with the same key", ErrExists, d.Name)
+		return fmt.Errorf("%w, %s's: %w", ErrOtherName, d.Name, ErrExists)
 	}
 	return nil
 }
