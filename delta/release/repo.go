@@ -308,6 +308,11 @@ func (r *Repo) delegate(channel string) (*targetsMeta, error) {
 		return nil, fmt.Errorf("opening channel %s: %w", channel, err)
 	}
 	role := roleName(channel)
+	if isNoKey(r.keyPath(role)) { // nothing is signed with it, nor can be
+		if err := os.Remove(r.keyPath(role)); err != nil {
+			return nil, err
+		}
+	}
 	key, err := r.open.Read(r.keyPath(role))
 	if errors.Is(err, ErrNoKey) {
 		key, err = r.open.like(r.keyPath(role), r.keyPath(metadata.SNAPSHOT))

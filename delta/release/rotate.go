@@ -96,6 +96,9 @@ func (r *Repo) signers(role string) ([]ed25519.PrivateKey, error) {
 			if len(keys) >= threshold && isSealed(path) {
 				continue // nobody is asked for more passphrases than it takes
 			}
+			if suffix != "" && isNoKey(path) {
+				continue // see settle
+			}
 			key, err := r.open.Read(path)
 			if errors.Is(err, ErrNoKey) {
 				continue
@@ -213,11 +216,18 @@ func (r *Repo) rotateChannel(role string) (change, error) {
 	return c, nil
 }
 
-// settle keeps of each of a role's pairs of key files the one that is in use.
+// settle keeps of each of a role's pairs of key files the one that is in use. A new one that
+// holds no key is of no use.
 func (r *Repo) settle(role string, ids []string) error {
 	for n := 1; n <= len(ids); n++ {
 		path := r.nthKey(role, n)
 		if _, err := os.Lstat(path + ".new"); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if isNoKey(path + ".new") {
+			if err := errors.Join(os.Remove(path+".new"), SyncDir(r.keys)); err != nil {
+				return err
+			}
 			continue
 		}
 		key, err := r.open.Read(path + ".new")

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,17 +142,51 @@ func isSealed(path string) bool {
 	return err == nil && bytes.HasPrefix(text, sealedMark)
 }
 
-// writeKeyFile writes a file that was not there, mode 0600, synced.
+// writeKeyFile writes a file that was not there, mode 0600, synced: after a power cut there is all
+// of it or none. Else it is fs.ErrExist.
 func writeKeyFile(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".") // mode 0600
 	if err != nil {
 		return err
 	}
 	if _, err = f.Write(text); err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close(), SyncDir(filepath.Dir(path))); err != nil {
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = giveName(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(f.Name())) // which is no error where it has moved
+	}
+	if err := errors.Join(os.RemoveAll(f.Name()), SyncDir(dir)); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil
+}
+
+// giveName gives a file the name path, if that is free. The name that it had may stay.
+func giveName(from, path string) error {
+	err := os.Link(from, path)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) { // no hard links, as on FAT
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return os.Rename(from, path)
+		}
+		return fmt.Errorf("%s: %w", path, fs.ErrExist)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s: %w", path, fs.ErrExist)
+	}
+	return err
+}
+
+// isNoKey reports whether a key file holds the beginning of one at most, as a power cut left it
+// when such files were written in their place.
+func isNoKey(path string) bool {
+	text, err := readKeyFile(path)
+	if err != nil || bytes.HasPrefix(text, sealedMark) {
+		return false
+	}
+	block, _ := pem.Decode(text)
+	return block == nil
 }
