@@ -42,7 +42,13 @@ The key can also be made on the device, and never leave it:
   on the device     updraft enroll request --name NAME -o NAME.request
   at the fleet      updraft enroll --fleet DIR --request NAME.request --site SITE -o NAME.answer
   on the device     updraft enroll complete --key NAME.request.key NAME.answer -o NAME.updraft
-Many devices join with a token: see updraft token.`,
+Many devices join with a token: see updraft token.
+
+A device that is enrolled again, with --replace, has a new certificate; the one before
+stays good until it ends, for whoever has its key. Where it must not, such as one with
+roles that the device is to lose, or of a device that was stolen or copied, first
+  updraft revoke --fleet DIR NAME
+and only then enroll it with --replace: revoking takes all certificates made so far.`,
 		Example: `  updraft enroll --fleet fleet --name till-7 --type rpi4 --site store-12 \
       --origin https://updates.example -o till-7.updraft`,
 		Args: usageArgs(cobra.NoArgs),
@@ -55,7 +61,7 @@ Many devices join with a token: see updraft token.`,
 	f.StringVar(&d.Type, "type", "", "type of the device (default: the request's, or any)")
 	deviceFlags(c, d)
 	f.BoolVar(&o.gateway, "gateway", false, "the same as --role gateway")
-	f.BoolVar(&d.Replace, "replace", false, "give out a new certificate for a name that is enrolled already, also into the file that has the old one")
+	f.BoolVar(&d.Replace, "replace", false, "give out a new certificate for a name that is enrolled already, also into the file that has the old one; the certificate before stays good unless it was revoked first")
 	f.StringVar(&o.request, "request", "", "file with the request of a device that made its own key")
 	f.StringVarP(&o.out, "output", "o", "", "file to write (default: NAME.updraft)")
 	required(c, "fleet")
@@ -109,7 +115,7 @@ func enroll(u *ui, o enrollOptions) error {
 	if err := e.Write(out); err != nil {
 		return hinted{err, "the device counts as enrolled all the same: mend this and repeat the command with --replace"}
 	}
-	return enrolled(u, e, out, false)
+	return enrolled(u, e, out, earlier(f, o.fleet, e.Name))
 }
 
 // enrollmentFile returns the file to write. What is there already is replaced only where it is
@@ -136,24 +142,49 @@ func enrollmentFile(out string, d fleet.EnrollOptions) (string, error) {
 	return "", hinted{fmt.Errorf("%s exists", out), "name another file, or remove it first; with --replace the file of the same device is replaced"}
 }
 
-// enrolled prints what was written to out; here says that this is the device.
-func enrolled(u *ui, e *identity.Enrollment, out string, here bool) error {
+// issued is what the fleet knows when it has enrolled a device.
+type issued struct {
+	earlier time.Time // the end of certificates that the device had before; zero: none is good
+	revoke  string    // the command that ends them
+}
+
+// earlier returns what is to be said of the certificates that a device had before.
+func earlier(f *fleet.Fleet, dir, name string) *issued {
+	list, _ := f.Devices() // it is enrolled; a record of another device that cannot be read is no reason to fail
+	for _, d := range list {
+		if t := time.Unix(d.Earlier, 0).UTC(); d.Name == name && t.After(time.Now()) {
+			return &issued{t, fmt.Sprintf("updraft revoke --fleet %s %s", dir, name)}
+		}
+	}
+	return new(issued)
+}
+
+// enrolled prints what was written to out, and what the fleet says of it; nil: this is the device.
+func enrolled(u *ui, e *identity.Enrollment, out string, by *issued) error {
 	cert, err := e.Certificate(time.Time{})
 	if err != nil {
 		return err
 	}
 	v := map[string]any{"file": out, "name": e.Name, "type": e.Type, "site": e.Site, "channel": e.Channel, "origins": e.Origins,
 		"peer_id": cert.Peer.String(), "roles": cert.Roles, "not_after": time.Unix(cert.NotAfter, 0).UTC(), "has_key": len(e.Key) > 0}
+	old := by != nil && !by.earlier.IsZero()
+	if old {
+		v["earlier_not_after"], v["earlier_hint"] = by.earlier, "to end it: "+by.revoke+"; then enroll again with --replace, as revoking takes the new certificate too"
+	}
 	return u.result(v, func(w io.Writer) {
 		fmt.Fprintf(w, "%s holds the enrollment of %s (%s) at site %s, channel %s, valid until %s.\n", out, e.Name, e.Type, e.Site, e.Channel,
 			time.Unix(cert.NotAfter, 0).UTC().Format(time.DateOnly))
 		fmt.Fprintf(w, "Peer ID %s\n", cert.Peer)
+		if old {
+			fmt.Fprintf(w, "The certificate that %s had before stays good until %s. To end it, in this order, as revoking takes the new one too:\n  %s\n  this command again\n",
+				e.Name, by.earlier.Format(time.DateOnly), by.revoke)
+		}
 		if len(e.Key) == 0 {
 			fmt.Fprintf(w, "Next, on the device:\n  updraft enroll complete --key FILE %s -o %s.updraft\n", filepath.Base(out), e.Name)
 			return
 		}
 		next := fmt.Sprintf("updraft agent --enrollment %s --data /var/lib/updraft", filepath.Base(out))
-		if here {
+		if by == nil {
 			fmt.Fprintf(w, "Next:\n  %s\n", next)
 			return
 		}
@@ -235,7 +266,7 @@ func newEnrollComplete(u *ui) *cobra.Command {
 			if err := e.Write(out); err != nil {
 				return err
 			}
-			return enrolled(u, e, out, true)
+			return enrolled(u, e, out, nil)
 		},
 	}
 	c.Flags().StringVar(&keyFile, "key", "", "the key that enroll request made (required)")

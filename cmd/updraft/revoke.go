@@ -22,6 +22,7 @@ revoked. The list travels like the rest of the metadata: each device that learns
 from the origin or from a neighbour, closes its connections with those on it and admits
 them no more. A device that is enrolled anew (updraft enroll --replace) is admitted again;
 it stays on the list, which keeps out its certificates from before, and that is not undone.
+The order counts: revoked after it was enrolled anew, it loses the new certificate, too.
 
 Without names it prints the list. No key that is kept offline is needed.
 

@@ -40,10 +40,10 @@ type EnrollOptions struct {
 	Roles     []string      // besides device, which all have; empty: DefaultRoles
 	TTL       time.Duration // zero: DefaultTTL
 	Request   []byte        // a request made on the device; empty: the key is made here
-	Replace   bool          // the name is enrolled already: give out a new certificate
+	Replace   bool          // the name is enrolled already: give out a new certificate; see Device.Earlier
 }
 
-// Device is a certificate that was given out.
+// Device is the latest certificate that was given out under a name.
 type Device struct {
 	Name     string   `json:"name"`
 	Type     string   `json:"type"`
@@ -55,6 +55,11 @@ type Device struct {
 	Former   []string `json:"former,omitempty"` // peer IDs that it had before, the oldest first
 	Enrolled int64    `json:"enrolled"`         // unix seconds; when the latest certificate was signed
 	NotAfter int64    `json:"not_after"`        // unix seconds
+	// Earlier is when the last of the certificates ends that were given out under the name before
+	// it was enrolled again; unix seconds, 0: none was, or they had been revoked by then. They are
+	// good until then: only Revoke ends them, which is of all that were given out up to then, so
+	// that it comes before enrolling again.
+	Earlier int64 `json:"earlier,omitempty"`
 }
 
 // Enroll makes a device of the fleet: it signs a certificate for a new key, or for
@@ -170,12 +175,16 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 		}
 	}
 	var former []string
+	var earlier int64
 	if d, err := f.device(o.Name); err == nil {
 		if now.Unix() <= d.Enrolled { // a revocation from here on is of all before, too
 			now = time.Unix(d.Enrolled+1, 0)
 		}
 		if former = d.Former; d.Peer != id.String() {
 			former = append(former, d.Peer)
+		}
+		if r, ok := revoked.Find(o.Name); !ok || r.At < d.Enrolled {
+			earlier = max(d.Earlier, d.NotAfter)
 		}
 		former = slices.DeleteFunc(former, func(p string) bool { return p == id.String() })
 	}
@@ -203,7 +212,7 @@ func (f *Fleet) enroll(o EnrollOptions, id peer.ID, key []byte) (*identity.Enrol
 		return nil, err
 	}
 	return e, f.record(Device{Name: c.Name, Type: c.Type, Site: c.Site, Channel: o.Channel, Roles: c.Roles, Serial: c.Serial,
-		Peer: id.String(), Former: former, Enrolled: c.NotBefore, NotAfter: c.NotAfter})
+		Peer: id.String(), Former: former, Enrolled: c.NotBefore, NotAfter: c.NotAfter, Earlier: earlier})
 }
 
 func newSerial() (uint64, error) {

@@ -121,6 +121,52 @@ func TestRevokeIsOfAllBefore(t *testing.T) {
 	}
 }
 
+// TestReplacedStaysGood: a certificate that was replaced is good until it ends, which the record of
+// the device tells, unless the device was revoked before it was enrolled again.
+func TestReplacedStaysGood(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	enroll := func(ttl time.Duration, want *identity.Cert) *identity.Cert {
+		t.Helper()
+		e, err := f.Enroll(fleet.EnrollOptions{Name: "a", Replace: true, TTL: ttl})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := e.Certificate(time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = new(identity.Cert)
+		}
+		if l, err := f.Devices(); err != nil || l[0].Earlier != want.NotAfter || l[0].NotAfter != c.NotAfter {
+			t.Errorf("%+v, want %d, %v", l, want.NotAfter, err)
+		}
+		if l, err := f.Revocations(); err != nil || l.Check(c) != nil || want.NotAfter > 0 && l.Check(want) != nil {
+			t.Error(l, err)
+		}
+		return c
+	}
+	revoke := func() {
+		t.Helper()
+		if _, err := f.Revoke("", "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := enroll(500*time.Hour, nil)
+	enroll(100*time.Hour, long)
+	enroll(100*time.Hour, long) // which ends later than the one before this
+	if _, err := f.Renew("a"); err != nil {
+		t.Fatal(err)
+	}
+	enroll(0, long)
+	revoke()
+	last := enroll(50*time.Hour, nil)
+	enroll(0, last)
+	revoke()
+	enroll(0, nil)
+}
+
 // TestReasonsStayHere: why devices were revoked is known in the fleet's directory and not at
 // the origin, which is public; what earlier programs published there goes with the next list.
 func TestReasonsStayHere(t *testing.T) {
