@@ -33,6 +33,7 @@ type assembly struct {
 	planned chan struct{} // the site's plan has changed
 	opened  atomic.Bool   // contents go to their files: not a tree, or its listing is there
 	unsaid  atomic.Int64  // bytes put since the one who awaits it was woken
+	lost    atomic.Int64  // chunks that were there and were given up
 	hashed  *prefix       // of the stream; used by the one who awaits it
 	trail   behind        // of the stream; used by the one who awaits it
 
@@ -310,13 +311,24 @@ func (a *assembly) openTree(p *page, end int64) error {
 	if next < a.art.ListingSize {
 		return nil
 	}
-	if !a.hasListing(pages) {
-		return nil
-	}
-	if err := a.st.(*treeStream).open(); err != nil {
+	var before *listingError
+	for a.hasListing(pages) {
+		err := a.st.(*treeStream).open()
+		if err == nil {
+			a.opened.Store(true)
+			return nil
+		}
+		bad := new(listingError)
+		switch {
+		case !errors.As(err, &bad):
+		case before == nil: // what was read may be something else than was checked
+			before = bad
+			continue
+		case bad.sum != before.sum:
+			err = errMisread
+		}
 		return fmt.Errorf("node: tree %s: %w", a.art.Name, err)
 	}
-	a.opened.Store(true)
 	return nil
 }
 
@@ -478,3 +490,7 @@ func (s source) Size() int64 { return s.size }
 
 // errDigest reports an artifact that is not what the manifest says.
 var errDigest = errors.New("node: artifact does not have its digest")
+
+// errMisread reports an artifact that does not have its digest either, or whose listing is malformed, where that may be
+// the storage's doing: what was read was not the same each time, or not what had been written.
+var errMisread = errors.New("node: the storage does not read what was written")

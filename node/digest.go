@@ -68,7 +68,24 @@ func (a *assembly) settle(ctx context.Context) {
 	_ = a.hash(ctx, a.there()) // what cannot be read is found at the end
 }
 
-// digest checks the whole stream against the manifest. What was hashed while it came counts if it was right.
+// wrongDigest says what an artifact was read as that is not what the manifest says. It is errDigest.
+type wrongDigest struct {
+	name string
+	sum  [32]byte // of all of it, read at once
+	lost int64    // chunks that had been given up by then
+}
+
+func (e *wrongDigest) Error() string { return fmt.Sprintf("%v: %s", errDigest, e.name) }
+
+func (e *wrongDigest) Unwrap() error { return errDigest }
+
+// confirms reports whether what was read, after another time before it, is what was published: it was the same both
+// times, and all chunks were right in between.
+func (e *wrongDigest) confirms(before *wrongDigest) bool {
+	return e.sum == before.sum && e.lost == before.lost
+}
+
+// digest checks the whole stream against the manifest: *wrongDigest. What was hashed while it came counts if it was right.
 func (a *assembly) digest(ctx context.Context) error {
 	early := a.hashed != nil && a.hashed.off > 0
 	defer func() { a.hashed = nil }()
@@ -76,11 +93,12 @@ func (a *assembly) digest(ctx context.Context) error {
 		if err := a.hash(ctx, a.art.Size); err != nil {
 			return err
 		}
-		if [32]byte(a.hashed.h.Sum(nil)) == a.art.Sum {
+		sum := [32]byte(a.hashed.h.Sum(nil))
+		if sum == a.art.Sum {
 			return nil
 		}
 		if !early { // or a chunk has changed since
-			return fmt.Errorf("%w: %s", errDigest, a.art.Name)
+			return &wrongDigest{a.art.Name, sum, a.lost.Load()}
 		}
 		early, a.hashed = false, nil
 	}

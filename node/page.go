@@ -104,6 +104,7 @@ func (p *page) Dropped(i int) {
 	if p.have[i] {
 		p.have[i] = false
 		p.left++
+		p.a.lost.Add(1)
 	}
 	p.mu.Unlock()
 	p.a.mu.Lock()

@@ -192,6 +192,7 @@ var hints = []struct {
 	{report.ErrToken, "set metrics_token in the configuration, or listen on loopback"},
 	{syscall.ENOSPC, "free space on the device; the update goes on by itself"},
 	{syscall.EIO, "the device's storage does not read or write what it should: look at it"},
+	{errMisread, "the device's storage does not read or write what it should: look at it; the update is tried again by itself"},
 	{install.ErrNoSpace, "free space on the device, or lower keep in the configuration; the update goes on by itself"},
 	{install.ErrRemove, "something on the device keeps it from being deleted, such as another user's directory, a mount or an immutable file: delete it by hand; the agent goes on"},
 	{release.ErrClock, "set the device's clock"},

@@ -77,7 +77,7 @@ type treeStream struct {
 	written *counter
 
 	mu    sync.RWMutex // guards all below
-	head  *os.File     // the listing
+	head  listingFile  // the listing
 	w     *tree.Writer // nil until the listing is complete
 	made  [32]byte     // digest of the listing that w was made with
 	spill *os.File     // early contents, at their offset in the stream
@@ -85,6 +85,24 @@ type treeStream struct {
 }
 
 type span struct{ off, n int64 }
+
+// listingFile is an *os.File.
+type listingFile interface {
+	io.ReaderAt
+	io.WriterAt
+	Sync() error
+	Close() error
+}
+
+// listingError says why the listing that was read, of digest sum, cannot be used. It is tree.ErrListing.
+type listingError struct {
+	err error
+	sum [32]byte
+}
+
+func (e *listingError) Error() string { return e.err.Error() }
+
+func (e *listingError) Unwrap() error { return e.err }
 
 // createTree opens the tree at dir for assembly. Its stream has whole bytes, of which
 // size are the listing, that is kept in the file listing; if that is complete already,
@@ -124,7 +142,7 @@ var errOtherListing = errors.New("node: the tree was begun with a listing that w
 // open is called once the listing has been written: from then on contents go straight
 // into the files of the tree. It need not have been verified: finish looks at it again.
 // One that is malformed or tells of other contents than the stream has is a
-// tree.ErrListing, and nothing is made.
+// *listingError, and nothing is made.
 func (s *treeStream) open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,14 +153,18 @@ func (s *treeStream) open() error {
 	if err != nil {
 		return err
 	}
+	sum := sha256.Sum256(b)
 	l, err := tree.Parse(b)
-	if err != nil {
-		return err
+	if err == nil && l.ContentSize() != s.whole-s.size {
+		err = fmt.Errorf("%w: %d bytes of contents in a stream of %d", tree.ErrListing, l.ContentSize(), s.whole-s.size)
 	}
-	if n := l.ContentSize(); n != s.whole-s.size {
-		return fmt.Errorf("%w: %d bytes of contents in a stream of %d", tree.ErrListing, n, s.whole-s.size)
+	var w *tree.Writer
+	if err == nil {
+		w, err = s.newWriter(l)
 	}
-	w, err := s.newWriter(l)
+	if errors.Is(err, tree.ErrListing) {
+		return &listingError{err, sum}
+	}
 	if err != nil {
 		return err
 	}
@@ -152,7 +174,7 @@ func (s *treeStream) open() error {
 			return errors.Join(fmt.Errorf("node: move early contents: %w", err), w.Close())
 		}
 	}
-	s.w, s.made, s.early = w, sha256.Sum256(b), nil
+	s.w, s.made, s.early = w, sum, nil
 	return s.dropSpillLocked()
 }
 

@@ -263,9 +263,11 @@ func (u *update) begin(a *assembly) error {
 }
 
 // await drives a until every chunk is there and its digest is right. A write that failed is an
-// error, even where what it was to write has come again.
+// error, even where what it was to write has come again. It is errDigest if the artifact was published so, and
+// errMisread if that may be the storage's doing.
 func (u *update) await(ctx context.Context, a *assembly) error {
-	for round := 0; ; round++ {
+	var before *wrongDigest
+	for {
 		for !a.complete() {
 			select {
 			case <-ctx.Done():
@@ -287,12 +289,23 @@ func (u *update) await(ctx context.Context, a *assembly) error {
 			a.signalPlan()
 			return nil
 		}
-		if !errors.Is(err, errDigest) || round > 0 {
+		wrong := new(wrongDigest)
+		switch {
+		case !errors.As(err, &wrong):
+			return err
+		case before == nil:
+			// What is on disk is not what was written: find out which chunks.
+			u.n.problem(problemDisk, a.art.Name, err)
+			before = wrong
+			a.reverify()
+		case wrong.confirms(before):
+			u.n.problem(problemDisk, a.art.Name, nil)
+			return err
+		default:
+			err = fmt.Errorf("%w: %s", errMisread, a.art.Name)
+			u.n.problem(problemDisk, a.art.Name, err)
 			return err
 		}
-		// What is on disk is not what was written: find out which chunks.
-		u.n.problem(problemDisk, a.art.Name, err)
-		a.reverify()
 	}
 }
 

@@ -180,7 +180,7 @@ func (n *Node) update(ctx context.Context, t *target, change <-chan struct{}) (e
 		})
 		err = u.run(ctx)
 		if (errors.Is(err, errDigest) || errors.Is(err, tree.ErrListing)) && ctx.Err() == nil {
-			// All chunks are right, twice, and the whole or its listing is not: it was published so.
+			// All chunks are right, and the whole or its listing is not, twice the same: it was published so.
 			err = n.refuse(t.m.Version, t.digest, err)
 		}
 		cancel()
