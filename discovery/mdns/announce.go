@@ -7,70 +7,14 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
-	"github.com/grandcat/zeroconf"
-	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
 var errNoAddress = errors.New("this device listens on no address that others could reach")
-
-// minLife is how long a registration lives at least: the library counts its
-// receivers in when they begin, which must not fall together with Shutdown.
-const minLife = 250 * time.Millisecond
-
-// registration is our entry on the network.
-type registration struct {
-	server   *zeroconf.Server
-	instance string
-	since    time.Time
-}
-
-// register announces the device on the interfaces, under an instance name that
-// has never been used: whoever remembers a former one, of a smaller number, then
-// takes this for the latest.
-func register(key [32]byte, id peer.ID, addrs []ma.Multiaddr, ifaces []iface, number uint64) (*registration, error) {
-	if len(addrs) == 0 {
-		return nil, errNoAddress
-	}
-	nonce := newNonce(number)
-	text, err := newCard(key, nonce, id, addrs).encode()
-	if err != nil {
-		return nil, err
-	}
-	nets := make([]net.Interface, len(ifaces))
-	for i := range ifaces {
-		nets[i] = ifaces[i].Interface
-	}
-	// Devices read the card; SRV and A or AAAA are for others, to whom one address will do.
-	ip, _, _ := split(addrs[0])
-	port, err := strconv.Atoi(addrs[0][1].Value())
-	if err != nil {
-		return nil, fmt.Errorf("register: %w", err)
-	}
-	// The host name is the instance too: the machine's own name is nobody's business.
-	server, err := zeroconf.RegisterProxy(nonce, service, domain, port, nonce, []string{ip.String()}, text, nets)
-	if err != nil {
-		return nil, fmt.Errorf("register: %w", err)
-	}
-	return &registration{server: server, instance: nonce, since: time.Now()}, nil
-}
-
-// close says goodbye and closes the sockets. One goroutine of the library, which
-// repeats the announcement, may last 3.5 s from register on; its writes fail.
-func (r *registration) close() {
-	if r == nil {
-		return
-	}
-	time.Sleep(minLife - time.Since(r.since))
-	r.server.Shutdown()
-}
 
 const (
 	randomBits = 20 // of a nonce, behind the number

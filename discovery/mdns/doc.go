@@ -27,12 +27,23 @@
 //
 // # How it works
 //
-// The registration is zeroconf's: it probes, announces, answers, and says goodbye
-// on exit. Its browser is not used. That stops asking after its first entry, does
-// not report changes, expiry, goodbyes, or the interface an answer came in on,
-// and cannot list known answers, without which a site's traffic grows with the
-// square of its devices. So two sockets of our own listen to the group all the
-// time, whoever asked, and send the queries:
+// Two sockets, one of each family, listen to the group all the time, whoever asked, and
+// send all that is said; messages are read and made by miekg/dns. What was not sent to the
+// group, or not from its port, is not looked at (RFC 6762, 11). A session announces the
+// registration at once and again after a second, on each interface and family, and says
+// goodbye in the end. It does not probe: nobody else draws the same name (8.1).
+//
+// Queries for the service, for the instance's SRV or TXT, for the host's address and for
+// the services that there are (RFC 6763, 9) are answered by one packet, on the interface
+// and the family on which they came in; also on the other family if the interface has no
+// address of the first. The answer comes after 20 to 120 ms, at random, where others have
+// answers too, and always to the group, never to one address. An interface and family gets
+// one packet a second (RFC 6762, 6), whatever is asked and however often: what is asked
+// meanwhile is answered together when the second is over. So who speaks on a LAN of n
+// devices can have them send n × 300 B a second on it over either family, or n × 600 B
+// with 8 addresses each, not more, and nothing at all to elsewhere.
+//
+// Queries of our own go out
 //
 //   - three within the first 4 s after the start and after each change of the
 //     interfaces or addresses, which are compared when the kernel tells of a change
@@ -45,7 +56,7 @@
 //     left (RFC 6762, 7.1), and those stay silent. A query of somebody else that
 //     lists nothing that we lack counts as ours; one that does makes us ask soon.
 //
-// An entry lives for 3200 s (the library's fixed TTL) after it was last heard, so
+// An entry lives for 3200 s (the TTL of its records) after it was last heard, so
 // it is asked for again from 1600 s on, ten times or so; 3 s after its goodbye;
 // and until the same peer announces an instance with a greater name, which replaces it
 // at once: that is how a device that was killed and comes back with another port is
@@ -56,8 +67,9 @@
 // lesser one comes up, since anybody can say goodbye. A device that hears a greater name
 // of its own than the present one registers anew above it, every 10 min at most: so who
 // has no clock may be kept from being found by what it announced before, but not for
-// long, as what others hear it hears too. Queries go out over IPv4 where there is an IPv4 address, else over
-// IPv6; the first three over both. Hosts without IPv6 are served over IPv4 alone.
+// long, as what others hear it hears too. Queries go out over IPv4 where there is an IPv4
+// address, else over IPv6; the first three over both. Hosts without IPv6
+// are served over IPv4 alone.
 //
 // All of this takes place on loopback too, and there alone when the device listens
 // on loopback only, so that several agents on a machine find each other without a
@@ -67,19 +79,18 @@
 // # What it costs
 //
 // A query takes 80 B and 28 B per entry listed, an answer with one address about
-// 320 B over IPv4 and 340 B over IPv6, Ethernet included, and each further address
-// 25 to 45 B; the library sends both. With n devices on a
-// LAN each gets and sends, per day,
+// 300 B over IPv4 and 320 B over IPv6, Ethernet included, and each further address
+// 25 to 45 B. With n devices on a LAN each gets and sends, per day,
 //
 //	queries  86 400 s / 125 s × (80 + 28 n) B   about one per shortest interval
-//	answers  86 400 s / 1660 s × n × 660 B      each device when its life is half over
+//	answers  86 400 s / 1660 s × n × 300 B      each device when its life is half over
 //
-// that is 2.7 MB with 50 devices, 9 MB with 200 (where rounds take twice as long),
-// of the 10 MB that an idle site may use. Measured with 50 devices in network
-// namespaces over 28 minutes (TestCrowd): 3.5 MB, all traffic of the interface
-// counted. The library's browser, at the same intervals, would take 1.2 GB. When
-// 60 devices start at the same moment, the first 10 s cost each of them 1.3 MB,
-// and all know all after 2.5 to 5 s.
+// that is 1.8 MB with 50 devices, 5 MB with 200 (where rounds take twice as long),
+// of the 10 MB that an idle site may use. Devices that have IPv6 alone ask on their own,
+// and are answered on their own: with such on the LAN, answers cost up to twice as much.
+// When 60 devices start at the same moment, the first 10 s cost each of them 0.2 MB
+// (TestCrowd: network namespaces, all traffic of the interface counted), and all know
+// all after 2.5 to 5 s.
 //
 // # What is guaranteed
 //
@@ -87,9 +98,6 @@
 // Report) and looked at again when an interface changes and every 5 s. Records,
 // addresses, entries (of the site and of others) and names heard of are bounded; when
 // there are too many devices, the one heard longest ago of those whose first address most
-// of them have makes room. Run returns after its goroutines have ended, except for one of the
-// library's that lasts up to 3.5 s after a
-// registration and then ends by itself. The library prints to the standard
-// logger when one of the two families cannot be joined; programs that mind should
-// redirect it (slog.SetDefault does).
+// of them have makes room; so are the questions of a message that are looked at (64), and
+// what is answered. Run returns after all its goroutines have ended.
 package mdns

@@ -26,6 +26,11 @@ type iface struct {
 
 func (i iface) loopback() bool { return i.Flags&net.FlagLoopback != 0 }
 
+// has reports whether the interface has an address of a family.
+func (i iface) has(six bool) bool {
+	return slices.ContainsFunc(i.addrs, func(a netip.Addr) bool { return a.Is6() == six })
+}
+
 // usable reports whether the interface is up, has carrier and takes part in
 // multicast. Loopback interfaces pass without the multicast flag: Linux does not
 // set it on lo, yet delivers IPv4 multicast there.

@@ -14,12 +14,29 @@ const (
 	service      = serviceLabel + "._tcp"
 	domain       = "local"
 	serviceName  = service + "." + domain + "."
+	typesLabel   = "_services"
+	typesName    = typesLabel + "._dns-sd._udp." + domain + "."
 
-	maxPacket  = 9000 // bytes, RFC 6762 section 17
-	maxRecords = 1024 // records of one message that are looked at
-	maxKnown   = 300  // known answers in one query: 28 B each, 8.4 kB
-	minTTL     = time.Minute
-	maxTTL     = 75 * time.Minute
+	maxPacket     = 9000    // bytes, RFC 6762 section 17
+	maxQuestions  = 64      // questions of one message that are looked at
+	maxRecords    = 1024    // records of one message that are looked at
+	maxKnown      = 300     // known answers in one query: 28 B each, 8.4 kB
+	unicastWanted = 1 << 15 // in the class of a question (RFC 6762, 5.4)
+	minTTL        = time.Minute
+	maxTTL        = 75 * time.Minute
+)
+
+// wants is a set of what a query asks of this device.
+type wants uint8
+
+const (
+	wantsService  wants = 1 << iota // PTR of the service: all instances
+	wantsTypes                      // PTR of the services that there are (RFC 6763, 9)
+	wantsInstance                   // SRV or TXT of our instance
+	wantsA                          // of our host name
+	wantsAAAA
+
+	wantsShared = wantsService | wantsTypes // others have answers too
 )
 
 // known is one entry of a query's list of known answers.
@@ -35,10 +52,12 @@ type announcement struct {
 	text     []string
 }
 
-// message is what a packet says about the service; either part may be empty.
+// message is what a packet says about the service, or asks of this device; any part may
+// be empty.
 type message struct {
 	id            uint16
-	query         bool // it asks for all instances of the service
+	query         bool  // it asks for all instances of the service
+	wants         wants // what of it we are to answer
 	known         []known
 	announcements []announcement
 }
@@ -62,11 +81,13 @@ func question(id uint16, list []known) ([]byte, error) {
 	return m.Pack()
 }
 
-// parseMessage reads a packet. ok is false when it is no DNS message or does not
-// concern the service.
-func parseMessage(b []byte) (m message, ok bool) {
-	// The label is never compressed away, so most of a busy LAN's chatter ends here.
-	if !bytes.Contains(b, []byte(serviceLabel)) {
+// parseMessage reads a packet that came to the device whose instance is called own; empty:
+// it has none. ok is false when it is no DNS message or concerns neither the service nor
+// the device.
+func parseMessage(b []byte, own string) (m message, ok bool) {
+	// Labels are never compressed away, so most of a busy LAN's chatter ends here.
+	says := func(label string) bool { return bytes.Contains(b, []byte(label)) }
+	if !says(serviceLabel) && !says(typesLabel) && (own == "" || !says(own)) {
 		return message{}, false
 	}
 	var d dns.Msg
@@ -78,23 +99,70 @@ func parseMessage(b []byte) (m message, ok bool) {
 		m.announcements = announcements(&d)
 		return m, len(m.announcements) > 0
 	}
-	for _, q := range d.Question {
-		if strings.EqualFold(q.Name, serviceName) && (q.Qtype == dns.TypePTR || q.Qtype == dns.TypeANY) {
-			m.query = true
-		}
+	for _, q := range d.Question[:min(len(d.Question), maxQuestions)] {
+		m.wants |= asks(q, own)
 	}
-	if !m.query || len(d.Ns) > 0 {
+	if m.wants == 0 || len(d.Ns) > 0 {
 		return message{}, false
 	}
+	m.query = m.wants&wantsService != 0
 	for _, rr := range d.Answer[:min(len(d.Answer), maxRecords)] {
-		if ptr, ok := rr.(*dns.PTR); ok && strings.EqualFold(ptr.Hdr.Name, serviceName) {
+		ptr, ok := rr.(*dns.PTR)
+		if !ok {
+			continue
+		}
+		// Who has an answer that will live for at least half of its life needs no other (RFC 6762, 7.1).
+		lasts := ptr.Hdr.Ttl >= recordTTL/2
+		switch {
+		case strings.EqualFold(ptr.Hdr.Name, typesName):
+			if lasts && strings.EqualFold(ptr.Ptr, serviceName) {
+				m.wants &^= wantsTypes
+			}
+		case m.query && strings.EqualFold(ptr.Hdr.Name, serviceName):
 			if label, ok := instanceOf(ptr.Ptr); ok {
 				m.known = append(m.known, known{label, time.Duration(ptr.Hdr.Ttl) * time.Second})
+				if lasts && label == own {
+					m.wants &^= wantsService
+				}
 			}
 		}
 	}
-	return m, true
+	return m, m.query || m.wants != 0
 }
+
+// asks returns what one question asks of the device. The bit that wishes for an answer
+// by unicast is not looked at: all get the same, by multicast (RFC 6762, 5.4).
+func asks(q dns.Question, own string) (w wants) {
+	if class := q.Qclass &^ unicastWanted; class != dns.ClassINET && class != dns.ClassANY {
+		return 0
+	}
+	is := func(name string, typ uint16) bool {
+		return (q.Qtype == typ || q.Qtype == dns.TypeANY) && strings.EqualFold(q.Name, name)
+	}
+	if is(serviceName, dns.TypePTR) {
+		w |= wantsService
+	}
+	if is(typesName, dns.TypePTR) {
+		w |= wantsTypes
+	}
+	if own == "" {
+		return w
+	}
+	if name := own + "." + serviceName; is(name, dns.TypeSRV) || is(name, dns.TypeTXT) {
+		w |= wantsInstance
+	}
+	host := hostName(own)
+	if is(host, dns.TypeA) {
+		w |= wantsA
+	}
+	if is(host, dns.TypeAAAA) {
+		w |= wantsAAAA
+	}
+	return w
+}
+
+// hostName is the host of an instance: it has the same label.
+func hostName(instance string) string { return instance + "." + domain + "." }
 
 // announcements gathers the instances that a response describes: their TXT says
 // all that a device needs.

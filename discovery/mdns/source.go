@@ -224,6 +224,14 @@ func (r *run) session(ctx context.Context) (again bool) {
 		r.moved = false
 		r.cfg.Changed()
 	}
+	r.number = nextNumber(time.Now(), max(r.number, r.view.outdone))
+	reg, regErr := newRegistration(r.cfg.SiteKey, r.self().ID, here.addrs, r.number)
+	if regErr != nil {
+		regErr = fmt.Errorf("%w: %w", ErrNotAnnounced, regErr)
+	} else {
+		ears.own = reg.instance
+	}
+	r.view.renew(ears.own)
 	ctx, cancel := context.WithCancel(ctx)
 	in, broken := make(chan heard, 256), make(chan error, 2)
 	var wg sync.WaitGroup
@@ -236,22 +244,23 @@ func (r *run) session(ctx context.Context) (again bool) {
 	defer wg.Wait()
 	defer ears.close()
 	defer cancel()
-	r.number = nextNumber(time.Now(), max(r.number, r.view.outdone))
-	reg, regErr := register(r.cfg.SiteKey, r.self().ID, here.addrs, here.ifaces, r.number)
-	defer reg.close()
-	if regErr != nil {
-		regErr = fmt.Errorf("%w: %w", ErrNotAnnounced, regErr)
-		r.view.renew("")
-	} else {
-		r.view.renew(reg.instance)
-	}
 	r.cfg.Log.Debug("mdns session", "interfaces", names(here.ifaces), "announced", here.addrs, "err", regErr)
-	return r.converse(ctx, here, ears, regErr, in, broken)
+	return r.converse(ctx, here, ears, reg, regErr, in, broken)
 }
 
 // converse is the loop of a session.
-func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error, in <-chan heard, broken <-chan error) bool {
+func (r *run) converse(ctx context.Context, here place, ears *ears, reg *registration, regErr error, in <-chan heard, broken <-chan error) bool {
 	began := time.Now()
+	voice := newResponder(reg, ears.media(), began)
+	// Queries tell by their errors when packets do not get out: they go the same way.
+	say := func(b []byte, on medium) {
+		if err := ears.write(b, on); err != nil {
+			r.cfg.Log.Debug("mdns: not sent", "interface", ears.iface(on.ifIndex).Name, "err", err)
+		}
+	}
+	defer voice.goodbye(say)
+	speak := time.NewTimer(0)
+	defer speak.Stop()
 	r.rounds.begin(began)
 	ask := time.NewTimer(time.Until(r.rounds.next))
 	defer ask.Stop()
@@ -276,7 +285,9 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 		case <-r.links:
 			sooner(max(linkPause, time.Until(changed.Add(sessionLeast))))
 		case m := <-in:
-			r.hear(ctx, m, ears)
+			r.hear(ctx, m, ears, voice)
+		case <-speak.C:
+			voice.speak(time.Now(), say)
 		case <-ask.C:
 			if time.Now().Before(r.rounds.next) {
 				break // put off meanwhile
@@ -313,6 +324,9 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, regErr error
 			return err == nil
 		}
 		ask.Reset(time.Until(r.rounds.next))
+		if at, ok := voice.wake(); ok {
+			speak.Reset(time.Until(at))
+		}
 	}
 }
 
@@ -329,10 +343,13 @@ func health(lonely, regErr, sendErr error, deaf bool) error {
 	return regErr
 }
 
-func (r *run) hear(ctx context.Context, m heard, ears *ears) {
+func (r *run) hear(ctx context.Context, m heard, ears *ears, voice *responder) {
 	now := time.Now()
 	r.totals.Messages++
-	on := ears.iface(m.ifIndex)
+	for _, on := range ears.replies(m.on) {
+		voice.asked(on, m.wants, now)
+	}
+	on := ears.iface(m.on.ifIndex)
 	for _, a := range m.announcements {
 		r.emit(ctx, r.view.heard(a, on.Name, on.loopback(), now)...)
 	}

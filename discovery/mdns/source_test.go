@@ -243,6 +243,22 @@ func TestPlainBrowser(t *testing.T) {
 	cancel()
 	for range found {
 	}
+	// It resolves a name that it was told, too.
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if resolver, err = zeroconf.NewResolver(nil); err != nil {
+		t.Fatal(err)
+	}
+	named := make(chan *zeroconf.ServiceEntry, 10)
+	if err := resolver.Lookup(ctx, e.Instance, "_updraft._tcp", "local", named); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-named; got == nil || got.Port != 4000 || !slices.Equal(got.Text, e.Text) {
+		t.Errorf("looked up: %+v", got)
+	}
+	cancel()
+	for range named {
+	}
 }
 
 // Another program holds the port for itself: the source names it, and goes on
