@@ -68,7 +68,9 @@
 // of its own than the present one registers anew above it, every 10 min at most: so who
 // has no clock may be kept from being found by what it announced before, but not for
 // long, as what others hear it hears too. Queries go out over IPv4 where there is an IPv4
-// address, else over IPv6; the first three over both. Hosts without IPv6
+// address, else over IPv6; over both the first three, and those while nobody is known, while
+// others know a device that we do not, or while one has a quarter of its life left, or less,
+// and was not heard again: it, or we, may be heard over one family only. Hosts without IPv6
 // are served over IPv4 alone.
 //
 // All of this takes place on loopback too, and there alone when the device listens

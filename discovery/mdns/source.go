@@ -364,10 +364,11 @@ func (r *run) hear(ctx context.Context, m heard, ears *ears, voice *responder) {
 	}
 }
 
-// ask sends a query. The first ones of a session go out on both families.
+// ask sends a query. It goes out on both families when one may not do: the first ones of a
+// session, and while nobody is known or somebody is missed.
 func (r *run) ask(ears *ears) error {
 	now := time.Now()
-	both := r.rounds.step < 3
+	both := r.rounds.step < 3 || len(r.view.peers) == 0 || r.view.misses(now)
 	r.rounds.asked(now, r.view.responders(), len(r.view.peers))
 	b, err := question(r.id, r.view.known(now))
 	if err != nil {

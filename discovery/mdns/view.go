@@ -327,6 +327,22 @@ func (v *view) covers(list []known, now time.Time) bool {
 	return ok
 }
 
+// misses reports whether somebody has not answered though asked more than once, or has
+// never been heard though others know of it.
+func (v *view) misses(now time.Time) bool {
+	for _, es := range v.peers {
+		if e := es[0]; e.leaves.IsZero() && e.expires.Sub(now) < e.ttl/4 {
+			return true
+		}
+	}
+	for _, ru := range v.rumours {
+		if ru.asks < maxAsks {
+			return true
+		}
+	}
+	return false
+}
+
 // asking notes a query of ours.
 func (v *view) asking() {
 	for _, ru := range v.rumours {

@@ -346,6 +346,33 @@ func TestViewCovers(t *testing.T) {
 	}
 }
 
+// TestViewMisses: who does not answer is asked over both families.
+func TestViewMisses(t *testing.T) {
+	v := newView(testKey, testPeer(t, 1), 10)
+	now := time.Unix(1e9, 0)
+	misses := func(what string, want bool) {
+		t.Helper()
+		if v.misses(now) != want {
+			t.Errorf("%s: misses somebody: %v", what, !want)
+		}
+	}
+	misses("nobody is known", false)
+	a := said(t, testPeer(t, 2), "aaaaaaaaaaaaa", "/ip4/10.0.0.1/tcp/1")
+	v.heard(a, "eth0", false, now)
+	now = now.Add(testTTL * 3 / 4)
+	misses("a quarter of a life is left", false)
+	now = now.Add(time.Second)
+	misses("less is left", true)
+	v.heard(bye(a), "eth0", false, now)
+	misses("it has said goodbye", false)
+	v.covers([]known{{"bbbbbbbbbbbbb", testTTL}}, now)
+	misses("others know another", true)
+	for range maxAsks {
+		v.asking()
+	}
+	misses("it was asked for in vain", false)
+}
+
 func TestAddresses(t *testing.T) {
 	for name, c := range map[string]struct {
 		addrs    []string
