@@ -127,7 +127,8 @@ func packed(answer, extra []dns.RR) ([]byte, error) {
 // is asked in between is answered together when the second is over, so nobody is left
 // without an answer.
 //
-// The name is not probed for: it holds 64 bits that nobody else draws (RFC 6762, 8.1).
+// The name is not probed for: its 64 bits, of the time and random, are drawn by nobody else
+// (RFC 6762, 8.1).
 type responder struct {
 	reg       *registration // nil: there is nothing to say
 	media     []medium
