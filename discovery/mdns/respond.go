@@ -75,14 +75,16 @@ func newRegistration(key [32]byte, id peer.ID, addrs []ma.Multiaddr, number uint
 	if r.announcement, err = packed(append(slices.Clone(all), r.types), nil); err != nil {
 		return nil, err
 	}
+	// Not with dns.Copy, with which the program has the copying of all types that there are.
+	lives := make([]uint32, len(all))
 	for i, rr := range all {
-		all[i] = dns.Copy(rr)
-		all[i].Header().Ttl = 0 // RFC 6762, 10.1
+		lives[i], rr.Header().Ttl = rr.Header().Ttl, 0 // RFC 6762, 10.1
 	}
-	if r.goodbye, err = packed(all, nil); err != nil {
-		return nil, err
+	r.goodbye, err = packed(all, nil)
+	for i, rr := range all {
+		rr.Header().Ttl = lives[i]
 	}
-	return r, nil
+	return r, err
 }
 
 // answer is the packet that says what is wanted, and what goes with it (RFC 6763, 12).
