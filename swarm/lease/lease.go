@@ -17,7 +17,7 @@
 // Every candidate says that it wants. The best-ranked candidate claims first; the others wait for their turn, each a
 // little longer, and at most [MaxPatience]: so nobody waits for a candidate that does not act. A claim carries a new
 // epoch, one above the highest seen, and stands open for [Window], or until every member has consented; a member that
-// hears a live holder, or is a better candidate, objects. A holder sends a heartbeat each [Beat]; whoever hears none for [Expiry] considers the lease free.
+// hears a live holder, is a better candidate, or knows of higher epochs, objects. A holder sends a heartbeat each [Beat]; whoever hears none for [Expiry] considers the lease free.
 // Where heartbeats, or a member's own events, come late, because the devices have more to do than they can, it waits for
 // the next heartbeat, and leaves a claim open, longer by what it has seen, as failure detectors that adapt do (Chen, Toueg and Aguilera, On the
 // Quality of Service of Failure Detectors, 2002): a lease that is taken from a live holder costs what both fetch.
@@ -70,8 +70,10 @@ const (
 )
 
 type member struct {
-	want bool
-	rank Rank
+	want   bool
+	rank   Rank
+	told   time.Duration // when it was told that its epoch is behind,
+	behind bool          // if it was
 }
 
 // Machine is one member's view of the lease.
@@ -380,9 +382,11 @@ func (m *Machine) claimed(now time.Duration, from string, msg Message) {
 	}
 	// Leave the claimant its window, and the time to be heard, before we claim ourselves.
 	m.free, m.patience = now, Window+m.lateness(now)+Settle
-	if msg.Epoch < m.seen && m.seen-msg.Epoch < leap {
+	if p := m.members[from]; msg.Epoch < m.seen && m.seen-msg.Epoch < leap && (!p.behind || now-p.told >= Stall) {
 		// It has started anew and knows of none: a tenure with this epoch would give way to any that is older. An
-		// epoch that it would not believe it is not told.
+		// epoch that it would not believe it is not told. It is told once: a third member that raises the epochs
+		// here, and here only, shall not have this one keep others waiting.
+		p.behind, p.told = true, now
 		m.send(from, Message{Kind: Object, Epoch: m.seen, Rank: m.rank})
 		return
 	}

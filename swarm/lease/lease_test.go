@@ -147,6 +147,25 @@ func TestEpochsGoOnAfterARestart(t *testing.T) {
 	}
 }
 
+// TestEpochsRaisedHereOnly: a liar raises the epochs of one device over and over. It tells a claimant once that it is
+// behind, and then lets it claim.
+func TestEpochsRaisedHereOnly(t *testing.T) {
+	m := lease.New("c", 0)
+	m.Up(0, "a")
+	m.Up(0, "liar")
+	objections := 0
+	for i := range 50 {
+		now := time.Duration(i) * time.Second
+		m.Recv(now, "liar", lease.Message{Kind: lease.Want, Epoch: uint64(i+1) * 1000})
+		if sent(m.Recv(now, "a", lease.Message{Kind: lease.Claim, Epoch: uint64(i+1)*1000 - 1}), lease.Object) {
+			objections++
+		}
+	}
+	if objections != 1 {
+		t.Errorf("%d objections", objections)
+	}
+}
+
 // TestEpochsTooFarApart: a liar has taken one device's epochs to where others do not follow. It lets those claim.
 func TestEpochsTooFarApart(t *testing.T) {
 	m := lease.New("b", 0)
