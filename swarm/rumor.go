@@ -16,7 +16,8 @@ const (
 	rumorFirst   = 8                // members to which the holder says it
 	rumorFurther = 4                // to which everybody else passes it on
 	rumorMost    = 16               // holders of whom the latest is remembered,
-	rumorOld     = 2 * lease.Expiry // for so long: a holder that has started anew counts from the beginning
+	rumorOld     = 2 * lease.Expiry // for so long, where one counts anew, as after a restart:
+	rumorAnew    = 2 * rumorMost    // from the beginning to this. What else is behind was held up on the way
 
 	// Of one member a new rumor is taken up so often, and rumorMost at once: a holder says two a second, which come
 	// from all sides. More are invented, and each would go round the whole site.
@@ -46,8 +47,9 @@ func (s *Swarm) rumorLocked(from *member, r wire.Rumor) {
 	}
 	now := s.now()
 	last, known := s.rumors[r.Holder]
-	fresh := known && now-last.at < rumorOld
-	if r.Holder == string(s.self) || s.lease.Leaps(r.Epoch) || fresh && (r.Epoch < last.epoch || r.Epoch == last.epoch && r.Number <= last.number) {
+	behind := known && (r.Epoch < last.epoch || r.Epoch == last.epoch && r.Number <= last.number)
+	anew := now-last.at >= rumorOld && r.Number <= rumorAnew
+	if r.Holder == string(s.self) || s.lease.Leaps(r.Epoch) || behind && !anew {
 		return
 	}
 	if from.rumorRoom = max(from.rumorRoom, now); from.rumorRoom > now+rumorMost*rumorEach {

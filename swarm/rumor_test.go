@@ -43,7 +43,8 @@ func TestRumorsOfARestartedHolder(t *testing.T) {
 			{time.Second, 3, 1999, 0},
 			{0, 1 << 63, 1, 0},
 			{time.Second, 3, 2001, 1},
-			{5 * time.Second, 1, 1, 1},
+			{5 * time.Second, 3, 1990, 0},
+			{0, 1, 1, 1},
 			{0, 1, 2, 1},
 		} {
 			time.Sleep(x.pause)
