@@ -125,10 +125,7 @@ func (n *Node) prune() error {
 	for _, v := range gone {
 		err = errors.Join(err, n.lib.drop(v, n.dir.Path))
 	}
-	err = errors.Join(err, n.sweep(nil))
-	if err != nil {
-		n.problem(problemDisk, "old releases", err)
-	}
+	n.problem(problemDisk, "old releases", errors.Join(err, n.sweep(nil)))
 	return nil
 }
 

@@ -283,7 +283,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 
 // recover takes up what is on disk: installed releases become seeds.
 func (n *Node) recover() error {
-	if err := n.dir.Recover(func(err error) { n.problem(problemDisk, "old releases", err) }); err != nil {
+	if err := n.dir.Recover(func(err error) { n.problem(problemDisk, "leftovers", err) }); err != nil {
 		return err
 	}
 	n.problem(problemDisk, "refused releases", n.loadRefused())

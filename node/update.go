@@ -126,7 +126,10 @@ func (n *Node) makeWay(version string, raw []byte) error {
 		return nil
 	}
 	if err := n.dir.Discard(version); err != nil {
-		return err
+		if !errors.Is(err, install.ErrRemove) || !n.dir.Free(version) {
+			return err
+		}
+		n.problem(problemDisk, "leftovers", err)
 	}
 	return n.lib.drop(version, n.dir.Path)
 }

@@ -110,7 +110,8 @@ func (d *Dir) Staging(version string) (string, error) {
 
 // Publish gives an assembled release its final name and makes that durable, with
 // everything in it, also what a stage hook wrote. It may be repeated after a
-// crash. The release in service is never replaced.
+// crash. The release in service is never replaced; of another of that version Recover
+// tells, if something of it cannot be deleted.
 func (d *Dir) Publish(version string) (string, error) {
 	if err := release.CheckVersion(version); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrVersion, err)
@@ -126,7 +127,7 @@ func (d *Dir) Publish(version string) (string, error) {
 		if cur, ok := d.Current(); ok && cur == version {
 			return "", fmt.Errorf("install: release %s is in service and cannot be replaced", version)
 		}
-		if err := d.remove(to); err != nil {
+		if err := d.remove(to); err != nil && !free(to) {
 			return "", err
 		}
 	}
@@ -259,6 +260,9 @@ func (d *Dir) Discard(version string) error {
 	return err
 }
 
+// Free reports whether nothing has the name of a release, nor of what is staged for it.
+func (d *Dir) Free(version string) bool { return free(d.Path(version)) && free(d.partialPath(version)) }
+
 // Versions returns the complete releases, the newest installed first.
 func (d *Dir) Versions() ([]string, error) {
 	es, err := os.ReadDir(filepath.Join(d.data, releasesDir))
@@ -306,7 +310,7 @@ func (d *Dir) Prune(keep int) (gone []string, err error) {
 			continue
 		}
 		err = errors.Join(err, d.remove(d.Path(v)))
-		if _, e := os.Lstat(d.Path(v)); errors.Is(e, fs.ErrNotExist) {
+		if free(d.Path(v)) {
 			gone = append(gone, v)
 		}
 	}
@@ -345,6 +349,12 @@ func (d *Dir) remove(path string) error {
 		return fmt.Errorf("install: remove %s: %w", filepath.Base(path), err)
 	}
 	return removeAll(out)
+}
+
+// free reports whether nothing is at path.
+func free(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // removeAll removes path and all below it, as far as possible. The directories of a
