@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"filippo.io/age"
+	"golang.org/x/sys/unix"
 )
 
 // sealedMark begins each key file that a passphrase opens: age's format.
@@ -146,6 +147,9 @@ func isSealed(path string) bool {
 // of it or none. Else it is fs.ErrExist.
 func writeKeyFile(path string, text []byte) error {
 	dir := filepath.Dir(path)
+	if done, err := writeNameless(dir, path, text); done {
+		return err
+	}
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".") // mode 0600
 	if err != nil {
 		return err
@@ -163,6 +167,32 @@ func writeKeyFile(path string, text []byte) error {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil
+}
+
+// writeNameless does so by a file that has no name until it is whole, so that no copy of a key stays under
+// another; done is false where the file system cannot.
+func writeNameless(dir, path string, text []byte) (done bool, err error) {
+	f, err := os.OpenFile(dir, os.O_WRONLY|unix.O_TMPFILE, 0o600)
+	if err != nil {
+		return false, nil
+	}
+	if _, err = f.Write(text); err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return true, errors.Join(err, f.Close())
+	}
+	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+	switch err = errors.Join(err, f.Close()); {
+	case errors.Is(err, fs.ErrExist):
+		return true, fmt.Errorf("%s: %w", path, fs.ErrExist)
+	case err != nil: // no /proc, or no hard links
+		return false, nil
+	}
+	if err := SyncDir(dir); err != nil {
+		return true, errors.Join(err, os.Remove(path))
+	}
+	return true, nil
 }
 
 // giveName gives a file the name path, if that is free. The name that it had may stay.
