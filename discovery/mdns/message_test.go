@@ -216,10 +216,11 @@ func FuzzMessage(f *testing.F) {
 			sent := 0
 			for range 3 { // the same again within the second
 				r.asked(on, m.wants, now)
-				r.speak(now.Add(answerWait+answerSpread), func(answer []byte, _ medium) {
+				r.speak(now.Add(answerWait+answerSpread), func(answer []byte, _ medium) error {
 					if sent++; len(answer) > 600 {
 						t.Fatalf("%d bytes", len(answer))
 					}
+					return nil
 				})
 			}
 			if sent > 1 || sent == 0 && m.wants&reg.has != 0 {

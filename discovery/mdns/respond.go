@@ -18,6 +18,7 @@ const (
 	cacheFlush = 1 << 15 // in the class of records that are ours alone (RFC 6762, 10.2)
 
 	announceTimes = 2           // unsolicited announcements of a registration (RFC 6762, 8.3)
+	announceTries = 8           // to make them: an address of IPv6 may not be used for its first seconds
 	answerGap     = time.Second // shortest pause between announcements and answers on a medium (RFC 6762, 6)
 	answerWait    = 20 * time.Millisecond
 	answerSpread  = 100 * time.Millisecond // beyond answerWait, at random: all devices are asked at once
@@ -136,6 +137,7 @@ type responder struct {
 	media     []medium
 	turns     []turn // of each medium
 	announced int
+	tries     int
 	next      time.Time // the next announcement, if announced < announceTimes
 }
 
@@ -185,38 +187,46 @@ func (r *responder) wake() (at time.Time, ok bool) {
 	return at, ok
 }
 
-// speak sends what is due.
-func (r *responder) speak(now time.Time, send func([]byte, medium)) {
+// speak sends what is due. An announcement that gets out nowhere is tried again.
+func (r *responder) speak(now time.Time, send func([]byte, medium) error) {
 	if r.reg == nil {
 		return
 	}
 	announce := r.announced < announceTimes && !now.Before(r.next)
 	if announce {
-		r.announced++
+		r.tries++
 		r.next = now.Add(time.Second)
 	}
+	out := false
 	for i, on := range r.media {
 		t := &r.turns[i]
 		switch {
 		case announce: // it answers all that is pending, too
-			send(r.reg.announcement, on)
+			out = send(r.reg.announcement, on) == nil || out
 		case t.pending != 0 && !now.Before(t.due):
 			if b, err := r.reg.answer(t.pending); err == nil { // all of it has been packed before
-				send(b, on)
+				_ = send(b, on) // who asked asks again
 			}
 		default:
 			continue
 		}
 		t.pending, t.last = 0, now
 	}
+	switch {
+	case !announce:
+	case r.tries == announceTries:
+		r.announced = announceTimes
+	case out:
+		r.announced++
+	}
 }
 
 // goodbye has others forget the registration.
-func (r *responder) goodbye(send func([]byte, medium)) {
+func (r *responder) goodbye(send func([]byte, medium) error) {
 	if r.reg == nil {
 		return
 	}
 	for _, on := range r.media {
-		send(r.reg.goodbye, on)
+		_ = send(r.reg.goodbye, on) // without it the entry runs out
 	}
 }

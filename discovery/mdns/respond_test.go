@@ -1,6 +1,7 @@
 package mdns
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -38,12 +39,13 @@ func TestResponder(t *testing.T) {
 			}
 			now = at
 			before := len(out)
-			r.speak(now, func(b []byte, on medium) {
+			r.speak(now, func(b []byte, on medium) error {
 				p := packet{on: on}
 				if err := p.msg.Unpack(b); err != nil {
 					t.Fatal(err)
 				}
 				out = append(out, p)
+				return nil
 			})
 			if len(out) == before {
 				t.Fatal("awake for nothing")
@@ -96,11 +98,12 @@ func TestResponder(t *testing.T) {
 		}
 	}
 	var bye []medium
-	r.goodbye(func(b []byte, on medium) {
+	r.goodbye(func(b []byte, on medium) error {
 		if m, ok := parseMessage(b, ""); !ok || len(m.announcements) != 1 || m.announcements[0].ttl != 0 || m.announcements[0].instance != reg.instance {
 			t.Errorf("%+v", m)
 		}
 		bye = append(bye, on)
+		return nil
 	})
 	if !slices.Equal(bye, []medium{v4, v6}) {
 		t.Errorf("goodbye on %v", bye)
@@ -108,11 +111,28 @@ func TestResponder(t *testing.T) {
 
 	r = newResponder(nil, []medium{v4}, now)
 	r.asked(v4, wantsService, now)
-	none := func([]byte, medium) { t.Error("something is said without a registration") }
+	none := func([]byte, medium) error { t.Error("something is said without a registration"); return nil }
 	r.speak(now, none)
 	r.goodbye(none)
 	if _, ok := r.wake(); ok {
 		t.Error("something is due without a registration")
+	}
+
+	// An announcement that gets out nowhere is made again, a few times; one that gets out somewhere is not.
+	for works, want := range map[int]int{1: 2, 4: 5, 100: announceTries} {
+		r, tries := newResponder(reg, []medium{v4, v6}, now), 0
+		for at, ok := r.wake(); ok; at, ok = r.wake() {
+			tries++
+			r.speak(at, func(_ []byte, on medium) error {
+				if on == v4 || tries < works {
+					return errors.New("cannot assign requested address")
+				}
+				return nil
+			})
+		}
+		if tries != want {
+			t.Errorf("announced %d times where the %dth works", tries, works)
+		}
 	}
 }
 

@@ -253,10 +253,12 @@ func (r *run) converse(ctx context.Context, here place, ears *ears, reg *registr
 	began := time.Now()
 	voice := newResponder(reg, ears.media(), began)
 	// Queries tell by their errors when packets do not get out: they go the same way.
-	say := func(b []byte, on medium) {
-		if err := ears.write(b, on); err != nil {
+	say := func(b []byte, on medium) error {
+		err := ears.write(b, on)
+		if err != nil {
 			r.cfg.Log.Debug("mdns: not sent", "interface", ears.iface(on.ifIndex).Name, "err", err)
 		}
+		return err
 	}
 	defer voice.goodbye(say)
 	speak := time.NewTimer(0)
