@@ -544,7 +544,6 @@ func TestEnrollRequest(t *testing.T) {
 	}
 }
 
-// TestOffline works without the keys that are kept elsewhere.
 // TestEnrollRequestOtherName: a key is not given a second name, where who revokes the first would
 // not know of it, also not after the device got another key.
 func TestEnrollRequestOtherName(t *testing.T) {
@@ -602,6 +601,7 @@ func TestEnrollRequestOtherName(t *testing.T) {
 	}
 }
 
+// TestOffline works without the keys that are kept elsewhere.
 func TestOffline(t *testing.T) {
 	f := open(t)
 	publish(t, f, "1.0")
