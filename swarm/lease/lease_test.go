@@ -128,19 +128,17 @@ func TestEpochsGoOnAfterARestart(t *testing.T) {
 		}
 		a.Acquire(0)
 		at, _ := a.Next()
-		var now time.Duration
 		for _, e := range a.Tick(at) {
-			now = at
-			for _, f := range b.Recv(now, "a", e.Msg) {
+			for _, f := range b.Recv(at, "a", e.Msg) {
 				if f.Do == lease.Send {
-					a.Recv(now, "b", f.Msg)
+					a.Recv(at, "b", f.Msg)
 				}
 			}
 		}
 		if a.State() != lease.Waiting {
 			t.Fatalf("%s: state %d after an old epoch", state, a.State())
 		}
-		now = grant(t, a, now)
+		grant(t, a, at)
 		if a.Epoch() < 8 {
 			t.Errorf("%s: holds with epoch %d", state, a.Epoch())
 		}
