@@ -37,6 +37,9 @@ func (n *Node) AnswerCheck(ctx context.Context, from peer.ID) error {
 	return n.answerCheck(ctx, from, nil)
 }
 
+// Holder returns who holds the uplink lease, as far as this device knows.
+func (n *Node) Holder() (peer.ID, bool) { return n.sw.Holder() }
+
 // Heard reports whether a member has said anything since the network changed.
 func (n *Node) Heard() bool { return n.sw.Heard() }
 

@@ -209,6 +209,8 @@ func TestAskedByTheHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Release()
+	id, _ := asker.Holder()
+	a.await("told who holds the lease", func(report.Status) bool { by, ok := a.node.Holder(); return ok && by == id })
 	a.node.AgeLooks(time.Minute) // or the last one answers for all
 	s.publish("1.1.0", s.write("v2/app.bin", noise(2, 100<<10)))
 	if err := a.node.AnswerCheck(t.Context(), "another"); !errors.As(err, new(*swarm.HeldError)) {
@@ -228,7 +230,6 @@ func TestAskedByTheHolder(t *testing.T) {
 	if err := <-waits; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	id, _ := asker.Holder()
 	if err := a.node.AnswerCheck(t.Context(), id); err != nil {
 		t.Errorf("asked by the holder: %v", err)
 	}
