@@ -40,9 +40,6 @@ func (n *Node) AnswerCheck(ctx context.Context, from peer.ID) error {
 // Holder returns who holds the uplink lease, as far as this device knows.
 func (n *Node) Holder() (peer.ID, bool) { return n.sw.Holder() }
 
-// Heard reports whether a member has said anything since the network changed.
-func (n *Node) Heard() bool { return n.sw.Heard() }
-
 // IndexObject returns the object of an artifact's chunk index.
 func IndexObject(art *release.Artifact) swarm.Object { return indexObject(art) }
 
