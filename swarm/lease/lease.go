@@ -382,11 +382,7 @@ func (m *Machine) claimed(now time.Duration, from string, msg Message) {
 	}
 	// Leave the claimant its window, and the time to be heard, before we claim ourselves.
 	m.free, m.patience = now, Window+m.lateness(now)+Settle
-	if p := m.members[from]; msg.Epoch < m.seen && m.seen-msg.Epoch < leap && (!p.behind || now-p.told >= Stall) {
-		// It has started anew and knows of none: a tenure with this epoch would give way to any that is older. An
-		// epoch that it would not believe it is not told. It is told once: a third member that raises the epochs
-		// here, and here only, shall not have this one keep others waiting.
-		p.behind, p.told = true, now
+	if m.behind(now, from, msg.Epoch) {
 		m.send(from, Message{Kind: Object, Epoch: m.seen, Rank: m.rank})
 		return
 	}
@@ -461,18 +457,6 @@ func (m *Machine) wins(e uint64, r Rank, id string, e2 uint64, r2 Rank, id2 stri
 	}
 	return r.Better(id, r2, id2)
 }
-
-func (m *Machine) see(epoch uint64) {
-	if epoch > m.seen && !m.Leaps(epoch) {
-		m.seen = epoch
-	}
-}
-
-// Leaps reports whether an epoch is so far ahead of all that were used that it is a lie or damage: following it could
-// exhaust the counter.
-func (m *Machine) Leaps(epoch uint64) bool { return epoch > m.seen && epoch-m.seen >= leap }
-
-const leap = 1 << 32
 
 func (m *Machine) setHolder(now time.Duration, id string, epoch uint64, r Rank, live time.Duration) {
 	if m.holder != id {
