@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"updraft/discovery"
@@ -36,7 +34,6 @@ const (
 	defaultFind    = 2 * time.Hour
 	defaultProvide = 4 * time.Hour
 	maxFound       = 1024             // providers taken from one search
-	maxContent     = 256              // digests announced besides the site
 	queryTimeout   = time.Minute      // for one search or announcement
 	dialTimeout    = 10 * time.Second // for one peer
 	introduced     = time.Minute      // how long word of a peer holds that the DHT wants to speak with
@@ -44,14 +41,8 @@ const (
 	maxDial        = time.Minute
 )
 
-var (
-	// ErrAlone is wrapped by what Config.Report gets while no other node is known.
-	ErrAlone = errors.New("dht: no other node reached")
-	// ErrNotRunning is returned by Find and Provide while Run does not run.
-	ErrNotRunning = errors.New("dht: not running")
-	// ErrTooMany is returned by Provide when 256 digests are announced already.
-	ErrTooMany = errors.New("dht: too many digests announced")
-)
+// ErrAlone is wrapped by what Config.Report gets while no other node is known.
+var ErrAlone = errors.New("dht: no other node reached")
 
 // Config configures a Source. Host and SiteKey are required.
 type Config struct {
@@ -83,14 +74,9 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Source finds the devices of the site in a private DHT. Run runs once at a time;
-// the other methods may be called from any goroutine.
+// Source finds the devices of the site in a private DHT. Run runs once at a time.
 type Source struct {
 	cfg Config
-
-	mu      sync.Mutex // guards all below
-	node    *kad.IpfsDHT
-	content map[[32]byte]bool // announced besides the site
 }
 
 var _ discovery.Source = (*Source)(nil)
@@ -112,7 +98,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Report == nil {
 		cfg.Report = func(error) {}
 	}
-	return &Source{cfg: cfg, content: make(map[[32]byte]bool)}, nil
+	return &Source{cfg}, nil
 }
 
 // Name returns "dht".
@@ -122,51 +108,27 @@ func (s *Source) Name() string { return Name }
 // [discovery.Source]. It fails only if the node cannot be made at all. While no
 // other node is reached it reports ErrAlone and keeps trying.
 func (s *Source) Run(ctx context.Context, self func() peer.AddrInfo, events chan<- discovery.Event) error {
-	gated := newGate(s.cfg.Host, s.cfg.Admitted)
-	r := &run{cfg: s.cfg, host: gated, self: self, events: events, content: s.digests, held: make(map[peer.ID]time.Time)}
-	if s.cfg.Admitted != nil {
-		gated.introduce = r.want
-	}
-	node, err := kad.New(gated, s.options()...)
+	r, err := s.begin(self, events)
 	if err != nil {
-		return fmt.Errorf("dht: %w", err)
+		return err
 	}
-	s.setNode(node)
-	defer func() {
-		s.setNode(nil)
-		err := node.Close()
-		gated.close()
-		if err != nil {
-			s.cfg.Log.Debug("dht close", "err", err)
-		}
-	}()
-	r.node = node
-	if !r.join(ctx) {
-		return nil
+	defer r.end()
+	if r.join(ctx) {
+		r.loop(ctx)
 	}
-	r.loop(ctx)
 	return nil
 }
 
-func (s *Source) setNode(n *kad.IpfsDHT) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.node = n
-}
-
-func (s *Source) running() (*kad.IpfsDHT, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.node == nil {
-		return nil, ErrNotRunning
+func (s *Source) begin(self func() peer.AddrInfo, events chan<- discovery.Event) (*run, error) {
+	r := &run{cfg: s.cfg, host: newGate(s.cfg.Host, s.cfg.Admitted), self: self, events: events, held: make(map[peer.ID]time.Time)}
+	if s.cfg.Admitted != nil {
+		r.host.introduce = r.want
 	}
-	return s.node, nil
-}
-
-func (s *Source) digests() [][32]byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.content))
+	var err error
+	if r.node, err = kad.New(r.host, s.options()...); err != nil {
+		return nil, fmt.Errorf("dht: %w", err)
+	}
+	return r, nil
 }
 
 func (s *Source) options() []kad.Option {
@@ -195,62 +157,10 @@ func (s *Source) bootstrap() []peer.AddrInfo {
 	return slices.DeleteFunc(list, func(p peer.AddrInfo) bool { return p.ID == s.cfg.Host.ID() })
 }
 
-// Provide announces that this device has the content with the digest, now and
-// again every ProvideEvery, until Withdraw. Without another node in reach it
-// waits for one until ctx ends; the announcement is then made up for later. At
-// most 256 digests are announced (ErrTooMany).
-func (s *Source) Provide(ctx context.Context, digest [32]byte) error {
-	s.mu.Lock()
-	full := len(s.content) >= maxContent && !s.content[digest]
-	if !full {
-		s.content[digest] = true
-	}
-	s.mu.Unlock()
-	if full {
-		return ErrTooMany
-	}
-	node, err := s.running()
-	if err != nil {
-		return err
-	}
-	if err := populated(ctx, node); err != nil {
-		return fmt.Errorf("%w: %w", ErrAlone, err)
-	}
-	return announce(ctx, node, contentKey(s.cfg.SiteKey, digest))
-}
-
-// Withdraw stops announcing the digest; records already made run out.
-func (s *Source) Withdraw(digest [32]byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.content, digest)
-}
-
-// Find returns up to limit devices that announced the digest, without this one.
-func (s *Source) Find(ctx context.Context, digest [32]byte, limit int) ([]peer.AddrInfo, error) {
-	node, err := s.running()
-	if err != nil {
-		return nil, err
-	}
-	var out []peer.AddrInfo
-	err = search(ctx, node, contentKey(s.cfg.SiteKey, digest), func(p peer.AddrInfo) bool {
-		out = append(out, p)
-		return len(out) < limit
-	})
-	return out, err
-}
-
 // siteCID is what the devices of a site provide.
-func siteCID(key [32]byte) cid.Cid { return keyed(key, []byte("dht")) }
-
-// contentKey is what the holders of a digest provide.
-func contentKey(key, digest [32]byte) cid.Cid {
-	return keyed(key, append([]byte("release"), digest[:]...))
-}
-
-func keyed(key [32]byte, what []byte) cid.Cid {
+func siteCID(key [32]byte) cid.Cid {
 	mac := hmac.New(sha256.New, key[:])
-	mac.Write(what)
+	mac.Write([]byte("dht"))
 	mh, err := multihash.Encode(mac.Sum(nil), multihash.SHA2_256)
 	if err != nil {
 		panic(err) // a known hash of the right length

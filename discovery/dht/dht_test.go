@@ -14,6 +14,7 @@ import (
 	"updraft/testnet/leaks"
 
 	"github.com/libp2p/go-libp2p"
+	kad "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/metrics"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -124,8 +125,8 @@ func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) 
 
 func key(n byte) (k [32]byte) { k[0] = n; return k }
 
-// Eight devices that know only the first find each other, the content that some
-// announce, and nothing of another site that shares the DHT.
+// Eight devices that know only the first find each other, and nothing of another site
+// that shares the DHT.
 func TestSite(t *testing.T) {
 	if testing.Short() {
 		t.Skip("eight real hosts are left out by -short")
@@ -154,34 +155,11 @@ func TestSite(t *testing.T) {
 			t.Error("knows another site's device, or itself")
 		}
 	}
-	content(t, nodes, other)
 	nodes[7].mu.Lock()
 	if ev := nodes[7].found[first.host.ID()]; ev.TTL <= 0 || ev.Gone || ev.Source != "dht" {
 		t.Errorf("event %+v", ev)
 	}
 	nodes[7].mu.Unlock()
-}
-
-func content(t *testing.T, nodes []*node, other *node) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	digest := key(99)
-	for _, n := range nodes[2:4] {
-		if err := n.src.Provide(ctx, digest); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := nodes[6].src.Find(ctx, digest, 10)
-	if err != nil || len(got) != 2 {
-		t.Errorf("found %v, %v; want 2", got, err)
-	}
-	if got, err = nodes[6].src.Find(ctx, digest, 1); err != nil || len(got) != 1 {
-		t.Errorf("found %v, %v; want 1", got, err)
-	}
-	if got, err = other.src.Find(ctx, digest, 10); err != nil || len(got) != 0 {
-		t.Errorf("another site found %v, %v", got, err)
-	}
-	nodes[2].src.Withdraw(digest)
 }
 
 // A device that starts before the bootstrap node says so, and joins when that
@@ -190,11 +168,6 @@ func TestLateBootstrap(t *testing.T) {
 	h := newHost(t)
 	n := start(t, dht.Config{SiteKey: key(3), Bootstrap: []peer.AddrInfo{{ID: h.ID(), Addrs: h.Addrs()}}, FindEvery: time.Second})
 	eventually(t, "reports that it is alone", 30*time.Second, func() bool { err, _ := n.state(); return errors.Is(err, dht.ErrAlone) })
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	if err := n.src.Provide(ctx, key(9)); !errors.Is(err, dht.ErrAlone) {
-		t.Errorf("Provide alone: %v", err)
-	}
-	cancel()
 	late := start(t, dht.Config{Host: h, SiteKey: key(3), FindEvery: time.Second})
 	eventually(t, "both know each other", 60*time.Second, func() bool {
 		return n.knows(late.host.ID()) && late.knows(n.host.ID())
@@ -209,12 +182,6 @@ func TestLateBootstrap(t *testing.T) {
 		if strings.HasPrefix(string(p), "/updraft/") {
 			t.Errorf("handler left: %s", p)
 		}
-	}
-	if err := n.src.Provide(context.Background(), key(9)); !errors.Is(err, dht.ErrNotRunning) {
-		t.Errorf("Provide after Run: %v", err)
-	}
-	if _, err := n.src.Find(context.Background(), key(9), 1); !errors.Is(err, dht.ErrNotRunning) {
-		t.Errorf("Find after Run: %v", err)
 	}
 }
 
@@ -335,30 +302,6 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-func TestContentLimit(t *testing.T) {
-	s, err := dht.New(dht.Config{Host: newHost(t), SiteKey: key(5)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 256 {
-		if err := s.Provide(context.Background(), key(byte(i))); !errors.Is(err, dht.ErrNotRunning) {
-			t.Fatal(err)
-		}
-	}
-	more := key(0)
-	more[1] = 1
-	if err := s.Provide(context.Background(), more); !errors.Is(err, dht.ErrTooMany) {
-		t.Errorf("got %v", err)
-	}
-	s.Withdraw(key(0))
-	if err := s.Provide(context.Background(), more); !errors.Is(err, dht.ErrNotRunning) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := dht.New(dht.Config{}); err == nil {
-		t.Error("a source without a host")
-	}
-}
-
 // What an hour of a settled site costs: a search, and a quarter of an
 // announcement. The figures are printed; the package comment states them.
 func TestTraffic(t *testing.T) {
@@ -366,38 +309,48 @@ func TestTraffic(t *testing.T) {
 	if testing.Short() {
 		t.Skip("many real hosts are left out by -short")
 	}
-	first := start(t, dht.Config{SiteKey: key(6)})
-	nodes := []*node{first}
-	for range 19 {
-		nodes = append(nodes, start(t, dht.Config{SiteKey: key(6), Bootstrap: []peer.AddrInfo{first.self()}}))
-	}
-	last := nodes[len(nodes)-1]
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	var ids []peer.ID
-	for _, n := range nodes[:len(nodes)-1] {
-		ids = append(ids, n.host.ID())
-		// All provide: then a search brings as many records as the site's.
-		if err := n.src.Provide(ctx, key(7)); err != nil {
+	var nodes []*kad.IpfsDHT
+	var bw *metrics.BandwidthCounter // of the last
+	for range 20 {
+		bw = metrics.NewBandwidthCounter()
+		n, err := dht.NewNode(dht.Config{Host: newHost(t, libp2p.BandwidthReporter(bw)), SiteKey: key(6)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = n.Close() })
+		if nodes = append(nodes, n); len(nodes) > 1 {
+			if err := n.Host().Connect(t.Context(), peer.AddrInfo{ID: nodes[0].PeerID(), Addrs: nodes[0].Host().Addrs()}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "knows the first", 20*time.Second, func() bool { return n.RoutingTable().Size() > 0 })
+		}
+		if err := dht.Announce(t.Context(), n, key(6)); err != nil && len(nodes) > 1 {
 			t.Fatal(err)
 		}
 	}
+	for _, n := range nodes {
+		if err := <-n.RefreshRoutingTable(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := nodes[len(nodes)-1]
 	measure := func(what string, do func() error) {
 		time.Sleep(2 * time.Second) // totals are brought up to date every second
-		before := last.bw.GetBandwidthTotals()
+		before := bw.GetBandwidthTotals()
 		if err := do(); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		time.Sleep(2 * time.Second)
-		after := last.bw.GetBandwidthTotals()
+		after := bw.GetBandwidthTotals()
 		t.Logf("%s among %d: %d bytes in, %d out", what, len(nodes), after.TotalIn-before.TotalIn, after.TotalOut-before.TotalOut)
 	}
 	measure("search", func() error {
-		found, err := last.src.Find(ctx, key(7), 1000)
-		if len(found) != len(ids) {
-			t.Errorf("found %d of %d", len(found), len(ids))
+		found := 0
+		err := dht.Search(t.Context(), last, key(6), func(peer.AddrInfo) bool { found++; return true })
+		if found < len(nodes)-2 { // the first knew nobody when it announced itself
+			t.Errorf("found %d of %d", found, len(nodes)-1)
 		}
 		return err
 	})
-	measure("announcement", func() error { return last.src.Provide(ctx, key(8)) })
+	measure("announcement", func() error { return dht.Announce(t.Context(), last, key(6)) })
 }

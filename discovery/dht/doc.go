@@ -12,10 +12,8 @@
 //	           then every 2 hours (each time up to a half longer, at random)
 //
 // The site's key is HMAC-SHA256(site key, "dht"), so who does not have the site
-// key cannot ask for the site. Releases and other content can be announced the
-// same way by [Source.Provide], under HMAC-SHA256(site key, "release" ++ digest):
-// the network never carries a digest that a stranger could recognise. Chunks are
-// not announced; devices tell each other what they hold when they meet.
+// key cannot ask for the site. What a device holds is not announced; devices tell
+// each other when they meet.
 //
 // Values are disabled: nothing but provider records is stored, each for 12 hours.
 // What is found is a hint (see package discovery): records outlive the devices
@@ -23,11 +21,11 @@
 // because a device that appears searches at once and connects to all it finds.
 //
 // What an idle site costs, as measured in TestTraffic (application bytes): among
-// 50 nodes a search brings 109 kB and an announcement 31 kB to the device that
+// 50 nodes a search brings 66 kB and an announcement 31 kB to the device that
 // makes it, and as much leaves each device for the searches of the others. At
-// these intervals that is about 2.1 MB per device and day for searches, 0.4 MB
+// these intervals that is about 1.3 MB per device and day for searches, 0.3 MB
 // for announcements, and 1 to 2 MB for refreshing routing tables. Among 20 nodes
-// a search brings 57 kB, among 10 it brings 14 kB.
+// a search brings 45 kB, among 10 it brings 7 kB.
 //
 // With Config.Admitted set, the DHT makes no connection: a peer is admitted only
 // on one that the swarm has made, so each that the DHT wants to speak with is told

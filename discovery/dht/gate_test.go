@@ -44,20 +44,15 @@ func pair(t *testing.T) (server, client host.Host) {
 	return server, client
 }
 
-// The keys are part of the protocol: devices of other versions look them up.
-func TestKeys(t *testing.T) {
-	var key, digest [32]byte
+// The key is part of the protocol: devices of other versions look it up.
+func TestKey(t *testing.T) {
+	var key [32]byte
 	for i := range key {
-		key[i], digest[i] = byte(i), byte(255-i)
+		key[i] = byte(i)
 	}
-	// HMAC-SHA256(key, "dht") and HMAC-SHA256(key, "release" ++ digest)
-	for what, c := range map[string]struct{ got, want string }{
-		"site":    {hex.EncodeToString(siteCID(key).Hash()), "1220a48443db1b10bf2534bc158a55bd90084fc1b86b26aabdeddacc63fc941cdf60"},
-		"content": {hex.EncodeToString(contentKey(key, digest).Hash()), "1220533a54ec88d33dad31fc3a882ef08067492b3314b5e5d34d819459ac5d013643"},
-	} {
-		if c.got != c.want {
-			t.Errorf("%s: %s, want %s", what, c.got, c.want)
-		}
+	// HMAC-SHA256(key, "dht")
+	if got := hex.EncodeToString(siteCID(key).Hash()); got != "1220a48443db1b10bf2534bc158a55bd90084fc1b86b26aabdeddacc63fc941cdf60" {
+		t.Error(got)
 	}
 	if s := siteCID(key).String(); s[:4] != "bafk" { // CIDv1, raw, sha2-256
 		t.Errorf("CID %s", s)
@@ -197,23 +192,17 @@ func TestWanted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
 	events := make(chan discovery.Event)
+	r, err := src.begin(func() peer.AddrInfo { return peer.AddrInfo{ID: h.ID()} }, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.end()
+	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() {
-		if err := src.Run(ctx, func() peer.AddrInfo { return peer.AddrInfo{ID: h.ID()} }, events); err != nil {
-			t.Error(err)
-		}
-	})
-	wg.Go(func() {
-		node, err := src.running()
-		for ; err != nil; node, err = src.running() {
-			time.Sleep(time.Millisecond)
-		}
-		node.Host().Connect(ctx, peer.AddrInfo{ID: other.ID(), Addrs: other.Addrs()})
-	})
+	wg.Go(func() { r.node.Host().Connect(ctx, peer.AddrInfo{ID: other.ID(), Addrs: other.Addrs()}) })
 	if ev := <-events; ev.Peer.ID != other.ID() || len(ev.Peer.Addrs) == 0 || !ev.Wanted || ev.TTL <= 0 {
 		t.Errorf("told %+v", ev)
 	}
@@ -232,12 +221,11 @@ func TestAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node, err := kad.New(client, src.options()...)
+	r, err := src.begin(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { node.Close() })
-	r := &run{cfg: src.cfg, node: node, host: newGate(client, src.cfg.Admitted)}
+	t.Cleanup(r.end)
 	if n := r.adopt(); n != 0 {
 		t.Errorf("%d strangers adopted", n)
 	}
@@ -249,9 +237,6 @@ func TestAdopt(t *testing.T) {
 			t.Fatal("an admitted node is not adopted")
 		}
 		time.Sleep(10 * time.Millisecond)
-	}
-	if err := populated(ctx, node); err != nil {
-		t.Error(err)
 	}
 	open.Store(false)
 	if n := r.adopt(); n != 0 {

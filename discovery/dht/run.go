@@ -36,12 +36,11 @@ const (
 
 // run is the state of one Run; its goroutine owns it, but for what mu guards.
 type run struct {
-	cfg     Config
-	node    *kad.IpfsDHT
-	host    *gate
-	self    func() peer.AddrInfo
-	events  chan<- discovery.Event
-	content func() [][32]byte
+	cfg    Config
+	node   *kad.IpfsDHT
+	host   *gate
+	self   func() peer.AddrInfo
+	events chan<- discovery.Event
 
 	mu   sync.Mutex            // guards held
 	held map[peer.ID]time.Time // until when the word of a peer holds
@@ -51,6 +50,15 @@ type run struct {
 	reached  map[peer.ID]bool // bootstrap nodes that were admitted when met looked last
 	told     bool             // Report was called before
 	alone    bool             // what it was told
+}
+
+// end closes the node and what is left of its streams.
+func (r *run) end() {
+	err := r.node.Close()
+	r.host.close()
+	if err != nil {
+		r.cfg.Log.Debug("dht close", "err", err)
+	}
 }
 
 // join dials bootstrap peers until the routing table has an entry. Where others found
@@ -273,16 +281,11 @@ func (r *run) nextSearch() time.Duration {
 	return jitter(pause)
 }
 
-// provide announces the site and the content; false when the site's failed.
+// provide announces this device under the site's key.
 func (r *run) provide(ctx context.Context) bool {
 	if err := announce(ctx, r.node, siteCID(r.cfg.SiteKey)); err != nil {
 		r.cfg.Log.Debug("dht provide", "err", err)
 		return false
-	}
-	for _, d := range r.content() {
-		if err := announce(ctx, r.node, contentKey(r.cfg.SiteKey, d)); err != nil {
-			r.cfg.Log.Debug("dht provide content", "err", err)
-		}
 	}
 	return true
 }
@@ -325,19 +328,6 @@ func (r *run) report(err error) {
 	}
 	r.told, r.alone = true, err != nil
 	r.cfg.Report(err)
-}
-
-// populated waits until the routing table has an entry; before that a record
-// would be stored here only.
-func populated(ctx context.Context, node *kad.IpfsDHT) error {
-	for wait := 20 * time.Millisecond; node.RoutingTable().Size() == 0; wait = min(2*wait, time.Second) {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-	return nil
 }
 
 func announce(ctx context.Context, node *kad.IpfsDHT, key cid.Cid) error {
