@@ -136,3 +136,12 @@ func (n *Node) Settled() time.Time {
 	at, _ := n.netSettled()
 	return at
 }
+
+// ReachingProfile is the profile of a member that reaches the origin.
+func ReachingProfile() []byte {
+	b, err := (&profile{Uplink: uplinkOK}).encode()
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

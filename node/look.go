@@ -43,6 +43,9 @@ var errOften = errors.New("node: asked to look for a release too often")
 // errNoUplink reports that no device of the site reached the origin.
 var errNoUplink = errors.New("node: no device of the site can reach the origin")
 
+// errNobody reports that no other device says it can reach the origin.
+var errNobody = errors.New("node: no other device says that it reaches the origin")
+
 // checker looks for new releases: one look at a time on this device, and one on the
 // site as long as who is asked to does it. That is who holds the uplink; when the time
 // has come for a look that nobody asked for, it is one of those who reach the origin,
@@ -102,7 +105,7 @@ func (c *checker) find(ctx context.Context, person bool) error {
 			return err
 		}
 	}
-	if !person && n.reach() == uplinkBad && c.askOthers(ctx, person) {
+	if !person && n.reach() == uplinkBad && c.askOthers(ctx, person) == nil {
 		return nil
 	}
 	if !person && !n.cfg.Once {
@@ -147,10 +150,14 @@ func (c *checker) find(ctx context.Context, person bool) error {
 			if err == nil || !errors.Is(err, origin.ErrUnreachable) {
 				return err
 			}
-			if c.askOthers(ctx, person) {
+			err = fmt.Errorf("%w: %w", errNoUplink, err)
+			switch other := c.askOthers(ctx, person); {
+			case other == nil:
 				return nil
+			case !errors.Is(other, errNobody):
+				return fmt.Errorf("%w; who was asked last said: %w", err, other)
 			}
-			return fmt.Errorf("%w: %w", errNoUplink, err)
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -240,14 +247,19 @@ func (c *checker) lookout() peer.ID {
 	return by
 }
 
-// askOthers asks the members that say they can reach the origin.
-func (c *checker) askOthers(ctx context.Context, person bool) bool {
+// askOthers asks the members that say they can reach the origin, until one has looked. Else the error is that of
+// the one asked last, errNobody if there is none.
+func (c *checker) askOthers(ctx context.Context, person bool) error {
+	err := errNobody
 	for _, m := range c.n.members() {
-		if m.profile.Uplink == uplinkOK && c.ask(ctx, m.ID, person) == nil {
-			return true
+		if m.profile.Uplink != uplinkOK {
+			continue
+		}
+		if err = c.ask(ctx, m.ID, person); err == nil {
+			break
 		}
 	}
-	return false
+	return err
 }
 
 // ask has another device look and takes over what it learned.

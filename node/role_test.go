@@ -129,6 +129,27 @@ func TestFalseClaims(t *testing.T) {
 	a.awaitVersion("1.1.0")
 }
 
+// TestNobodyReachesTheOrigin: whose own look fails, and that of a neighbour as well, says why of both.
+func TestNobodyReachesTheOrigin(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	a := s.start(s.enroll(func(c *node.Config) { c.Origins = []string{"http://127.0.0.1:1"} }))
+	fails := func(cfg *swarm.Config) {
+		cfg.Call = func(context.Context, peer.ID, string, []byte) ([]byte, error) {
+			return nil, errors.New("the modem is asleep")
+		}
+	}
+	by := join(t, enrollment(t, s.fleet, fleet.EnrollOptions{Name: "sleeper", Site: "lab"}), a, fails)
+	if err := by.Announce(swarm.Profile{Node: node.ReachingProfile()}); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitPeers(1)
+	_, err := a.node.Check(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "no device of the site can reach the origin") || !strings.Contains(err.Error(), "the modem is asleep") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestAskedTooOften: a member that has the site look at the origin without end is refused,
 // and nobody else.
 func TestAskedTooOften(t *testing.T) {

@@ -239,8 +239,9 @@ func told(err error) error {
 		errs []error
 	}{
 		{report.KindNotFound, []error{errNoTarget}},
+		{report.KindUnreachable, []error{errNoUplink}}, // whatever a neighbour had instead
 		{report.KindUntrusted, errsUntrusted},
-		{report.KindUnreachable, []error{origin.ErrUnreachable, errNoUplink}},
+		{report.KindUnreachable, []error{origin.ErrUnreachable}},
 	} {
 		if slices.ContainsFunc(k.errs, func(e error) bool { return errors.Is(err, e) }) {
 			f.Kind = k.kind
