@@ -268,8 +268,8 @@ func (a *assembly) loadPage(k int, off int64) (*page, error) {
 }
 
 // zeroSum is the digest of the longest chunk of zeros: what a region that was
-// never written reads as.
-var zeroSum = sha256.Sum256(make([]byte, zeroLen))
+// never written reads as. (When it is asked for: every command would pay for it at its start.)
+var zeroSum = sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(make([]byte, zeroLen)) })
 
 const zeroLen = 256 << 10
 
@@ -279,7 +279,7 @@ const zeroLen = 256 << 10
 func (a *assembly) recheck(p *page, end int64, all bool) {
 	buf := make([]byte, 0, zeroLen)
 	for i, c := range p.chunks {
-		if !all && (c.Len != zeroLen || c.Sum != zeroSum) {
+		if !all && (c.Len != zeroLen || c.Sum != zeroSum()) {
 			continue
 		}
 		b, err := p.Get(i, buf)
