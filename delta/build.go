@@ -108,8 +108,9 @@ type PatchStats struct {
 // Build makes a release of the inputs: it writes packs, patches, index and maps
 // below o.Out and returns the manifest, with the steps that make chains to it, to be
 // signed and published by others. An error wraps ErrInput when inputs or options are to
-// blame. Nothing is left outside o.Out; what is there after an error is of use to another
-// Build with the same Maker only, which gives the same bytes as one without interruption.
+// blame, and tree.ErrChanged besides when an input was written while it was read. Nothing
+// is left outside o.Out; what is there after an error is of use to another Build with the
+// same Maker only, which gives the same bytes as one without interruption.
 func Build(ctx context.Context, in []Input, o BuildOptions) (*release.Manifest, BuildStats, error) {
 	b := &builder{o: o, sources: make([]*input, 0, len(in)), own: map[[32]byte]bool{}}
 	defer b.close()
@@ -118,6 +119,11 @@ func Build(ctx context.Context, in []Input, o BuildOptions) (*release.Manifest, 
 	}
 	if err := b.chunks(ctx); err != nil {
 		return nil, b.stats, err
+	}
+	for _, src := range b.sources { // what is written there from now on, patches notice
+		if err := src.unchanged(); err != nil {
+			return nil, b.stats, fmt.Errorf("%w: %w", ErrInput, err)
+		}
 	}
 	if err := b.sweep(); err != nil {
 		return nil, b.stats, err
@@ -163,6 +169,8 @@ type input struct {
 	mode    uint32 // of a file
 	listing int64  // bytes of the listing, 0 for a file
 	chunks  []chunk.Chunk
+
+	unchanged func() error // fails if it is no longer as it was when it was opened
 }
 
 func (b *builder) setup(in []Input) error {
@@ -265,8 +273,12 @@ func openInput(in Input) (*input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrInput, err)
 		}
+		if st, err = f.Stat(); err != nil {
+			return nil, errors.Join(fmt.Errorf("delta: %w", err), f.Close())
+		}
 		i.mode = unixMode(st.Mode())
 		i.kind, i.Stream = release.File, fileStream{f, st.Size()}
+		i.unchanged = func() error { return tree.UnchangedFile(path, st) }
 		return i, nil
 	}
 	return nil, fmt.Errorf("%w: %s is neither a file nor a directory", ErrInput, path)
@@ -282,6 +294,7 @@ func (i *input) openTree() error {
 		return fmt.Errorf("%w: %w", ErrInput, err)
 	}
 	i.kind, i.Stream, i.listing = release.Tree, r, r.ListingSize()
+	i.unchanged = func() error { return l.Unchanged(i.path) }
 	return nil
 }
 

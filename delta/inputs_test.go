@@ -3,13 +3,17 @@ package delta_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"updraft/delta"
 	"updraft/delta/release"
+	"updraft/delta/tree"
 )
 
 // TestInputChangesWhileBuilding: a release of a moving target is refused.
@@ -93,6 +97,67 @@ func TestProgressAddsUp(t *testing.T) {
 	for _, stage := range []delta.Stage{delta.StageChunks, delta.StageBase, delta.StagePatch} {
 		if p := last[stage]; p.Done != p.Total || p.Total == 0 || (stage != delta.StageChunks) != (p.Base == "1") {
 			t.Errorf("%s ends with %+v", stage, p)
+		}
+	}
+}
+
+// TestChangedWhileRead: what is written while it is published makes no release, and one of what it is then can be made.
+func TestChangedWhileRead(t *testing.T) {
+	for what, change := range map[string]func(path string) error{
+		"in place": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			must(t, err)
+			defer f.Close()
+			_, err = f.WriteAt([]byte("new"), 0)
+			return err
+		},
+		"longer": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			must(t, err)
+			defer f.Close()
+			_, err = f.WriteString("more")
+			return err
+		},
+		"replaced": func(path string) error {
+			writeFile(t, path+".new", program(2, 2<<20))
+			return os.Rename(path+".new", path)
+		},
+		"removed": os.Remove,
+		"beside":  func(path string) error { return os.WriteFile(path+"2", nil, 0o644) },
+	} {
+		for _, tr := range []bool{false, true} {
+			if what == "beside" && !tr {
+				continue
+			}
+			t.Run(fmt.Sprint(what, " in a tree ", tr), func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "app")
+				must(t, os.Mkdir(dir, 0o755))
+				path := writeFile(t, filepath.Join(dir, "a"), program(1, 2<<20))
+				must(t, os.Chtimes(path, time.Time{}, time.Unix(1_700_000_000, 0))) // a clock tick may be longer than the test
+				in := []delta.Input{{Path: path}}
+				if tr {
+					in[0].Path = dir
+				}
+				o := delta.BuildOptions{Out: t.TempDir(), Channel: "stable", Version: "1", Sequence: 1, Scratch: t.TempDir()}
+				changed := false
+				o.Progress = func(p delta.Progress) {
+					if !changed && p.Done > 0 {
+						changed = true
+						must(t, change(path))
+					}
+				}
+				_, _, err := delta.Build(t.Context(), in, o)
+				if !errors.Is(err, tree.ErrChanged) || !errors.Is(err, delta.ErrInput) || !strings.Contains(err.Error(), "a") {
+					t.Errorf("got %v", err)
+				}
+				if what == "removed" {
+					return
+				}
+				o.Progress = nil
+				if _, _, err := delta.Build(t.Context(), in, o); err != nil {
+					t.Errorf("again: %v", err)
+				}
+			})
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"updraft/delta/patch"
 	"updraft/delta/release"
+	"updraft/delta/tree"
 )
 
 // BlockSize is the length in bytes of the blocks in which a patch is exchanged.
@@ -276,7 +277,7 @@ func (b *builder) describe(i int, p pair, f fileStream) (release.Patch, error) {
 		return release.Patch{}, err
 	}
 	if info.NewSum != b.m.Artifacts[i].Sum || info.BaseSum != p.base.Sum {
-		return release.Patch{}, fmt.Errorf("%w: %s changed while it was being published", ErrInput, b.sources[i].path)
+		return release.Patch{}, fmt.Errorf("%w: %w: %s", ErrInput, tree.ErrChanged, b.sources[i].path)
 	}
 	blocks, err := blockSums(f, f.size)
 	return release.Patch{Base: p.base.Sum, BaseVersion: p.from.Version, Size: f.size, BlockSize: BlockSize,

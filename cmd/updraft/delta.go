@@ -144,8 +144,11 @@ func makePatch(ctx context.Context, u *ui, old, fresh *stream, out string, bare 
 			}
 		}
 		stats, err := patch.Create(ctx, old, fresh, w, o)
+		if err != nil {
+			return err
+		}
 		c.Profile = stats.Profile
-		return err
+		return errors.Join(old.unchanged(), fresh.unchanged())
 	}
 	check := func(f io.ReaderAt, n int64) error {
 		p, err := readPatch(f, n)

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"updraft/delta/patch"
+	"updraft/delta/tree"
 )
 
 // TestFileCosts: what is new in one file of a tree, or of an archive, is told of that file,
@@ -121,5 +123,53 @@ func TestFileNamesOnTerminals(t *testing.T) {
 	printFileCosts(&out, []fileCost{{Name: "a\x1b[2J\nb\tc\u202e"}, {Name: "größe"}}, 0)
 	if s := out.String(); strings.ContainsAny(s, "\x1b\t\u202e") || strings.Count(s, "\n") != 3 || !strings.Contains(s, "größe") {
 		t.Errorf("%q", s)
+	}
+}
+
+// TestCreateFromWhatIsWritten: no patch is made of a file or tree that changed after it was opened, unless it is the
+// metadata of a tree that do not count.
+func TestCreateFromWhatIsWritten(t *testing.T) {
+	for _, c := range []struct {
+		what       string
+		tree, bare bool
+		change     func(path string) error
+		fails      bool
+	}{
+		{"nothing", true, true, func(string) error { return nil }, false},
+		{"a file", false, false, func(path string) error { return os.WriteFile(path, []byte("newer"), 0o600) }, true},
+		{"a file in a tree", true, false, func(path string) error { return os.WriteFile(path, []byte("newer"), 0o600) }, true},
+		{"a file in a bare tree", true, true, func(path string) error { return os.WriteFile(path, []byte("newer"), 0o600) }, true},
+		{"a file beside", true, false, func(path string) error { return os.WriteFile(path+"2", nil, 0o600) }, true},
+	} {
+		for _, side := range []string{"old", "new"} {
+			dir := t.TempDir()
+			for _, s := range []string{"old", "new"} {
+				if err := errors.Join(os.Mkdir(filepath.Join(dir, s), 0o700), os.WriteFile(filepath.Join(dir, s, "f"), []byte(s), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			paths := []string{filepath.Join(dir, "old"), filepath.Join(dir, "new")}
+			if !c.tree {
+				paths = []string{filepath.Join(dir, "old", "f"), filepath.Join(dir, "new", "f")}
+			}
+			old, fresh, err := openPair(paths[0], paths[1], c.bare)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.change(filepath.Join(dir, side, "f")); err != nil {
+				t.Fatal(err)
+			}
+			out := filepath.Join(dir, "patch")
+			_, err = makePatch(t.Context(), &ui{out: new(bytes.Buffer), err: new(bytes.Buffer)}, old, fresh, out, c.bare, patch.Options{})
+			if errors.Is(err, tree.ErrChanged) != c.fails || (err != nil) != c.fails {
+				t.Errorf("%s of the %s side: %v", c.what, side, err)
+			}
+			if _, err := os.Stat(out); (err == nil) == c.fails {
+				t.Errorf("%s of the %s side: the patch: %v", c.what, side, err)
+			}
+			if err := errors.Join(old.Close(), fresh.Close()); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"updraft/delta/patch"
 	"updraft/delta/tree"
@@ -37,6 +38,8 @@ type stream struct {
 	listing int64 // bytes at which a tree's contents begin
 	perm    os.FileMode
 	device  bool // a block device
+
+	unchanged func() error // fails if it is no longer as it was when it was opened; a device never does
 }
 
 // limit makes s its first n bytes if it is a device, which may be longer than what is on it.
@@ -61,8 +64,13 @@ func openStream(path string, bare bool) (*stream, error) {
 		if err != nil {
 			return nil, err
 		}
+		if st, err = f.Stat(); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
 		n := st.Size()
+		s.unchanged = func() error { return tree.UnchangedFile(path, st) }
 		if s.device {
+			s.unchanged = func() error { return nil }
 			s.perm = filePerm
 			if n, err = f.Seek(0, io.SeekEnd); err != nil {
 				return nil, errors.Join(err, f.Close())
@@ -75,7 +83,9 @@ func openStream(path string, bare bool) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	walked := &tree.Listing{Entries: l.Entries}
 	if bare {
+		l.Entries = slices.Clone(l.Entries)
 		for i := range l.Entries {
 			e := &l.Entries[i]
 			e.Mode, e.UID, e.GID, e.MTime = 0, 0, 0, 0
@@ -85,7 +95,8 @@ func openStream(path string, bare bool) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stream{Source: r, Closer: r, tree: true, listing: r.ListingSize()}, nil
+	unchanged := func() error { return walked.Unchanged(path) }
+	return &stream{Source: r, Closer: r, tree: true, listing: r.ListingSize(), unchanged: unchanged}, nil
 }
 
 // fileSource is a file of the size that it had when it was opened.
