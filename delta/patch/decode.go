@@ -32,7 +32,7 @@ type Info struct {
 	Profile           string
 	Memory            int64 // bytes that a decoder needs, about
 	File              int64 // bytes that it may write to a temporary file
-	Work              int64 // bytes that a decoder has to make from differences; dense ones count 16 times
+	Work              int64 // bytes that a decoder has to make from differences, and to unpack and pack: each of the base once; dense ones count 16 times, packed ones 8 times
 	HeaderBytes       int64 // header, table, recipe and index
 	RecipeBytes       int64 // of these, of the recipe; 0: nothing is seen through compression
 	IndexBytes        int64 // and of the index of dense segments
@@ -185,6 +185,9 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	} else {
 		err = d.seen(ctx, p, h, o.Scratch)
 	}
+	if err != nil && ctx.Err() != nil {
+		return h.info, ctx.Err()
+	}
 	if err == nil && (out.left != 0 || !bytes.Equal(out.whole.Sum(nil), h.newSum[:])) {
 		err = fmt.Errorf("%w: output does not have its digest", ErrCorrupt)
 	}
@@ -203,7 +206,8 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 
 // seen makes what the segments say of views.
 func (d *decoder) seen(ctx context.Context, p Source, h *opened, scratch string) error {
-	view, end, err := h.recipe.view(ctx, d.base, scratch)
+	budget := unpackMost*h.info.Work + 2*unpackFree
+	view, end, err := h.recipe.view(ctx, d.base, &budget, scratch)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -289,6 +290,11 @@ func create(ctx context.Context, old, new Source, u *unpacking, o job) (*made, e
 			m.forced = true
 		}
 		return m, err
+	}
+	if u != nil {
+		if ok, err := u.affordable(ctx, old, pieces, cs, unpackPays*m.Work+unpackFree); !ok {
+			return nil, cmp.Or(err, errLong)
+		}
 	}
 	for _, c := range cs {
 		m.Covered += int64(c.l)

@@ -8,9 +8,14 @@ import (
 )
 
 const (
-	wholes      = 2
 	wholeMember = 1536 << 10 // plain bytes and parse of a frame that is kept in memory
+	wholeRoom   = 2 << 20    // bytes for those at hand: from leastWholes, though they take more, to mostWholes
+	leastWholes = 2
+	mostWholes  = 8
 )
+
+// wholesOf returns how many frames of at most n bytes are kept.
+func wholesOf(n int64) int64 { return max(leastWholes, min(wholeRoom/max(n, 1), mostWholes)) }
 
 // Parts bounds what a View takes for frames, in bytes.
 type Parts struct {
@@ -21,24 +26,30 @@ type Parts struct {
 
 // PartsOf returns what a View of members takes for frames.
 func PartsOf(members []Member) (p Parts) {
-	largest, kept := int64(0), int64(0)
+	largest, kept := largestWhole(members)
 	for i := range members {
-		switch m := &members[i]; {
-		case !m.Wrap.Parsed():
-		case m.long():
+		if m := &members[i]; m.long() {
 			p.File += m.Plain + m.Parse
 			p.Once = max(p.Once, splitOf(m.Plain))
-		default:
-			largest, kept = max(largest, m.Plain), max(kept, m.Plain+m.Parse)
 		}
 	}
 	if kept > 0 {
-		p.Memory = wholes*kept + splitOf(largest)
+		p.Memory = wholesOf(kept)*kept + splitOf(largest)
 	}
 	if p.File > 0 {
 		p.Memory += 2 * viewSpool
 	}
 	return p
+}
+
+// largestWhole returns the most bytes of frames that are kept in memory, without and with their parse.
+func largestWhole(members []Member) (plain, both int64) {
+	for i := range members {
+		if m := &members[i]; m.Wrap.Parsed() && !m.long() {
+			plain, both = max(plain, m.Plain), max(both, m.Plain+m.Parse)
+		}
+	}
+	return plain, both
 }
 
 // splitOf returns what taking a frame of n plain bytes apart takes: those that it looks
@@ -110,6 +121,9 @@ func (v *View) atHand(i int) (*whole, error) {
 		}
 	}
 	m := &v.members[i]
+	if err := v.spend(m.Plain + m.Parse); err != nil {
+		return nil, err
+	}
 	old.used = 0
 	if n := m.Plain + m.Parse; int64(cap(old.buf)) < n {
 		*old = whole{}

@@ -42,7 +42,7 @@ func TestWholes(t *testing.T) {
 	}
 	zeros := make([]byte, 1400<<10)
 	src, ms := bytesOf(t, zeros, zeros, words, words)
-	v, err := NewView(t.Context(), bytes.NewReader(src), ms, 1<<30, 0, t.TempDir())
+	v, err := NewView(t.Context(), bytes.NewReader(src), ms, 1<<30, 0, nil, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,42 @@ func TestWholes(t *testing.T) {
 	for i := range ms {
 		largest = max(largest, ms[i].Plain+ms[i].Parse)
 	}
-	if held > wholes*largest {
+	if held > wholesOf(largest)*largest {
 		t.Errorf("%d bytes are held of frames of at most %d", held, largest)
+	}
+}
+
+// TestSmallWholes: of small frames more are at hand, so that reading to and fro among some unpacks each once.
+func TestSmallWholes(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 91))
+	var plain [][]byte
+	size := int64(0)
+	for range mostWholes {
+		b := make([]byte, 100<<10)
+		for i := range b {
+			b[i] = "etaoin shrdlu"[r.IntN(13)]
+		}
+		plain = append(plain, b)
+	}
+	src, ms := bytesOf(t, plain...)
+	for i := range ms {
+		size += ms[i].Plain + ms[i].Parse
+	}
+	budget := size
+	v, err := NewView(t.Context(), bytes.NewReader(src), ms, 1<<30, 0, &budget, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	b := make([]byte, 1)
+	for range 3 {
+		for i := range plain {
+			if _, err := v.ReadAt(b, int64(i*100<<10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if budget != 0 {
+		t.Errorf("%d of %d bytes are left", budget, size)
 	}
 }

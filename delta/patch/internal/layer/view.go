@@ -32,6 +32,7 @@ type View struct {
 	mapping
 	src     Source
 	stopped func() error // the context's
+	budget  *int64       // bytes that may yet be unpacked; nil: no bound
 	pages   [pages]page
 	open    [readers]stream
 	points  []point // in the order of the stream
@@ -42,7 +43,7 @@ type View struct {
 	mem     []byte // a window
 	pack    deflate.Writer
 	unpack  *deflate.Reader
-	whole   [wholes]whole
+	whole   []whole
 	long    longMembers
 }
 
@@ -76,14 +77,18 @@ const (
 
 // NewView returns the view of src through members, of at most limit bytes, with points in at most
 // the given memory. It keeps members. Long frames it unpacks into a file in scratch, empty: the
-// system's directory. Close must be called. ErrCorrupt: the members cannot be, or the base has
+// system's directory. What it unpacks later, and again where that is wanted again, it takes from
+// budget, in bytes; ReadAt fails (ErrCorrupt) where nothing is left of it. Several views may have one;
+// nil: no bound. Close must be called. ErrCorrupt: the members cannot be, or the base has
 // no such long frames; ErrFile: the file cannot be written.
-func NewView(ctx context.Context, src Source, members []Member, limit, points int64, scratch string) (*View, error) {
+func NewView(ctx context.Context, src Source, members []Member, limit, points int64, budget *int64, scratch string) (*View, error) {
 	m, err := newMapping(members, src.Size(), limit)
 	if err != nil {
 		return nil, err
 	}
-	v := &View{mapping: m, src: src, stopped: ctx.Err, long: longMembers{spools: newViewSpools(scratch)}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}
+	v := &View{mapping: m, src: src, stopped: ctx.Err, budget: budget, long: longMembers{spools: newViewSpools(scratch)}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}
+	_, kept := largestWhole(members)
+	v.whole = make([]whole, wholesOf(kept))
 	if err := v.unpackLong(); err != nil {
 		v.Close()
 		return nil, err
@@ -105,7 +110,17 @@ func Long(members []Member) int64 {
 // Close gives the file back that long frames are in.
 func (v *View) Close() error { return v.long.spools.Close() }
 
-// ReadAt implements io.ReaderAt. ErrCorrupt: the base has no such members.
+// spend takes n bytes that are to be unpacked from the budget, unless the context has ended.
+func (v *View) spend(n int64) error {
+	if v.budget != nil {
+		if *v.budget -= n; *v.budget < 0 {
+			return fmt.Errorf("%w: members are to be unpacked again and again", ErrCorrupt)
+		}
+	}
+	return v.stopped()
+}
+
+// ReadAt implements io.ReaderAt. ErrCorrupt: the base has no such members, or the budget is spent.
 func (v *View) ReadAt(b []byte, off int64) (int, error) {
 	return v.read(b, off, parts{func(b []byte, off int64) error { return readFull(v.src, b, off) }, v.plain, v.parse})
 }
@@ -160,6 +175,9 @@ func (v *View) page(member, no int64) ([]byte, error) {
 // inflate reads b at off of a member.
 func (v *View) inflate(member int64, b []byte, off int64) error {
 	s := v.stream(member, off)
+	if err := v.spend(off - s.at + int64(len(b))); err != nil {
+		return err
+	}
 	for s.at < off {
 		if err := s.read(v.pass[:min(pageSize, off-s.at)]); err != nil {
 			return err
