@@ -180,8 +180,8 @@ func differences(want, have *tree.Listing) error {
 			errs = append(errs, fmt.Errorf("%w: %s is missing", errMismatch, e.Path))
 		case h.Kind != e.Kind || h.Target != e.Target:
 			errs = append(errs, fmt.Errorf("%w: %s is another kind of file", errMismatch, e.Path))
-		case h.Mode != e.Mode:
-			errs = append(errs, fmt.Errorf("%w: %s has mode %o instead of %o", errMismatch, e.Path, h.Mode, e.Mode))
+		case h.Mode != e.Granted(h.UID, h.GID):
+			errs = append(errs, fmt.Errorf("%w: %s has mode %o instead of %o", errMismatch, e.Path, h.Mode, e.Granted(h.UID, h.GID)))
 		}
 	}
 	for path := range at {

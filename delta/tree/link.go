@@ -82,7 +82,7 @@ func (w *Writer) link(from *os.Root, i int) bool {
 // describes reports whether the metadata of st are those of e.
 func (e *Entry) describes(st fs.FileInfo) bool {
 	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok || !st.Mode().IsRegular() || st.Size() != e.Size || !st.ModTime().Equal(time.Unix(0, e.MTime)) || sys.Mode&0o7777 != e.Mode {
+	if !ok || !st.Mode().IsRegular() || st.Size() != e.Size || !st.ModTime().Equal(time.Unix(0, e.MTime)) || sys.Mode&0o7777 != e.Granted(sys.Uid, sys.Gid) {
 		return false
 	}
 	return os.Geteuid() != 0 || sys.Uid == e.UID && sys.Gid == e.GID

@@ -83,6 +83,20 @@ type Entry struct {
 	Target string // symlinks: where to, as it is; hard links: path of the file
 }
 
+// Granted returns the mode that the entry gets where it belongs to this user and group: setuid only if that is
+// the listed user, setgid only if that is the listed group. Else a program would run with the rights of somebody
+// whom its publisher did not mean.
+func (e *Entry) Granted(uid, gid uint32) uint32 {
+	mode := e.Mode
+	if uid != e.UID {
+		mode &^= 0o4000
+	}
+	if gid != e.GID {
+		mode &^= 0o2000
+	}
+	return mode
+}
+
 // Listing is the table of a tree, sorted by path.
 type Listing struct {
 	Entries []Entry

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -319,5 +320,46 @@ func TestSpaceIsReserved(t *testing.T) {
 	}
 	if st.Blocks*512 < 1<<20 {
 		t.Logf("this file system reserves nothing (%d blocks)", st.Blocks)
+	}
+}
+
+// TestSetuidOfOthers: where the owner cannot be as listed, nothing runs with the rights of whom it is given to instead.
+func TestSetuidOfOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("becomes another user")
+	}
+	const self = 65534
+	temp := tempDir(t)
+	dir := filepath.Join(temp, "tree")
+	must(t, errors.Join(os.Chmod(temp, 0o755), os.Chmod(filepath.Dir(temp), 0o755)))
+	must(t, errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, self, self)))
+	l := &tree.Listing{Entries: []tree.Entry{
+		{Path: "another", Kind: tree.File, Mode: 0o6755, UID: 1234, GID: 1234},
+		{Path: "dir", Kind: tree.Dir, Mode: 0o3775, UID: self, GID: 1234},
+		{Path: "group", Kind: tree.File, Mode: 0o6755, UID: 1234, GID: self},
+		{Path: "own", Kind: tree.File, Mode: 0o6755, UID: self, GID: self},
+	}}
+	want := map[string]uint32{"another": 0o755, "dir": 0o1775, "group": 0o2755, "own": 0o6755}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		done <- func() error {
+			for _, call := range []uintptr{syscall.SYS_SETRESGID, syscall.SYS_SETRESUID} { // of this thread alone
+				if _, _, e := syscall.RawSyscall(call, self, self, self); e != 0 {
+					return e
+				}
+			}
+			w, err := tree.NewWriter(dir, l)
+			if err != nil {
+				return err
+			}
+			return errors.Join(w.Finish(), w.Close())
+		}()
+	}()
+	must(t, <-done)
+	for _, e := range walk(t, dir).Entries {
+		if e.UID != self || e.GID != self || e.Mode != want[e.Path] {
+			t.Errorf("%s: mode %o of %d:%d, want %o", e.Path, e.Mode, e.UID, e.GID, want[e.Path])
+		}
 	}
 }

@@ -340,7 +340,15 @@ func (w *Writer) apply(f *os.File, e *Entry, sync bool) error {
 			return fmt.Errorf("chown: %w", err)
 		}
 	}
-	if err := unix.Fchmod(fd, e.Mode); err != nil {
+	mode := e.Mode
+	if mode&0o6000 != 0 {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return fmt.Errorf("stat: %w", err)
+		}
+		mode = e.Granted(st.Uid, st.Gid)
+	}
+	if err := unix.Fchmod(fd, mode); err != nil {
 		return fmt.Errorf("chmod: %w", err)
 	}
 	if err := w.root.Chtimes(e.Path, time.Time{}, time.Unix(0, e.MTime)); err != nil {
