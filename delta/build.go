@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -316,3 +317,12 @@ type fileStream struct {
 }
 
 func (f fileStream) Size() int64 { return f.size }
+
+// ReadAt says so where the file has become shorter.
+func (f fileStream) ReadAt(b []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(b, off)
+	if errors.Is(err, io.EOF) && off+int64(n) < f.size {
+		err = fmt.Errorf("%w: %s is shorter", tree.ErrChanged, f.Name())
+	}
+	return n, err
+}

@@ -34,9 +34,10 @@ func TestInputChangesWhileBuilding(t *testing.T) {
 			_, err = f.WriteAt([]byte("later"), 1000)
 			must(t, err)
 		}},
-		"cut": {delta.StageBase, func() { must(t, os.Truncate(path, 10)) }},
+		"cut":       {delta.StageBase, func() { must(t, os.Truncate(path, 10)) }},
+		"cut early": {delta.StageChunks, func() { must(t, os.Truncate(path, 10)) }},
 	} {
-		writeFile(t, path, edit(v1, 4))
+		writeFile(t, path, append(edit(v1, 4), make([]byte, 1<<20)...)) // more than is read at once
 		done := false
 		_, _, err := delta.Build(t.Context(), []delta.Input{{Path: path}}, delta.BuildOptions{Out: t.TempDir(),
 			Origin: origin, Channel: "stable", Version: "2", Sequence: 2, Jobs: 1, Deltas: 1, Scratch: t.TempDir(),
@@ -49,7 +50,7 @@ func TestInputChangesWhileBuilding(t *testing.T) {
 		if !done || err == nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if name == "edited" && !errors.Is(err, delta.ErrInput) {
+		if !errors.Is(err, tree.ErrChanged) || name == "edited" && !errors.Is(err, delta.ErrInput) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

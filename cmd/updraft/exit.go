@@ -68,7 +68,8 @@ var errNotConverged = errors.New("not every device has the release in service")
 // errMismatch ends a verify that found something else than was published.
 var errMismatch = errors.New("not what was published")
 
-// kinds says which exit code an error has, and what helps. The first match counts.
+// kinds says which exit code an error has, and what helps. The first match counts, but for
+// delta.ErrInput where readFault says that what it wraps does.
 var kinds = []struct {
 	is   error
 	code int
@@ -168,12 +169,20 @@ func classify(ctx context.Context, err error) (int, string) {
 		}
 		return code, pick(f.Hint)
 	}
+	fault := readFault(err)
 	for _, k := range kinds {
-		if errors.Is(err, k.is) {
+		if errors.Is(err, k.is) && !(fault && errors.Is(k.is, delta.ErrInput)) {
 			return k.code, pick(k.hint)
 		}
 	}
 	return exitError, hint
+}
+
+// readFault reports whether err is of a file that could not be read, or that changed
+// meanwhile: naming it was no wrong usage.
+func readFault(err error) bool {
+	var pe *fs.PathError
+	return errors.As(err, &pe) || errors.Is(err, tree.ErrChanged)
 }
 
 // exit reports err and returns the exit code.

@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"updraft/delta"
 	"updraft/delta/patch"
+	"updraft/delta/release"
 	"updraft/delta/tree"
 	"updraft/node/report"
 )
@@ -63,6 +67,10 @@ func TestClassify(t *testing.T) {
 		{"patch", false, fmt.Errorf("a: %w", patch.ErrBase), exitVerify},
 		{"interrupted", true, fmt.Errorf("a: %w", context.Canceled), exitInterrupted},
 		{"canceled by itself", false, context.Canceled, exitError},
+		{"input", false, fmt.Errorf("%w: %w", delta.ErrInput, release.ErrManifest), exitUsage},
+		{"input that changed", false, fmt.Errorf("%w: %w", delta.ErrInput, tree.ErrChanged), exitVerify},
+		{"input that is gone", false, fmt.Errorf("%w: %w", delta.ErrInput, &fs.PathError{Err: syscall.ENOENT}), exitNotFound},
+		{"input that may not be read", false, fmt.Errorf("%w: %w", delta.ErrInput, &fs.PathError{Err: syscall.EACCES}), exitError},
 		{"hint", false, hinted{fmt.Errorf("a: %w", patch.ErrCorrupt), "do this"}, exitVerify},
 	} {
 		use := ctx
