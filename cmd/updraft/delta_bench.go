@@ -56,8 +56,8 @@ var anchors = []benchTool{
 	{name: "bsdiff", create: []string{"bsdiff", "OLD", "NEW", "PATCH"}, apply: []string{"bspatch", "OLD", "OUT", "PATCH"}},
 	{name: "xdelta3", create: []string{"xdelta3", "-e", "-9", "-S", "lzma", "-D", "-B", "536870912", "-s", "OLD", "NEW", "PATCH"},
 		apply: []string{"xdelta3", "-d", "-D", "-B", "536870912", "-s", "OLD", "PATCH", "OUT"}},
-	{name: "zstd", create: []string{"zstd", "-q", "-19", "--long=31", "--patch-from=OLD", "NEW", "-o", "PATCH"},
-		apply: []string{"zstd", "-q", "-d", "--long=31", "--patch-from=OLD", "PATCH", "-o", "OUT"}},
+	{name: "zstd", create: []string{"zstd", "--no-progress", "-19", "--long=31", "--patch-from=OLD", "NEW", "-o", "PATCH"},
+		apply: []string{"zstd", "--no-progress", "-d", "--long=31", "--patch-from=OLD", "PATCH", "-o", "OUT"}},
 	{name: "hdiffz", create: []string{"hdiffz", "-m-6", "-SD", "-d", "-c-zstd-21-24", "OLD", "NEW", "PATCH"}, apply: []string{"hpatchz", "OLD", "PATCH", "OUT"}},
 }
 
@@ -236,42 +236,51 @@ func isPair(dir string) bool {
 	return true
 }
 
-// pair measures all tools on one pair, which is called name.
+// pair measures all tools on one pair, which is called name. It fails only when ctx is done:
+// what else goes wrong is in the rows.
 func (b *bench) pair(ctx context.Context, dir, pair, name string, tools []benchTool) ([]benchRow, error) {
-	old, fresh, err := openPair(filepath.Join(pair, "old"), filepath.Join(pair, "new"), false)
-	if err != nil {
-		return nil, err
-	}
-	sides := [2]string{filepath.Join(pair, "old"), filepath.Join(pair, "new")}
-	n, isTree := fresh.Size()-fresh.listing, fresh.tree
-	if err := errors.Join(old.Close(), fresh.Close()); err != nil {
-		return nil, err
-	}
-	packed := sides
+	sides, n, isTree, openErr := openSides(pair)
+	packed, packErr := sides, openErr
 	if isTree && slices.ContainsFunc(tools, func(t benchTool) bool { return !t.ours }) {
 		for i, s := range sides {
 			packed[i] = filepath.Join(dir, []string{"old.tar", "new.tar"}[i])
-			if err := packTree(packed[i], s); err != nil {
-				return nil, err
-			}
+			packErr = errors.Join(packErr, packTree(packed[i], s))
 		}
 	}
 	var rows []benchRow
 	for _, t := range tools {
-		s := packed
+		s, err := packed, packErr
 		if t.ours {
-			s = sides
+			s, err = sides, openErr
 		}
 		r := benchRow{Case: name, Tool: t.name, New: n}
-		if err := b.measure(ctx, &r, t, s, dir); err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
+		if err == nil {
+			err = b.measure(ctx, &r, t, s, dir)
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
 			r.Patch, r.Error = 0, err.Error()
 		}
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+// openSides returns where the sides of a pair lie, links followed: not all tools do that. It says
+// how many bytes are on the new one, and whether they are trees.
+func openSides(pair string) (sides [2]string, n int64, isTree bool, err error) {
+	for i, s := range []string{"old", "new"} {
+		if sides[i], err = filepath.EvalSymlinks(filepath.Join(pair, s)); err != nil {
+			return sides, 0, false, err
+		}
+	}
+	old, fresh, err := openPair(sides[0], sides[1], false)
+	if err != nil {
+		return sides, 0, false, err
+	}
+	return sides, fresh.Size() - fresh.listing, fresh.tree, errors.Join(old.Close(), fresh.Close())
 }
 
 // measure makes, applies and compares one patch.
@@ -316,13 +325,20 @@ func (b *bench) process(ctx context.Context, line []string, names map[string]str
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return benchCost{}, fmt.Errorf("%s: %w: %.300s", line[0], err, strings.TrimSpace(stderr.String()))
+		return benchCost{}, fmt.Errorf("%s: %w: %s", line[0], err, lastWords(stderr.String()))
 	}
 	c := benchCost{CPU: (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()}
 	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		c.RSS = int64(ru.Maxrss) << 10 //nolint:unconvert // an int32 on 32-bit machines
 	}
 	return c, nil
+}
+
+// lastWords returns the end of what a tool has said, in one line: the reason comes last.
+func lastWords(s string) string {
+	const most = 300
+	words := []rune(strings.Join(strings.Fields(s), " "))
+	return string(words[max(0, len(words)-most):])
 }
 
 // streamDigest returns the digest of a file, or of a tree with its metadata.

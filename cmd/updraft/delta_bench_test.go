@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,71 @@ func TestBenchFails(t *testing.T) {
 		err := b.run(t.Context(), &ui{out: out, err: new(bytes.Buffer)}, []string{dir})
 		if code, _ := classify(t.Context(), err); code != c.code || !strings.Contains(out.String(), c.word) {
 			t.Errorf("%s: %v, exit code %d after: %s", c.tool, err, code, out)
+		}
+	}
+}
+
+// TestBenchGoesOn: a pair that cannot be opened takes nothing from the others, and what a tool says is in its row.
+func TestBenchGoesOn(t *testing.T) {
+	dir, bin := t.TempDir(), t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "mixed", "old"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "whole"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, side := range []string{"mixed/new", "whole/old", "whole/new"} {
+		if err := os.WriteFile(filepath.Join(dir, side), []byte(side), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, line := range map[string]string{"bsdiff": "echo first >&2; echo 'the disk is tired' >&2; exit 1", "bspatch": "", "updraft": "while [ $# -gt 2 ]; do shift; done; cp $1 $2"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+line+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	out := new(bytes.Buffer)
+	b := &bench{tools: []string{"auto", "bsdiff"}, scratch: t.TempDir(), self: filepath.Join(bin, "updraft")}
+	err := b.run(t.Context(), &ui{out: out, err: new(bytes.Buffer)}, []string{dir})
+	if code, _ := classify(t.Context(), err); code != exitVerify {
+		t.Errorf("%v, exit code %d", err, code)
+	}
+	for _, re := range []string{`(?m)^mixed .* auto +failed: .* must both be files`, `(?m)^mixed .* bsdiff +failed: .* must both be files`,
+		`(?m)^whole .* auto +\d`, `(?m)^whole .* bsdiff +failed: bsdiff: exit status 1: first the disk is tired$`} {
+		if !regexp.MustCompile(re).MatchString(out.String()) {
+			t.Errorf("nothing is %s:\n%s", re, out)
+		}
+	}
+}
+
+// TestBenchFollowsLinks: sides that are links are measured with every tool that is installed.
+func TestBenchFollowsLinks(t *testing.T) {
+	dir := t.TempDir()
+	for _, side := range []string{"old", "new"} {
+		if err := os.WriteFile(filepath.Join(dir, side+".bin"), []byte(side), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(side+".bin", filepath.Join(dir, side)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := &bench{scratch: t.TempDir()}
+	tools, err := b.choose()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tools = slices.DeleteFunc(tools, func(t benchTool) bool { return t.ours })
+	if len(tools) == 0 {
+		t.Skip("no other tool is installed")
+	}
+	rows, err := b.pair(t.Context(), b.scratch, dir, "linked", tools)
+	if err != nil || len(rows) != len(tools) {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	for _, r := range rows {
+		if r.Patch == 0 {
+			t.Errorf("%s: %s", r.Tool, r.Error)
 		}
 	}
 }
