@@ -46,6 +46,9 @@ that apply has made; with --any-copy they do not count, and the patch carries al
 		Example: "  updraft delta create app-1.0 app-1.1 app.patch\n  updraft delta create rootfs-1/ rootfs-2/ rootfs.patch",
 		Args:    usageArgs(cobra.ExactArgs(3)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := mayReplace(args[2], args[:2]); err != nil {
+				return err
+			}
 			if !force {
 				if err := vacant(args[2]); err != nil {
 					return err
@@ -65,6 +68,24 @@ that apply has made; with --any-copy they do not count, and the patch carries al
 	c.Flags().BoolVar(&anyCopy, "any-copy", false, "let the patch of a tree apply to copies with other modes, owners and times")
 	c.Flags().BoolVarP(&force, "force", "f", false, "replace PATCH if it exists")
 	return c
+}
+
+// mayReplace returns an error if there is something at path that a patch of sides may never take
+// the place of: one of them, or what is no regular file.
+func mayReplace(path string, sides []string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	for _, s := range sides {
+		if side, err := os.Stat(s); err == nil && os.SameFile(st, side) {
+			return usagef("the patch would take the place of %s", s)
+		}
+	}
+	if !st.Mode().IsRegular() {
+		return usagef("%s is no regular file, and no patch takes its place", path)
+	}
+	return nil
 }
 
 // indexFlag adds --memory, which bounds the index of a base.
