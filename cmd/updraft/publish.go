@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -19,6 +20,7 @@ import (
 	"updraft/delta/chunk"
 	"updraft/delta/patch"
 	"updraft/delta/release"
+	"updraft/delta/tree"
 	"updraft/node/fleet"
 )
 
@@ -155,6 +157,9 @@ func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error
 	show.end()
 	if err != nil && ctx.Err() != nil {
 		return hinted{err, "run the same command again: it goes on from what is finished"}
+	}
+	if errors.Is(err, tree.ErrListing) {
+		return hinted{err, "publish its parts, each by itself"}
 	}
 	if err != nil {
 		return err

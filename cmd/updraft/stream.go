@@ -79,6 +79,23 @@ func openStream(path string, bare bool) (*stream, error) {
 		s.Source, s.Closer = fileSource{io.NewSectionReader(f, 0, n), path}, f
 		return s, nil
 	}
+	s, err := openTree(path, bare)
+	if err != nil {
+		return nil, treeError(err)
+	}
+	return s, nil
+}
+
+// treeError is err of a directory. A listing that cannot be made is no fault of a patch.
+func treeError(err error) error {
+	if errors.Is(err, tree.ErrListing) {
+		return hinted{usageError{err}, "make a patch of each of its parts"}
+	}
+	return err
+}
+
+// openTree opens the directory path.
+func openTree(path string, bare bool) (*stream, error) {
 	l, err := tree.Walk(path)
 	if err != nil {
 		return nil, err

@@ -71,6 +71,7 @@ func TestClassify(t *testing.T) {
 		{"input that changed", false, fmt.Errorf("%w: %w", delta.ErrInput, tree.ErrChanged), exitVerify},
 		{"input that is gone", false, fmt.Errorf("%w: %w", delta.ErrInput, &fs.PathError{Err: syscall.ENOENT}), exitNotFound},
 		{"input that may not be read", false, fmt.Errorf("%w: %w", delta.ErrInput, &fs.PathError{Err: syscall.EACCES}), exitError},
+		{"tree that cannot be listed", false, treeError(fmt.Errorf("%w: a", tree.ErrListing)), exitUsage},
 		{"hint", false, hinted{fmt.Errorf("a: %w", patch.ErrCorrupt), "do this"}, exitVerify},
 	} {
 		use := ctx

@@ -122,6 +122,18 @@ func (l *Listing) Append(b []byte) []byte {
 	return b
 }
 
+// length returns how many bytes Append appends.
+func (l *Listing) length() int64 {
+	n := int64(len(binary.AppendUvarint([]byte(magic), uint64(len(l.Entries)))))
+	var prev Entry
+	var b []byte
+	for _, e := range l.Entries {
+		b = e.append(b[:0], &prev)
+		n += int64(len(b))
+	}
+	return n
+}
+
 // append writes e, and makes it the entry before for the next one.
 func (e *Entry) append(b []byte, prev *Entry) []byte {
 	b = binary.AppendUvarint(b, uint64(e.Mode)<<2|uint64(e.Kind))

@@ -146,6 +146,24 @@ func TestLongPathsAreBounded(t *testing.T) {
 	}
 }
 
+// TestLongListings: of a listing that nobody would read no stream is begun.
+func TestLongListings(t *testing.T) {
+	l := &tree.Listing{Entries: []tree.Entry{}}
+	target := strings.Repeat("x", tree.MaxPath-1)
+	for i := range tree.MaxListing / len(target) {
+		l.Entries = append(l.Entries, tree.Entry{Path: fmt.Sprintf("%05d", i), Kind: tree.Symlink, Target: target})
+	}
+	for name, open := range map[string]func(dir string) error{
+		"Open":      func(dir string) error { _, err := tree.Open(dir, l); return err },
+		"NewWriter": func(dir string) error { _, err := tree.NewWriter(dir, l); return err },
+	} {
+		want := fmt.Sprintf("a listing of %d bytes, at most 64 MiB", len(l.Append(nil)))
+		if err := open(tempDir(t)); !errors.Is(err, tree.ErrListing) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %s", name, err, want)
+		}
+	}
+}
+
 func TestMalformedBytes(t *testing.T) {
 	good := sample().Append(nil)
 	for i := range good {

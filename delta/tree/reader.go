@@ -25,7 +25,7 @@ var _ io.ReaderAt = (*Reader)(nil)
 func Open(dir string, l *Listing) (*Reader, error) {
 	s, err := newLayout(l)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {

@@ -26,7 +26,11 @@ func newLayout(l *Listing) (*layout, error) {
 	if err := l.Validate(); err != nil {
 		return nil, err
 	}
-	s := &layout{list: l, head: l.Append(nil)}
+	n := l.length()
+	if n > MaxListing {
+		return nil, fmt.Errorf("%w: a listing of %d bytes, at most %d MiB", ErrListing, n, MaxListing>>20)
+	}
+	s := &layout{list: l, head: l.Append(make([]byte, 0, n))}
 	s.size = int64(len(s.head))
 	for i, e := range l.Entries {
 		if e.Size > 0 {

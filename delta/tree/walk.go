@@ -28,7 +28,7 @@ func Walk(dir string) (*Listing, error) {
 	w.hardlinks()
 	l := &Listing{Entries: w.list}
 	if err := l.Validate(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return l, nil
 }
