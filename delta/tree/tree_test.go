@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"updraft/delta/tree"
 )
@@ -159,6 +163,47 @@ func TestWalkOrderAndHardlinks(t *testing.T) {
 	must(t, os.Symlink(dir, link))
 	if len(walk(t, link).Entries) != 5 {
 		t.Error("a root given as a link is followed")
+	}
+}
+
+// TestTimesOfOtherCenturies: a time that no listing can tell is the nearest that one can.
+func TestTimesOfOtherCenturies(t *testing.T) {
+	dir := tempDir(t)
+	path := filepath.Join(dir, "f")
+	must(t, os.WriteFile(path, nil, 0o644))
+	for _, c := range []struct{ set, want int64 }{{10_413_792_000, math.MaxInt64}, {4_102_444_800, 4_102_444_800e9}, {-10_000_000_000, math.MinInt64}} {
+		ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {}}
+		reflect.ValueOf(&ts[1].Sec).Elem().SetInt(c.set) // of 32 bits on some machines
+		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, path, ts, 0))
+		st, err := os.Stat(path)
+		must(t, err)
+		if st.ModTime().Unix() != c.set {
+			t.Logf("a file of %v is there as one of %v", time.Unix(c.set, 0), st.ModTime())
+			continue
+		}
+		if got := walk(t, dir).Entries[0].MTime; got != c.want {
+			t.Errorf("%v: %v", time.Unix(c.set, 0), time.Unix(0, got))
+		}
+	}
+}
+
+// TestTimesToCome: a time for which the system has no room is not set to one of the past.
+func TestTimesToCome(t *testing.T) {
+	const ns = 4_102_444_800_000_000_000 // 2100
+	l := &tree.Listing{Entries: []tree.Entry{{Path: "d", Kind: tree.Dir, Mode: 0o755, MTime: ns}, {Path: "f", Kind: tree.File, Mode: 0o644, MTime: ns},
+		{Path: "l", Kind: tree.Symlink, MTime: ns, Target: "f"}}}
+	dir := tempDir(t)
+	w, err := tree.NewWriter(dir, l)
+	must(t, err)
+	must(t, w.Finish())
+	must(t, w.Close())
+	narrow := reflect.TypeOf(unix.Timespec{}.Sec).Size() == 4
+	for _, e := range l.Entries {
+		st, err := os.Lstat(filepath.Join(dir, e.Path))
+		must(t, err)
+		if !st.ModTime().Equal(time.Unix(0, ns)) && (!narrow || time.Since(st.ModTime()) > time.Hour) {
+			t.Errorf("%s: %v", e.Path, st.ModTime())
+		}
 	}
 }
 

@@ -3,10 +3,14 @@ package tree
 import (
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"sort"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // inode tells files with several names apart.
@@ -64,7 +68,7 @@ func (w *walker) visit(path string, d fs.DirEntry, err error) error {
 	if !ok {
 		return fmt.Errorf("%s: no inode", path)
 	}
-	e := Entry{Path: rel, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MTime: info.ModTime().UnixNano()}
+	e := Entry{Path: rel, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MTime: nanoseconds(info.ModTime())}
 	switch info.Mode().Type() {
 	case fs.ModeDir:
 		e.Kind = Dir
@@ -83,6 +87,24 @@ func (w *walker) visit(path string, d fs.DirEntry, err error) error {
 	}
 	w.list = append(w.list, e)
 	return nil
+}
+
+// nanoseconds returns t as a listing has it: of one that lies outside of its 584 years, the nearest.
+func nanoseconds(t time.Time) int64 {
+	switch first, last := time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64); {
+	case t.Before(first):
+		return math.MinInt64
+	case t.After(last):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
+// tellable reports whether the system's calls have room for the time of e: those of 32-bit
+// machines end in 2038, and would set one of the century before.
+func (e *Entry) tellable() bool {
+	ts := unix.NsecToTimespec(e.MTime)
+	return ts.Nano() == e.MTime
 }
 
 // hardlinks turns all but the first name of a file into links to the first.

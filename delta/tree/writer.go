@@ -351,8 +351,10 @@ func (w *Writer) apply(f *os.File, e *Entry, sync bool) error {
 	if err := unix.Fchmod(fd, mode); err != nil {
 		return fmt.Errorf("chmod: %w", err)
 	}
-	if err := w.root.Chtimes(e.Path, time.Time{}, time.Unix(0, e.MTime)); err != nil {
-		return err
+	if e.tellable() {
+		if err := w.root.Chtimes(e.Path, time.Time{}, time.Unix(0, e.MTime)); err != nil {
+			return err
+		}
 	}
 	if !sync {
 		return nil
@@ -379,6 +381,9 @@ func (w *Writer) finishSymlink(e *Entry) error {
 		if err := w.root.Lchown(e.Path, int(e.UID), int(e.GID)); err != nil && !ownerRefused(err) {
 			return err
 		}
+	}
+	if !e.tellable() {
+		return nil
 	}
 	parent, err := w.root.Open(path.Dir(e.Path))
 	if err != nil {
