@@ -94,6 +94,8 @@ var kinds = []struct {
 	{delta.ErrCorrupt, exitVerify, "copy the origin from the publisher again"},
 	{patch.ErrBase, exitVerify, "use the file that the patch was made from; delta info shows its digest"},
 	{patch.ErrCorrupt, exitVerify, "the patch is damaged or no patch: make it again or copy it again"},
+	{patch.ErrVersion, exitError, "use a newer updraft"},
+	{tree.ErrListing, exitVerify, "the patch or release is damaged: make it again or copy it again"},
 	{tree.ErrChanged, exitVerify, "the files changed while they were read: try again when nothing writes there"},
 	{errMismatch, exitVerify, "an origin: copy it from the publisher again; a device: remove releases/VERSION in its data directory and start the agent again, which brings it anew"},
 	{errBench, exitVerify, "the table says which, and how"},
