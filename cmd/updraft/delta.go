@@ -336,7 +336,7 @@ func newDeltaInfo(u *ui) *cobra.Command {
 patch applies to, also by file of a directory tree or of a tar archive: how many bytes of the patch are for long
 runs of the old ones as they are (copies), for where the rest comes from and how it differs (residual), for
 what is new (literals), and for how compressed frames are packed (parses). Compressed data that goes on from one
-file to another may be told with the next.`,
+file to another may be told with the next. With --json, a name that is not UTF-8 is also given byte by byte, in name_hex.`,
 		Example: "  updraft delta info app.patch --segments\n  updraft delta info rootfs.patch --files rootfs-1/ --top 0",
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {

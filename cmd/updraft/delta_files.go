@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+	"unicode/utf8"
 
 	"updraft/delta/patch"
 	"updraft/delta/tree"
@@ -19,8 +21,9 @@ import (
 // fileCost is what a file, or what is of none, takes of a patch.
 type fileCost struct {
 	Name     string `json:"name"`
-	Size     int64  `json:"size"`  // bytes of the output
-	Bytes    int64  `json:"bytes"` // of the patch
+	NameHex  string `json:"name_hex,omitempty"` // where JSON cannot hold the name: it is not UTF-8
+	Size     int64  `json:"size"`               // bytes of the output
+	Bytes    int64  `json:"bytes"`              // of the patch
 	Copies   int64  `json:"copies"`
 	Residual int64  `json:"residual"`
 	Literals int64  `json:"literals"`
@@ -55,6 +58,11 @@ func fileCosts(ctx context.Context, p *patchFile, i patch.Info, oldPath string) 
 	}
 	for _, c := range costs {
 		spread(files, c)
+	}
+	for i := range files {
+		if f := &files[i]; !utf8.ValidString(f.Name) {
+			f.NameHex = hex.EncodeToString([]byte(f.Name))
+		}
 	}
 	header := i.HeaderBytes - i.RecipeBytes - i.IndexBytes
 	if p.tree {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -88,6 +89,44 @@ func TestFileCosts(t *testing.T) {
 		if _, err := fileCosts(t.Context(), p, info, filepath.Join(dir, "new"+end)); err == nil {
 			t.Errorf("%s: another base will do", out)
 		}
+	}
+}
+
+// TestFileNamesInJSON: names that are not UTF-8 can be told apart, and are exact.
+func TestFileNamesInJSON(t *testing.T) {
+	dir := t.TempDir()
+	for i, side := range []string{"old", "new"} {
+		if err := os.Mkdir(filepath.Join(dir, side), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []string{"a\xff", "a\xfe", "größe"} {
+			if err := os.WriteFile(filepath.Join(dir, side, n), bytes.Repeat([]byte{byte(i)}, 9), 0o644); err != nil {
+				t.Skipf("no such names here: %v", err)
+			}
+		}
+	}
+	var out bytes.Buffer
+	for _, args := range [][]string{{"create", filepath.Join(dir, "old"), filepath.Join(dir, "new"), filepath.Join(dir, "p")},
+		{"info", filepath.Join(dir, "p"), "--files", filepath.Join(dir, "old"), "--json"}} {
+		out.Reset()
+		if code := run(t.Context(), append([]string{"delta"}, args...), strings.NewReader(""), &out, new(bytes.Buffer)); code != exitOK {
+			t.Fatalf("%s: exit code %d", args[0], code)
+		}
+	}
+	var got struct {
+		Files []map[string]any `json:"files"`
+	}
+	decodeJSON(t, out.String(), &got)
+	names := map[any]bool{}
+	for _, f := range got.Files {
+		if h, ok := f["name_hex"]; ok {
+			names[h] = true
+		} else {
+			names[f["name"]] = true
+		}
+	}
+	if !maps.Equal(names, map[any]bool{"61ff": true, "61fe": true, "größe": true, "(listing)": true, "(header)": true, "(recipe)": true, "(index)": true}) {
+		t.Errorf("%v", names)
 	}
 }
 
