@@ -41,8 +41,9 @@ func newDeltaCreate(u *ui) *cobra.Command {
 		Short: "Write the patch that makes NEW from OLD",
 		Long: `Write the patch that makes NEW from OLD, which are two files, or block devices, or two
 directory trees. PATCH appears when it has been applied to OLD and has made NEW.
-The patch of a tree applies to an OLD with the same modes, owners and times, such as one
-that apply has made; with --any-copy they do not count, and the patch carries all of NEW's.`,
+The patch of a tree applies to an OLD with the same modes, owners and times, such as one that
+apply has made, which restores owners as root only; with --any-copy they do not count, and the
+patch carries all of NEW's.`,
 		Example: "  updraft delta create app-1.0 app-1.1 app.patch\n  updraft delta create rootfs-1/ rootfs-2/ rootfs.patch",
 		Args:    usageArgs(cobra.ExactArgs(3)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,6 +54,9 @@ that apply has made; with --any-copy they do not count, and the patch carries al
 				if err := vacant(args[2]); err != nil {
 					return err
 				}
+			}
+			if o.Jobs < 0 {
+				return usagef("--jobs %d is below 0", o.Jobs)
 			}
 			var err error
 			if o.Profile, err = parseProfile(profile); err != nil {

@@ -63,7 +63,7 @@ because the disk is full.`,
 	f.StringSliceVar(&o.what.Types, "type", nil, "device type the release is for; may be repeated (default: any)")
 	f.IntVar(&o.deltas, "deltas", 3, "for how many earlier releases patches are made")
 	f.StringSliceVar(&o.bases, "base", nil, "earlier version for which a patch is made too, such as one that much of the fleet runs; may be repeated")
-	f.IntVar(&o.jobs, "jobs", 0, "compressors at work at once (default: one for each CPU)")
+	f.IntVar(&o.jobs, "jobs", 0, "compressors at work at once (default: one for each CPU; at most 8)")
 	indexFlag(c, &o.patch.Memory)
 	required(c, "fleet", "version")
 	return c
@@ -118,6 +118,9 @@ type publishedPatch struct {
 func publish(ctx context.Context, u *ui, o publishOptions, paths []string) error {
 	if o.deltas < 0 {
 		return usagef("--deltas %d is below 0", o.deltas)
+	}
+	if o.jobs < 0 {
+		return usagef("--jobs %d is below 0", o.jobs)
 	}
 	in := make([]delta.Input, len(paths))
 	for i, p := range paths {
