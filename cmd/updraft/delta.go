@@ -217,12 +217,21 @@ signature.`,
 	return c
 }
 
-// Bytes of memory that applying a patch aims at: what its decoder needs and the rest of the program, and not less than it
-// takes to begin.
+// Bytes of memory that applying a patch aims at: what its decoder needs, the entries of trees and the rest of the
+// program, and not less than it takes to begin.
 const (
 	applyRest  = 10 << 20
 	applyLeast = 24 << 20
+	// applyEntries is for each byte of the listings: an entry takes 20 bytes there, 130 to 200 in memory, and as
+	// much again while it is read or made.
+	applyEntries = 16
 )
+
+// applyLimit returns the bytes at which the collector is to work without a break, for a decoder's memory and the
+// bytes of both listings.
+func applyLimit(decoder, listings int64) int64 {
+	return max(decoder+applyRest+applyEntries*listings, applyLeast)
+}
 
 func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch string) (err error) {
 	p, err := openPatch(patchPath)
@@ -247,7 +256,7 @@ func deltaApply(ctx context.Context, u *ui, oldPath, patchPath, out, scratch str
 	}
 	old.limit(info.BaseSize)
 	// What a decoder has used and let go of must not be let grow to the size of what it uses.
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(info.Memory+applyRest, applyLeast)))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(applyLimit(info.Memory, old.listing+p.listing)))
 	start := time.Now()
 	meter := u.meter(filepath.Base(out))
 	defer meter.end("")

@@ -165,3 +165,12 @@ func TestBlockDevices(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestApplyLimit: the entries of many files have room, a patch of files only what it needs.
+func TestApplyLimit(t *testing.T) {
+	for _, c := range []struct{ decoder, listings, want int64 }{{1 << 20, 0, applyLeast}, {100 << 20, 0, 110 << 20}, {100 << 20, 5 << 20, 190 << 20}} {
+		if got := applyLimit(c.decoder, c.listings); got != c.want {
+			t.Errorf("%d of the decoder, listings of %d: %d", c.decoder, c.listings, got)
+		}
+	}
+}
