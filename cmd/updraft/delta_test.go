@@ -168,7 +168,7 @@ func TestBlockDevices(t *testing.T) {
 
 // TestApplyLimit: the entries of many files have room, a patch of files only what it needs.
 func TestApplyLimit(t *testing.T) {
-	for _, c := range []struct{ decoder, listings, want int64 }{{1 << 20, 0, applyLeast}, {100 << 20, 0, 110 << 20}, {100 << 20, 5 << 20, 190 << 20}} {
+	for _, c := range []struct{ decoder, listings, want int64 }{{1 << 20, 0, applyLeast}, {100 << 20, 0, 110 << 20}, {100 << 20, 5 << 20, 150 << 20}} {
 		if got := applyLimit(c.decoder, c.listings); got != c.want {
 			t.Errorf("%d of the decoder, listings of %d: %d", c.decoder, c.listings, got)
 		}
