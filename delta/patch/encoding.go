@@ -154,25 +154,61 @@ type worker struct {
 }
 
 // index makes the index of m, whose runs become the covers, or nothing if there are to
-// be no dense segments.
+// be no dense segments. Where there are more covers than it can say, it has the longest, and
+// plain segments may have all.
 func (e *encoding) index(m *moves) ([]byte, error) {
-	if m == nil || len(e.cs) > maxCovers {
+	if m == nil {
 		return nil, nil
 	}
-	m.set(e.cs)
-	if err := m.trim(e.old, e.new); err != nil {
-		return nil, err
+	all := e.cs
+	for keep := min(len(all), maxCovers); ; {
+		e.cs = longest(all, keep)
+		m.set(e.cs)
+		if err := m.trim(e.old, e.new); err != nil {
+			return nil, err
+		}
+		c := newEncoder()
+		if err := m.code(c, e.old.Size(), e.new.Size()); err != nil {
+			e.cs = all
+			return nil, nil //nolint:nilerr // what no index can say is not dense
+		}
+		b := c.finish()
+		if len(b) <= maxIndex {
+			if len(e.cs) < len(all) {
+				e.others = all
+			}
+			e.moves = m
+			return b, nil
+		}
+		keep = int(int64(len(e.cs)) * maxIndex / int64(len(b)) * 15 / 16)
 	}
-	c := newEncoder()
-	if err := m.code(c, e.old.Size(), e.new.Size()); err != nil {
-		return nil, nil //nolint:nilerr // what no index can say is not dense
+}
+
+// longest returns the n longest covers, of those that are as long as the last the first.
+func longest(cs []cover, n int) []cover {
+	switch {
+	case len(cs) <= n:
+		return cs
+	case n <= 0:
+		return nil
 	}
-	b := c.finish()
-	if len(b) > maxIndex {
-		return nil, nil
+	lengths := make([]int, len(cs))
+	for i, c := range cs {
+		lengths[i] = c.l
 	}
-	e.moves = m
-	return b, nil
+	slices.Sort(lengths)
+	last := lengths[len(cs)-n]
+	ties := n - (len(cs) - sort.SearchInts(lengths, last+1))
+	out := make([]cover, 0, n)
+	for _, c := range cs {
+		if c.l == last {
+			ties--
+		}
+		if c.l > last || c.l == last && ties >= 0 {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // coded returns how many bytes are not copied.

@@ -1,0 +1,53 @@
+package patch
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// TestLongest: the longest are kept, in their order, and exactly as many as are asked for.
+func TestLongest(t *testing.T) {
+	var cs []cover
+	for i, l := range []int{3, 9, 3, 5, 9, 5, 3, 5} {
+		cs = append(cs, cover{n: i, l: l})
+	}
+	for n, want := range [][]int{{}, {1}, {1, 4}, {1, 3, 4}, {1, 3, 4, 5}, {1, 3, 4, 5, 7}, {0, 1, 3, 4, 5, 7}, {0, 1, 2, 3, 4, 5, 7}, {0, 1, 2, 3, 4, 5, 6, 7}} {
+		got := []int{}
+		for _, c := range longest(cs, n) {
+			got = append(got, c.n)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d: %v, want %v", n, got, want)
+		}
+	}
+}
+
+// TestMoreCoversThanAnIndexSays: dense segments do with the longest then, plain ones may have all.
+func TestMoreCoversThanAnIndexSays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
+	r := rand.New(rand.NewPCG(1, 3))
+	const n = maxCovers + 50_000
+	b := make([]byte, 40*n)
+	var cs []cover
+	for i := range n { // in disorder, so that each takes some bytes of the index
+		cs = append(cs, cover{n: 40 * i, o: r.IntN(len(b) - 40), l: 10 + r.IntN(30)})
+	}
+	e := &encoding{old: bytes.NewReader(b), new: bytes.NewReader(b), cs: cs}
+	index, err := e.index(&moves{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(index) < maxIndex*3/4 || len(index) > maxIndex || len(e.cs) < maxCovers/4 || e.moves == nil {
+		t.Errorf("an index of %d bytes for %d covers", len(index), len(e.cs))
+	}
+	if len(e.others) != n {
+		t.Errorf("plain segments may have %d of %d", len(e.others), n)
+	}
+	if m := new(moves); m.code(newDecoder(index), int64(len(b)), int64(len(b))) != nil || len(m.runs) != len(e.cs) {
+		t.Errorf("the index says %d covers of %d", len(m.runs), len(e.cs))
+	}
+}
