@@ -148,21 +148,41 @@ func (m *made) size() int {
 }
 
 // createSeen makes the patch of what is seen through compression; nil if there is
-// nothing to see, or too much of it.
-func createSeen(ctx context.Context, old, new Source, o job) (*made, error) {
-	u, err := unpack(ctx, old, new, o)
+// nothing to see, or too much of it. Where a second layer leaves a decoder no memory for dense
+// segments, or cannot be had, it tries with the first alone.
+func createSeen(ctx context.Context, old, new Source, o job) (best *made, err error) {
+	for most := maxLayers; most > 0; most-- {
+		m, layers, err := createLayers(ctx, old, new, most, o)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil && (best == nil || m.size() < best.size()) {
+			best = m
+		}
+		if layers < most || m != nil && !m.forced {
+			break
+		}
+	}
+	return best, nil
+}
+
+// createLayers makes the patch of what is seen through so many layers of compression at most, and returns of how
+// many; nil if there is nothing to see, or too much of it.
+func createLayers(ctx context.Context, old, new Source, most int, o job) (*made, int, error) {
+	u, err := unpack(ctx, old, new, most, o)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer u.Close()
-	if len(u.recipe.layers) == 0 || u.old.Size() > maxCreate || u.new.Size() > maxCreate {
-		return nil, nil
+	n := len(u.recipe.layers)
+	if n == 0 || u.old.Size() > maxCreate || u.new.Size() > maxCreate {
+		return nil, n, nil
 	}
 	m, err := create(ctx, old, new, u, o)
 	if errors.Is(err, errLong) {
-		return nil, nil
+		return nil, n, nil
 	}
-	return m, err
+	return m, n, err
 }
 
 // digest returns the digest of a stream.

@@ -127,6 +127,29 @@ func TestParseOrDense(t *testing.T) {
 	}
 }
 
+// TestOneLayerOrDense: where a second layer takes the memory that dense segments would, the first alone is tried.
+func TestOneLayerOrDense(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
+	words := text(rand.New(rand.NewPCG(16, 76)), 2<<10)
+	side := func(edit string, skip map[int]bool) []byte {
+		w := bytes.Clone(words)
+		copy(w[1000:], edit)
+		var b []byte
+		for _, mach := range []uint16{183, 62, 243} {
+			b = append(b, program(mach, skip)...)
+		}
+		return zst(zstd.SpeedBetterCompression, append(b, gz(level(6), w)...))
+	}
+	p := create(t, side("old text", nil), side("new text", map[int]bool{7: true, 90: true, 201: true, 202: true, 333: true}), patch.Options{})
+	in, err := patch.Inspect(bytes.NewReader(p))
+	t.Logf("%d bytes, recipe %d, memory %d, %d streams", len(p), in.RecipeBytes, in.Memory, in.Packed)
+	if err != nil || in.Profile != "dense" || in.Packed != 1 {
+		t.Errorf("%d bytes, %s, %d streams: %v", len(p), in.Profile, in.Packed, err)
+	}
+}
+
 // longFrames returns streams in one frame that is too large to be kept in memory.
 func longFrames() (old, fresh []byte) {
 	r := rand.New(rand.NewPCG(7, 54))

@@ -41,12 +41,12 @@ const (
 	batch = 16
 )
 
-// unpack looks for compressed streams in old and new that differ and can be made
+// unpack looks, in so many layers at most, for compressed streams in old and new that differ and can be made
 // again. Close must be called.
-func unpack(ctx context.Context, old, new Source, o job) (*unpacking, error) {
+func unpack(ctx context.Context, old, new Source, layers int, o job) (*unpacking, error) {
 	u := &unpacking{o: o, old: old, new: new, most: min(maxCreate, viewFree+viewRatio*max(old.Size(), new.Size())), room: maxRecipe - 1<<10, base: maxMembers, outputs: maxOutputs}
 	var oldKnown, newKnown []layer.Member
-	for range maxLayers {
+	for range layers {
 		var err error
 		oldKnown, newKnown, err = u.layer(ctx, oldKnown, newKnown)
 		if err != nil {
