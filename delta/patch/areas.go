@@ -1,9 +1,8 @@
 package patch
 
 import (
-	"cmp"
 	"encoding/binary"
-	"slices"
+	"sort"
 )
 
 // Kinds of areas: what the words in them may refer to.
@@ -137,7 +136,7 @@ func findAreas(src Source, im *image, head []byte) []area {
 	for _, l := range im.loads {
 		all = append(all, x.within(l)...)
 	}
-	slices.SortFunc(all, byOffset)
+	sortAreas(all)
 	for _, t := range append(x.tables(), x.goAreas()...) {
 		all = carve(all, t)
 	}
@@ -153,7 +152,8 @@ func findAreas(src Source, im *image, head []byte) []area {
 	return out
 }
 
-func byOffset(a, b area) int { return cmp.Compare(a.off, b.off) }
+// sortAreas sorts by offset; what has the same stays in its order.
+func sortAreas(as []area) { sort.SliceStable(as, func(i, j int) bool { return as[i].off < as[j].off }) }
 
 // carve puts a in place of what areas say of its bytes.
 func carve(in []area, a area) []area {
@@ -169,7 +169,7 @@ func carve(in []area, a area) []area {
 		}
 	}
 	out = append(out, a)
-	slices.SortFunc(out, byOffset)
+	sortAreas(out)
 	return out
 }
 
@@ -230,7 +230,7 @@ func (x *elfReader) sections() []area {
 			out = append(out, a)
 		}
 	}
-	slices.SortStableFunc(out, byOffset)
+	sortAreas(out)
 	return out
 }
 

@@ -2,7 +2,6 @@ package patch
 
 import (
 	"encoding/binary"
-	"slices"
 )
 
 // Relocatable objects, kernel modules most of all, have no addresses. Theirs are places
@@ -109,7 +108,7 @@ func (im *image) readTables(src Source) {
 		im.areas = append(im.areas, a)
 	}
 	im.areas = append(im.areas, area{off: im.off + int64(at), n: n, kind: areaHeads})
-	slices.SortStableFunc(im.areas, byOffset)
+	sortAreas(im.areas)
 	o.readFirst(src, symbols)
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -171,7 +170,7 @@ func roleFiles(role string, m *targetsMeta) []string {
 	for target, info := range m.Signed.Targets {
 		list = append(list, manifestName(target, info.Hashes["sha256"]))
 	}
-	slices.SortFunc(list[1:], func(a, b string) int { return strings.Compare(a, b) })
+	slices.Sort(list[1:])
 	return list
 }
 
