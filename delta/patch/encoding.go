@@ -154,33 +154,26 @@ type worker struct {
 }
 
 // index makes the index of m, whose runs become the covers, or nothing if there are to
-// be no dense segments. Where there are more covers than it can say, it has the longest, and
-// plain segments may have all.
+// be no dense segments. Where there are more covers than it can say, it has the longest.
 func (e *encoding) index(m *moves) ([]byte, error) {
 	if m == nil {
 		return nil, nil
 	}
-	all := e.cs
-	for keep := min(len(all), maxCovers); ; {
-		e.cs = longest(all, keep)
-		m.set(e.cs)
+	for keep := min(len(e.cs), maxCovers); ; {
+		m.set(longest(e.cs, keep))
 		if err := m.trim(e.old, e.new); err != nil {
 			return nil, err
 		}
 		c := newEncoder()
 		if err := m.code(c, e.old.Size(), e.new.Size()); err != nil {
-			e.cs = all
 			return nil, nil //nolint:nilerr // what no index can say is not dense
 		}
 		b := c.finish()
 		if len(b) <= maxIndex {
-			if len(e.cs) < len(all) {
-				e.others = all
-			}
 			e.moves = m
 			return b, nil
 		}
-		keep = int(int64(len(e.cs)) * maxIndex / int64(len(b)) * 15 / 16)
+		keep = int(int64(len(m.runs)) * maxIndex / int64(len(b)) * 15 / 16)
 	}
 }
 
