@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"updraft/delta/patch"
 	"updraft/delta/tree"
@@ -165,8 +166,8 @@ func TestFileNamesOnTerminals(t *testing.T) {
 	}
 }
 
-// TestCreateFromWhatIsWritten: no patch is made of a file or tree that changed after it was opened, unless it is the
-// metadata of a tree that do not count.
+// TestCreateFromWhatIsWritten: no patch is made of a file or tree that changed after it was opened, also if
+// only metadata tell, and of a tree of which they do not count.
 func TestCreateFromWhatIsWritten(t *testing.T) {
 	for _, c := range []struct {
 		what       string
@@ -178,6 +179,7 @@ func TestCreateFromWhatIsWritten(t *testing.T) {
 		{"a file", false, false, func(path string) error { return os.WriteFile(path, []byte("newer"), 0o600) }, true},
 		{"a file in a tree", true, false, func(path string) error { return os.WriteFile(path, []byte("newer"), 0o600) }, true},
 		{"a file in a bare tree", true, true, func(path string) error { return os.WriteFile(path, []byte("newer"), 0o600) }, true},
+		{"times in a bare tree", true, true, func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) }, true},
 		{"a file beside", true, false, func(path string) error { return os.WriteFile(path+"2", nil, 0o600) }, true},
 	} {
 		for _, side := range []string{"old", "new"} {

@@ -57,7 +57,7 @@ var (
 	// ErrKind reports a file that cannot be published: a device, socket or pipe.
 	ErrKind = errors.New("tree: neither file, directory nor link")
 	// ErrChanged reports a file that is not what the listing says.
-	ErrChanged = errors.New("tree: not as it was listed")
+	ErrChanged = errors.New("tree: not as it was before")
 )
 
 // Kind says what an entry is.
