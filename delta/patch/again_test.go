@@ -56,7 +56,7 @@ func scatterer(t *testing.T, n int) (old, hostile []byte) {
 		t.Fatal(err)
 	}
 	defer o.z.Close()
-	view, end, err := o.recipe.view(t.Context(), bytes.NewReader(old), nil, t.TempDir())
+	view, end, err := o.recipe.view(t.Context(), bytes.NewReader(old), 0, nil, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,5 +167,42 @@ func TestReorderedMembers(t *testing.T) {
 		if seen := in.RecipeBytes > 0; seen == scattered {
 			t.Errorf("scattered %v: a recipe of %d bytes in a patch of %d", scattered, in.RecipeBytes, p.Len())
 		}
+	}
+}
+
+// TestRecordsOfManyMembers: dense segments read each cover by itself, so that short ones in turns from more members
+// than are kept cost a member each, though plain ones would find their pages at hand. What is made can be decoded.
+func TestRecordsOfManyMembers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and of one goroutine")
+	}
+	freeOf(t, 0)
+	const members, size, record, each = 16, 512 << 10, 256, 16 << 10
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(2, 3))
+	var old, fresh []byte
+	var plain [members][]byte
+	for i := range plain {
+		plain[i] = letters(r, size)
+		old = z.EncodeAll(plain[i], old)
+	}
+	for k := 0; k < each; k += record {
+		for i := range plain {
+			at := i/2*each + k // no two of them in one place of a cache of pages
+			fresh = append(fresh, plain[i][at:at+record]...)
+			fresh[len(fresh)-record+100] += 3
+		}
+	}
+	fresh = z.EncodeAll(fresh, nil)
+	var p bytes.Buffer
+	s, err := Create(t.Context(), bytes.NewReader(old), bytes.NewReader(fresh), &p, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decode(t.Context(), bytes.NewReader(p.Bytes()), bytes.NewReader(old), io.Discard, DecodeOptions{}); err != nil {
+		t.Errorf("%s, a recipe of %d bytes: %v", s.Profile, s.RecipeBytes, err)
 	}
 }

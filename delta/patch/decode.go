@@ -183,7 +183,11 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	if h.recipe == nil {
 		err = d.decode(ctx, p, h)
 	} else {
-		err = d.seen(ctx, p, h, o.Scratch)
+		memory := int64(maxMemory)
+		if o.Memory > 0 {
+			memory = min(memory, o.Memory)
+		}
+		err = d.seen(ctx, p, h, spareOf(memory, h.info.Memory), o.Scratch)
 	}
 	if err != nil && ctx.Err() != nil {
 		return h.info, ctx.Err()
@@ -204,10 +208,14 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	return h.info, nil
 }
 
-// seen makes what the segments say of views.
-func (d *decoder) seen(ctx context.Context, p Source, h *opened, scratch string) error {
+// spareOf returns what a decoder that takes so many bytes may take besides to have less to do: not all that it has,
+// since what it takes is said of it only about.
+func spareOf(most, takes int64) int64 { return most - takes - 4<<20 }
+
+// seen makes what the segments say of views, which may take spare bytes of memory more than they must.
+func (d *decoder) seen(ctx context.Context, p Source, h *opened, spare int64, scratch string) error {
 	budget := unpackMost*h.info.Work + 2*unpackFree
-	view, end, err := h.recipe.view(ctx, d.base, &budget, scratch)
+	view, end, err := h.recipe.view(ctx, d.base, spare, &budget, scratch)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

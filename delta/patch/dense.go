@@ -122,6 +122,24 @@ func searchRuns(rs []run, at int64) int {
 
 // prime fills the match model with the base around where the segment comes from.
 func (d *denseCoder) prime(rs []run, at, size int64) error {
+	from, n := windowOf(rs, at, size, d.baseSize)
+	if d.window = d.window[:0]; n == 0 {
+		return nil
+	}
+	d.window = grow(d.window, int(n))
+	if err := readFull(d.src, d.window, from); err != nil {
+		return err
+	}
+	for i := 8; i < len(d.window); i++ {
+		at, check := hash6(d.window, i)
+		d.table[at] = check | uint32(i)
+	}
+	return nil
+}
+
+// windowOf returns which n bytes of the base, of base bytes, literals of the segment may be matched with: those around
+// the longest of rs, the runs that reach into it and those behind, unless they give all of it.
+func windowOf(rs []run, at, size, base int64) (from, n int64) {
 	var longest run
 	covered := int64(0)
 	for _, r := range rs {
@@ -133,21 +151,11 @@ func (d *denseCoder) prime(rs []run, at, size int64) error {
 			longest = r
 		}
 	}
-	d.window = d.window[:0]
 	if covered >= size || longest.l == 0 {
-		return nil
+		return 0, 0
 	}
-	n := min(windowLen, d.baseSize)
-	from := max(0, min(int64(longest.o)+at-int64(longest.n)+size/2-n/2, d.baseSize-n))
-	d.window = grow(d.window, int(n))
-	if err := readFull(d.src, d.window, from); err != nil {
-		return err
-	}
-	for i := 8; i < len(d.window); i++ {
-		at, check := hash6(d.window, i)
-		d.table[at] = check | uint32(i)
-	}
-	return nil
+	n = min(windowLen, base)
+	return max(0, min(int64(longest.o)+at-int64(longest.n)+size/2-n/2, base-n)), n
 }
 
 // hash6 hashes the 6 bytes in front of i, which is at least 8: to a place in the table,

@@ -152,6 +152,7 @@ func (m *made) size() int {
 // segments, or cannot be had, it tries with the first alone.
 func createSeen(ctx context.Context, old, new Source, o job) (best *made, err error) {
 	for most := maxLayers; most > 0; most-- {
+		o.meter.attempt(1)
 		m, layers, err := createLayers(ctx, old, new, most, o)
 		if err != nil {
 			return nil, err
@@ -312,7 +313,11 @@ func create(ctx context.Context, old, new Source, u *unpacking, o job) (*made, e
 		return m, err
 	}
 	if u != nil {
-		if ok, err := u.affordable(ctx, old, pieces, cs, unpackPays*m.Work+unpackFree); !ok {
+		var runs []run
+		if programs != nil {
+			runs = programs.runs
+		}
+		if ok, err := u.affordable(ctx, old, h, pieces, cs, runs, spareOf(maxMemory, m.Memory), unpackPays*m.Work+unpackFree, o.meter); !ok {
 			return nil, cmp.Or(err, errLong)
 		}
 	}

@@ -34,6 +34,7 @@ const (
 const (
 	shareFirst = 0.5
 	shareOnly  = 0.95
+	shareAgain = 0.2 // reading the base as a decoder does
 )
 
 func newMeter(tell func(done, total int64), total int64) *meter {

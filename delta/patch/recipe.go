@@ -321,8 +321,8 @@ func (r *recipe) regions(size int64) (ends [maxLayers + 1]int64) {
 }
 
 // view returns the view of the base, and what gives back its files, which are in scratch. What is unpacked as it
-// is read, and again, takes from budget, in bytes.
-func (r *recipe) view(ctx context.Context, base Source, budget *int64, scratch string) (_ Source, end func(), err error) {
+// is read, and again, takes from budget, in bytes. It may take spare bytes of memory beside what needs says.
+func (r *recipe) view(ctx context.Context, base Source, spare int64, budget *int64, scratch string) (_ Source, end func(), err error) {
 	var views []*layer.View
 	end = func() {
 		for _, v := range views {
@@ -335,7 +335,7 @@ func (r *recipe) view(ctx context.Context, base Source, budget *int64, scratch s
 	}
 	for i := range r.layers {
 		ms := r.layers[i].base
-		v, err := layer.NewView(ctx, base, ms, MaxSize, pointRoom*(layer.Long(ms)>>10)/(long>>10+1), budget, scratch)
+		v, err := layer.NewView(ctx, base, ms, MaxSize, pointRoom*(layer.Long(ms)>>10)/(long>>10+1), spare/int64(len(r.layers)), budget, scratch)
 		if err != nil {
 			end()
 			return nil, nil, err

@@ -9,13 +9,15 @@ import (
 
 const (
 	wholeMember = 1536 << 10 // plain bytes and parse of a frame that is kept in memory
-	wholeRoom   = 2 << 20    // bytes for those at hand: from leastWholes, though they take more, to mostWholes
 	leastWholes = 2
 	mostWholes  = 8
+	wholeRoom   = 1536 << 10 // bytes for more of them than leastWholes
 )
 
-// wholesOf returns how many frames of at most n bytes are kept.
-func wholesOf(n int64) int64 { return max(leastWholes, min(wholeRoom/max(n, 1), mostWholes)) }
+// wholesOf returns how many frames of at most n bytes are kept with so many bytes to spare.
+func wholesOf(n, spare int64) int64 {
+	return min(leastWholes+max(0, min(spare, wholeRoom))/max(n, 1), mostWholes)
+}
 
 // Parts bounds what a View takes for frames, in bytes.
 type Parts struct {
@@ -34,7 +36,7 @@ func PartsOf(members []Member) (p Parts) {
 		}
 	}
 	if kept > 0 {
-		p.Memory = wholesOf(kept)*kept + splitOf(largest)
+		p.Memory = leastWholes*kept + splitOf(largest)
 	}
 	if p.File > 0 {
 		p.Memory += 2 * viewSpool

@@ -42,7 +42,7 @@ func TestWholes(t *testing.T) {
 	}
 	zeros := make([]byte, 1400<<10)
 	src, ms := bytesOf(t, zeros, zeros, words, words)
-	v, err := NewView(t.Context(), bytes.NewReader(src), ms, 1<<30, 0, nil, t.TempDir())
+	v, err := NewView(t.Context(), bytes.NewReader(src), ms, 1<<30, 0, 0, nil, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestWholes(t *testing.T) {
 	for i := range ms {
 		largest = max(largest, ms[i].Plain+ms[i].Parse)
 	}
-	if held > wholesOf(largest)*largest {
+	if held > leastWholes*largest {
 		t.Errorf("%d bytes are held of frames of at most %d", held, largest)
 	}
 }
@@ -80,7 +80,7 @@ func TestSmallWholes(t *testing.T) {
 		size += ms[i].Plain + ms[i].Parse
 	}
 	budget := size
-	v, err := NewView(t.Context(), bytes.NewReader(src), ms, 1<<30, 0, &budget, t.TempDir())
+	v, err := NewView(t.Context(), bytes.NewReader(src), ms, 1<<30, 0, 4<<20, &budget, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -272,7 +272,7 @@ func TestFindLittleRoom(t *testing.T) {
 func TestView(t *testing.T) {
 	s := newSample(t, 6<<20)
 	for _, points := range []int64{0, 30 << 10, 1 << 20} {
-		v, err := layer.NewView(t.Context(), bytes.NewReader(s.stream), s.members, 1<<30, points, nil, "")
+		v, err := layer.NewView(t.Context(), bytes.NewReader(s.stream), s.members, 1<<30, points, 0, nil, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,7 +314,7 @@ func TestViewPoints(t *testing.T) {
 	}
 	s := newSample(t, 8<<20)
 	src := &counting{Reader: bytes.NewReader(s.stream)}
-	v, err := layer.NewView(t.Context(), src, s.members, 1<<30, 1<<20, nil, "")
+	v, err := layer.NewView(t.Context(), src, s.members, 1<<30, 1<<20, 0, nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +350,7 @@ func TestViewMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.add(&layer.Class{Wrap: layer.Zstd}, b.Bytes(), plain, parse.Bytes())
-	v, err := layer.NewView(t.Context(), bytes.NewReader(s.stream), s.members, 1<<30, 0, nil, "")
+	v, err := layer.NewView(t.Context(), bytes.NewReader(s.stream), s.members, 1<<30, 0, 0, nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +375,7 @@ func TestViewOfOtherBase(t *testing.T) {
 	for i := 1010; i < len(s.stream); i += 29999 {
 		b := bytes.Clone(s.stream)
 		b[i] ^= 0x41
-		v, err := layer.NewView(t.Context(), bytes.NewReader(b), s.members, 1<<30, 1<<20, nil, "")
+		v, err := layer.NewView(t.Context(), bytes.NewReader(b), s.members, 1<<30, 1<<20, 0, nil, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -386,7 +386,7 @@ func TestViewOfOtherBase(t *testing.T) {
 	}
 	longer := append([]layer.Member(nil), s.members...)
 	longer[1].Plain++
-	v, err := layer.NewView(t.Context(), bytes.NewReader(s.stream), longer, 1<<30, 1<<20, nil, "")
+	v, err := layer.NewView(t.Context(), bytes.NewReader(s.stream), longer, 1<<30, 1<<20, 0, nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +411,7 @@ func TestMembersThatCannotBe(t *testing.T) {
 		"parse of deflate":  {{Off: 0, Packed: 20, Plain: 1, Parse: 1}},
 		"too much parse":    {{Off: 0, Packed: 20, Plain: 1 << 38, Parse: 1 << 38, Wrap: layer.Zstd}, {Off: 20, Packed: 20, Plain: 1 << 38, Parse: 1 << 38, Wrap: layer.Zstd}},
 	} {
-		if _, err := layer.NewView(t.Context(), src, ms, 1<<39, 0, nil, ""); !errors.Is(err, layer.ErrCorrupt) {
+		if _, err := layer.NewView(t.Context(), src, ms, 1<<39, 0, 0, nil, ""); !errors.Is(err, layer.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -524,7 +524,7 @@ func FuzzView(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, off, packed, plain, parse int64, wrap byte, at int64, tail []byte) {
 		b := append(bytes.Clone(s.stream[:5000]), tail...)
-		v, err := layer.NewView(t.Context(), bytes.NewReader(b), []layer.Member{{Off: off, Packed: packed, Plain: plain, Parse: parse, Wrap: layer.Wrap(wrap)}}, 4<<20, 100<<10, nil, "")
+		v, err := layer.NewView(t.Context(), bytes.NewReader(b), []layer.Member{{Off: off, Packed: packed, Plain: plain, Parse: parse, Wrap: layer.Wrap(wrap)}}, 4<<20, 100<<10, 0, nil, "")
 		if err != nil {
 			return
 		}

@@ -79,16 +79,16 @@ const (
 // the given memory. It keeps members. Long frames it unpacks into a file in scratch, empty: the
 // system's directory. What it unpacks later, and again where that is wanted again, it takes from
 // budget, in bytes; ReadAt fails (ErrCorrupt) where nothing is left of it. Several views may have one;
-// nil: no bound. Close must be called. ErrCorrupt: the members cannot be, or the base has
+// nil: no bound. Of small frames it keeps more in memory than [PartsOf] says, in at most spare bytes. Close must be called. ErrCorrupt: the members cannot be, or the base has
 // no such long frames; ErrFile: the file cannot be written.
-func NewView(ctx context.Context, src Source, members []Member, limit, points int64, budget *int64, scratch string) (*View, error) {
+func NewView(ctx context.Context, src Source, members []Member, limit, points, spare int64, budget *int64, scratch string) (*View, error) {
 	m, err := newMapping(members, src.Size(), limit)
 	if err != nil {
 		return nil, err
 	}
 	v := &View{mapping: m, src: src, stopped: ctx.Err, budget: budget, long: longMembers{spools: newViewSpools(scratch)}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}
 	_, kept := largestWhole(members)
-	v.whole = make([]whole, wholesOf(kept))
+	v.whole = make([]whole, wholesOf(kept, spare))
 	if err := v.unpackLong(); err != nil {
 		v.Close()
 		return nil, err
@@ -179,6 +179,9 @@ func (v *View) inflate(member int64, b []byte, off int64) error {
 		return err
 	}
 	for s.at < off {
+		if err := v.stopped(); err != nil {
+			return err
+		}
 		if err := s.read(v.pass[:min(pageSize, off-s.at)]); err != nil {
 			return err
 		}
