@@ -19,34 +19,27 @@ const (
 
 var unpackFree int64 = 128 << 20 // never changed but by tests, which have less to do then
 
-// affordable reports whether a decoder unpacks at most so many bytes. It reads the base as one does that makes
-// pieces by cs, and dense segments by runs.
-func (u *unpacking) affordable(ctx context.Context, old Source, h *header, pieces []piece, cs []cover, runs []run, spare, budget int64, m *meter) (bool, error) {
-	view, end, err := u.recipe.view(ctx, old, spare, &budget, u.o.Scratch)
+// affordable reports whether the base pays to be seen through: it reads that as a decoder does, which info describes
+// and which makes pieces by cs, and those that h says are dense by programs; nil: none is.
+func (u *unpacking) affordable(ctx context.Context, old Source, h *header, info Info, pieces []piece, cs []cover, programs *moves) (bool, error) {
+	budget := unpackPays*info.Work + unpackFree
+	view, end, err := u.recipe.view(ctx, old, spareOf(maxMemory, info.Memory), &budget, u.o.Scratch)
 	if err != nil {
 		return false, err
 	}
 	defer end()
-	m.attempt(shareAgain)
-	m.stage(1, h.newView)
-	r := rereader{view: view, pages: pages{src: view, size: view.Size()}}
+	u.o.meter.attempt(shareAgain)
+	u.o.meter.stage(1, h.newView)
+	r := rereader{view: view, pages: pages{src: view, size: view.Size()}, buf: make([]byte, windowLen)}
 	dense := make(map[int64]bool, len(h.segs))
 	for _, s := range h.segs {
 		dense[s.at] = s.kind == kindDense || s.kind == kindRows
 	}
 	for _, s := range pieces {
-		switch {
-		case s.kind == kindCopy:
-			err = r.plain(int64(s.from), int64(s.hi-s.lo))
-		case dense[int64(s.lo)]:
-			err = r.dense(runs, int64(s.lo), int64(s.hi-s.lo))
-		default:
-			for _, c := range s.covers(cs) {
-				lo, hi := max(c.n, s.lo), min(c.n+c.l, s.hi)
-				if err = r.plain(int64(c.o+lo-c.n), int64(hi-lo)); err != nil {
-					break
-				}
-			}
+		if s.kind != kindCopy && dense[int64(s.lo)] {
+			err = r.dense(programs.runs, int64(s.lo), int64(s.hi-s.lo))
+		} else {
+			err = r.plain(s, cs)
 		}
 		if errors.Is(err, layer.ErrCorrupt) {
 			return false, nil // it is our own recipe: the budget is spent
@@ -54,7 +47,7 @@ func (u *unpacking) affordable(ctx context.Context, old Source, h *header, piece
 		if err != nil {
 			return false, err
 		}
-		m.add(int64(s.hi - s.lo))
+		u.o.meter.add(int64(s.hi - s.lo))
 	}
 	return true, nil
 }
@@ -63,12 +56,24 @@ func (u *unpacking) affordable(ctx context.Context, old Source, h *header, piece
 type rereader struct {
 	view  Source
 	pages pages
-	buf   []byte
+	buf   []byte // of windowLen bytes
 }
 
-// plain reads n bytes at from as copies and plain segments do.
-func (r *rereader) plain(from, n int64) error {
-	r.buf = grow(r.buf, windowLen)
+// plain reads what a copy or a plain segment takes.
+func (r *rereader) plain(s piece, cs []cover) error {
+	if s.kind == kindCopy {
+		return r.run(int64(s.from), int64(s.hi-s.lo))
+	}
+	for _, c := range s.covers(cs) {
+		lo, hi := max(c.n, s.lo), min(c.n+c.l, s.hi)
+		if err := r.run(int64(c.o+lo-c.n), int64(hi-lo)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *rereader) run(from, n int64) error {
 	for ; n > 0; from, n = from+copyPiece, n-copyPiece {
 		if err := r.pages.read(r.buf[:min(n, copyPiece)], from); err != nil {
 			return err
@@ -79,7 +84,6 @@ func (r *rereader) plain(from, n int64) error {
 
 // dense reads what the dense segment of size bytes at offset at takes, but for the headers of programs.
 func (r *rereader) dense(runs []run, at, size int64) error {
-	r.buf = grow(r.buf, windowLen)
 	runs = runs[searchRuns(runs, at):]
 	if from, n := windowOf(runs, at, size, r.view.Size()); n > 0 {
 		if err := readFull(r.view, r.buf[:n], from); err != nil {

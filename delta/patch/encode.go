@@ -313,11 +313,7 @@ func create(ctx context.Context, old, new Source, u *unpacking, o job) (*made, e
 		return m, err
 	}
 	if u != nil {
-		var runs []run
-		if programs != nil {
-			runs = programs.runs
-		}
-		if ok, err := u.affordable(ctx, old, h, pieces, cs, runs, spareOf(maxMemory, m.Memory), unpackPays*m.Work+unpackFree, o.meter); !ok {
+		if ok, err := u.affordable(ctx, old, h, m.Info, pieces, cs, programs); !ok {
 			return nil, cmp.Or(err, errLong)
 		}
 	}
