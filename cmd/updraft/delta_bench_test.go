@@ -24,20 +24,28 @@ func TestBenchMeans(t *testing.T) {
 	}
 }
 
-// TestBenchFails: what fails stands in the table; it is an error if it is updraft's.
-func TestBenchFails(t *testing.T) {
-	dir, bin := t.TempDir(), t.TempDir()
-	for _, side := range []string{"old", "new"} {
-		if err := os.WriteFile(filepath.Join(dir, side), []byte(side), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, line := range map[string]string{"bsdiff": "cp $2 $3", "bspatch": "echo wrong > $2", "updraft": "for a; do :; done; echo wrong > $a"} {
+// toolsOf puts scripts in front of the tools that are installed, and returns where they are.
+func toolsOf(t *testing.T, scripts map[string]string) string {
+	t.Helper()
+	bin := t.TempDir()
+	for name, line := range scripts {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+line+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	return bin
+}
+
+// TestBenchFails: what fails stands in the table; it is an error if it is updraft's.
+func TestBenchFails(t *testing.T) {
+	dir := t.TempDir()
+	for _, side := range []string{"old", "new"} {
+		if err := os.WriteFile(filepath.Join(dir, side), []byte(side), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bin := toolsOf(t, map[string]string{"bsdiff": "cp $2 $3", "bspatch": "echo wrong > $2", "updraft": "for a; do :; done; echo wrong > $a"})
 	for _, c := range []struct {
 		tool, word string
 		code       int
@@ -53,7 +61,7 @@ func TestBenchFails(t *testing.T) {
 
 // TestBenchGoesOn: a pair that cannot be opened takes nothing from the others, and what a tool says is in its row.
 func TestBenchGoesOn(t *testing.T) {
-	dir, bin := t.TempDir(), t.TempDir()
+	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "mixed", "old"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -65,12 +73,7 @@ func TestBenchGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, line := range map[string]string{"bsdiff": "echo first >&2; echo 'the disk is tired' >&2; exit 1", "bspatch": "", "updraft": "while [ $# -gt 2 ]; do shift; done; cp $1 $2"} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+line+"\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	bin := toolsOf(t, map[string]string{"bsdiff": "echo first >&2; echo 'the disk is tired' >&2; exit 1", "bspatch": "", "updraft": "while [ $# -gt 2 ]; do shift; done; cp $1 $2"})
 	out := new(bytes.Buffer)
 	b := &bench{tools: []string{"auto", "bsdiff"}, scratch: t.TempDir(), self: filepath.Join(bin, "updraft")}
 	err := b.run(t.Context(), &ui{out: out, err: new(bytes.Buffer)}, []string{dir})
