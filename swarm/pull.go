@@ -1,7 +1,6 @@
 package swarm
 
 import (
-	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -81,11 +80,8 @@ func (m *member) outpacedLocked(a *ask, now time.Duration) {
 	}
 }
 
-type candidate struct {
-	i     uint32
-	avail uint16
-	tie   uint16
-}
+// candidate is a blob, and above it how many members have it, and a tie.
+type candidate = uint64
 
 // patienceLocked is how long a push has before a blob is asked for. Who is not connected with everybody gets many blobs
 // by asking only, and waits less.
@@ -203,14 +199,15 @@ func (s *Swarm) pullObjectLocked(obj *object, now time.Duration, most, used int6
 		if used >= most {
 			break
 		}
-		h := obj.sourceLocked(c.i, now, each, used, nil)
-		size := int64(obj.Sizes[c.i])
-		if h == nil || obj.onItsWay(c.i, now) && !h.m.outruns(size, now-obj.busySince(c.i)) {
+		i := uint32(c)
+		h := obj.sourceLocked(i, now, each, used, nil)
+		size := int64(obj.Sizes[i])
+		if h == nil || obj.onItsWay(i, now) && !h.m.outruns(size, now-obj.busySince(i)) {
 			continue
 		}
 		used += size
-		s.askLocked(h, c.i, size)
-		obj.asked[c.i] = &ask{from: h, at: now, bytes: h.m.askedBytes}
+		s.askLocked(h, i, size)
+		obj.asked[i] = &ask{from: h, at: now, bytes: h.m.askedBytes}
 	}
 	if len(list) == pullScan || len(obj.asked) > 0 {
 		next = min(next, now+pullEnd/2)
@@ -245,14 +242,12 @@ func (s *Swarm) candidatesLocked(obj *object, now time.Duration) ([]candidate, t
 		if obj.asked[u] != nil || obj.storing[u] || now-obj.busySince(u) < busyTime {
 			continue
 		}
-		list = append(list, candidate{u, obj.avail[i], uint16(rand.Uint32())})
+		list = append(list, candidate(obj.avail[i])<<48|candidate(rand.Uint32()&0xffff)<<32|candidate(u))
 		if len(list) == pullScan {
 			break
 		}
 	}
-	slices.SortFunc(list, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.avail, b.avail), cmp.Compare(a.tie, b.tie))
-	})
+	slices.Sort(list)
 	return list, wait
 }
 

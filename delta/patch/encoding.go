@@ -185,13 +185,13 @@ func longest(cs []cover, n int) []cover {
 	case n <= 0:
 		return nil
 	}
-	lengths := make([]int, len(cs))
+	lengths := make([]uint64, len(cs))
 	for i, c := range cs {
-		lengths[i] = c.l
+		lengths[i] = uint64(c.l)
 	}
 	slices.Sort(lengths)
-	last := lengths[len(cs)-n]
-	ties := n - (len(cs) - sort.SearchInts(lengths, last+1))
+	last := int(lengths[len(cs)-n])
+	ties := n - (len(cs) - sort.Search(len(cs), func(i int) bool { return int(lengths[i]) > last }))
 	out := make([]cover, 0, n)
 	for _, c := range cs {
 		if c.l == last {

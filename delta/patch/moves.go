@@ -1,7 +1,6 @@
 package patch
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -88,15 +87,31 @@ func lengthOf(v uint64) int {
 	return l
 }
 
+// sort orders the runs by their places in the base; of those from one place the longest come first, and of these the
+// first of the output.
 func (m *moves) sort() {
-	m.byOld = make([]uint32, len(m.runs))
-	for i := range m.byOld {
-		m.byOld[i] = uint32(i)
+	keys := make([]uint64, len(m.runs))
+	for i, r := range m.runs {
+		keys[i] = uint64(r.o)<<32 | uint64(i)
 	}
-	slices.SortFunc(m.byOld, func(a, b uint32) int {
-		x, y := m.runs[a], m.runs[b]
-		return cmp.Or(cmp.Compare(x.o, y.o), cmp.Compare(y.l, x.l), cmp.Compare(x.n, y.n))
-	})
+	slices.Sort(keys)
+	for i := 0; i < len(keys); {
+		k := i
+		for ; k < len(keys) && keys[k]>>32 == keys[i]>>32; k++ {
+		}
+		if k > i+1 {
+			for j := range keys[i:k] {
+				run := uint32(keys[i+j])
+				keys[i+j] = uint64(^m.runs[run].l)<<32 | uint64(run)
+			}
+			slices.Sort(keys[i:k])
+		}
+		i = k
+	}
+	m.byOld = make([]uint32, len(m.runs))
+	for i, k := range keys {
+		m.byOld[i] = uint32(k)
+	}
 }
 
 // codeImages codes where programs are, and what of them is mapped.

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"cmp"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -118,6 +119,28 @@ func TestIndex(t *testing.T) {
 		}
 		if out, err = d.segment(newDecoder(c.finish()), got, at, size/2, nil, make([]byte, 0, size/2)); err != nil || !bytes.Equal(out, fresh) {
 			t.Fatalf("a segment does not come back: %v", err)
+		}
+	}
+}
+
+// TestRunsByPlace: runs are ordered by their places in the base, of one place the longest first.
+func TestRunsByPlace(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 61))
+	for range 200 {
+		m := &moves{}
+		for range r.IntN(60) {
+			m.runs = append(m.runs, run{n: uint32(len(m.runs)), o: uint32(r.IntN(8)) << 29, l: 1 + uint32(r.IntN(4))})
+		}
+		m.sort()
+		want := make([]uint32, len(m.runs))
+		for i := range want {
+			want[i] = uint32(i)
+		}
+		slices.SortStableFunc(want, func(a, b uint32) int {
+			return cmp.Or(cmp.Compare(m.runs[a].o, m.runs[b].o), cmp.Compare(m.runs[b].l, m.runs[a].l))
+		})
+		if !slices.Equal(m.byOld, want) {
+			t.Fatalf("%v: %v, want %v", m.runs, m.byOld, want)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package deflate
 
 import (
-	"cmp"
 	"encoding/binary"
 	"slices"
 )
@@ -197,10 +196,10 @@ type merger struct {
 	pair   [15][]bool   // which of them are pairs
 }
 
-type leaf struct {
-	symbol uint16
-	freq   uint32
-}
+// leaf is a symbol and its frequency, which is above it.
+type leaf = uint64
+
+func frequency(l leaf) uint32 { return uint32(l >> 16) }
 
 // build sets lens by the frequencies, at most limit bits each, and returns how many
 // of them there are up to the last one in use.
@@ -210,20 +209,18 @@ func (g *merger) build(freq []uint32, limit int, lens []uint8) int {
 	last := 0
 	for i, f := range freq {
 		if f > 0 {
-			g.leaves = append(g.leaves, leaf{uint16(i), f})
+			g.leaves = append(g.leaves, leaf(f)<<16|leaf(i))
 			last = i + 1
 		}
 	}
 	n := len(g.leaves)
 	if n <= 2 {
 		for _, l := range g.leaves {
-			lens[l.symbol] = 1
+			lens[uint16(l)] = 1
 		}
 		return last
 	}
-	slices.SortFunc(g.leaves, func(a, b leaf) int {
-		return cmp.Or(cmp.Compare(a.freq, b.freq), cmp.Compare(a.symbol, b.symbol))
-	})
+	slices.Sort(g.leaves)
 	limit = min(limit, n-1)
 	for k := range limit {
 		g.row(k)
@@ -239,7 +236,7 @@ func (g *merger) build(freq []uint32, limit int, lens []uint8) int {
 			}
 		}
 		for _, l := range g.leaves[:take-pairs] {
-			lens[l.symbol]++
+			lens[uint16(l)]++
 		}
 		take = 2 * pairs
 	}
@@ -257,13 +254,13 @@ func (g *merger) row(k int) {
 	for i < len(g.leaves) || p+1 < len(below) {
 		isPair := i == len(g.leaves)
 		if p+1 < len(below) && !isPair {
-			isPair = g.leaves[i].freq >= below[p]+below[p+1]
+			isPair = frequency(g.leaves[i]) >= below[p]+below[p+1]
 		}
 		if isPair {
 			g.rows[k] = append(g.rows[k], below[p]+below[p+1])
 			p += 2
 		} else {
-			g.rows[k] = append(g.rows[k], g.leaves[i].freq)
+			g.rows[k] = append(g.rows[k], frequency(g.leaves[i]))
 			i++
 		}
 		g.pair[k] = append(g.pair[k], isPair)

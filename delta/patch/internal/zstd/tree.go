@@ -15,20 +15,23 @@ type leaf struct {
 // expectTree describes the code that libzstd makes of bytes counted so, of at most most
 // bits.
 func expectTree(p []byte, counts *[256]uint32, most uint8, t *stateTable) ([]byte, bool) {
-	var all [256]leaf
-	n := 0
+	var order [256]uint64 // by counts, the largest first, and bytes
+	n, symbols := 0, 0
 	for b, c := range counts {
 		if c > 0 {
-			all[n] = leaf{count: c, byte: uint8(b)}
-			n++
+			order[n] = uint64(^c)<<8 | uint64(b)
+			n, symbols = n+1, b+1
 		}
 	}
 	if n < 2 || most > maxCodeBits || 1<<most < n {
 		return nil, false
 	}
+	slices.Sort(order[:n])
+	var all [256]leaf
 	leaves := all[:n]
-	symbols := int(leaves[n-1].byte) + 1
-	slices.SortStableFunc(leaves, func(a, b leaf) int { return int(b.count) - int(a.count) })
+	for i, o := range order[:n] {
+		leaves[i] = leaf{count: ^uint32(o >> 8), byte: uint8(o)}
+	}
 	deepen(leaves)
 	if leaves[n-1].bits > most && !flatten(leaves, most) {
 		return nil, false
