@@ -397,7 +397,7 @@ func infoJSON(p *patchFile, i patch.Info, segments bool) map[string]any {
 	if segments {
 		list := []map[string]any{}
 		for _, s := range i.Segments {
-			list = append(list, map[string]any{"kind": s.Kind, "parse": s.Parse, "offset": s.Offset, "size": s.Size, "bytes": s.Bytes})
+			list = append(list, map[string]any{"kind": s.Kind, "parse": s.Parse, "shared": s.Shared, "offset": s.Offset, "size": s.Size, "bytes": s.Bytes})
 		}
 		v["segment_list"] = list
 	}
@@ -446,8 +446,11 @@ func printInfo(w io.Writer, p *patchFile, i patch.Info, segments bool) {
 
 // segmentKind is how a segment is shown.
 func segmentKind(s patch.SegmentInfo) string {
-	if s.Parse {
+	switch {
+	case s.Parse:
 		return s.Kind + " parse"
+	case s.Shared:
+		return s.Kind + " shared"
 	}
 	return s.Kind
 }

@@ -56,8 +56,13 @@ func fileCosts(ctx context.Context, p *patchFile, i patch.Info, oldPath string) 
 	if wg.Wait(); err != nil {
 		return nil, err
 	}
+	shared := int64(0)
 	for _, c := range costs {
-		spread(files, c)
+		if c.Part == patch.Shared {
+			shared += c.Bytes
+		} else {
+			spread(files, c)
+		}
 	}
 	for i := range files {
 		if f := &files[i]; !utf8.ValidString(f.Name) {
@@ -68,7 +73,8 @@ func fileCosts(ctx context.Context, p *patchFile, i patch.Info, oldPath string) 
 	if p.tree {
 		header += treeHeaderSize
 	}
-	files = append(files, fileCost{Name: "(header)", Bytes: header}, fileCost{Name: "(recipe)", Bytes: i.RecipeBytes}, fileCost{Name: "(index)", Bytes: i.IndexBytes})
+	files = append(files, fileCost{Name: "(header)", Bytes: header}, fileCost{Name: "(recipe)", Bytes: i.RecipeBytes}, fileCost{Name: "(index)", Bytes: i.IndexBytes},
+		fileCost{Name: "(shared)", Bytes: shared})
 	sort.SliceStable(files, func(i, j int) bool { return files[i].Bytes > files[j].Bytes })
 	return files, nil
 }

@@ -126,7 +126,7 @@ func TestFileNamesInJSON(t *testing.T) {
 			names[f["name"]] = true
 		}
 	}
-	if !maps.Equal(names, map[any]bool{"61ff": true, "61fe": true, "größe": true, "(listing)": true, "(header)": true, "(recipe)": true, "(index)": true}) {
+	if !maps.Equal(names, map[any]bool{"61ff": true, "61fe": true, "größe": true, "(listing)": true, "(header)": true, "(recipe)": true, "(index)": true, "(shared)": true}) {
 		t.Errorf("%v", names)
 	}
 }

@@ -11,6 +11,7 @@ const (
 	Residual             // where in the base the rest comes from, and how it differs
 	Literals             // what the base does not have
 	Parses               // how frames are packed
+	Shared               // what the output has several times, once; of none of its bytes in particular
 	parts
 )
 
@@ -39,10 +40,10 @@ func newAccount(tell func(Cost), h *header, out *sink) *account {
 	return &account{tell: tell, at: func() int64 { return h.newSize - out.left }}
 }
 
-// begin begins a segment with a payload of so many bytes; parse: of a parse.
-func (a *account) begin(payload int, parse bool) {
+// begin begins a segment of the region with a payload of so many bytes.
+func (a *account) begin(payload int, region byte) {
 	if a != nil {
-		a.tally = tally{list: a.list[:0], parse: parse, payload: payload}
+		a.tally = tally{list: a.list[:0], region: region, payload: payload}
 	}
 }
 
@@ -69,6 +70,10 @@ func (a *account) settle(last bool) {
 		return
 	}
 	at := a.at()
+	if n := a.owed[Shared]; n > 0 {
+		a.tell(Cost{Off: at, Part: Shared, Bytes: n})
+		a.owed[Shared] = 0
+	}
 	if at == a.told && !last {
 		return
 	}
@@ -82,8 +87,8 @@ func (a *account) settle(last bool) {
 
 // tally is what runs of a segment take of its payload.
 type tally struct {
-	list  []expense
-	parse bool
+	list   []expense
+	region byte
 
 	payload, spent int // bytes of the payload, and those so far
 
@@ -100,8 +105,11 @@ type expense struct {
 }
 
 func (t *tally) add(p Part, out, n int) {
-	if t.parse {
+	switch {
+	case ofParse(t.region):
 		p = Parses
+	case t.region == regionAppendix:
+		p = Shared
 	}
 	t.list = append(t.list, expense{out, n, p})
 }

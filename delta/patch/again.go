@@ -20,8 +20,8 @@ const (
 var unpackFree int64 = 128 << 20 // never changed but by tests, which have less to do then
 
 // affordable reports whether the base pays to be seen through: it reads that as a decoder does, which info describes
-// and which makes pieces by cs, and those that h says are dense by programs; nil: none is.
-func (u *unpacking) affordable(ctx context.Context, old Source, h *header, info Info, pieces []piece, cs []cover, programs *moves) (bool, error) {
+// and which makes pieces by the covers of k, and those that its header says are dense by its programs.
+func (u *unpacking) affordable(ctx context.Context, old Source, info Info, k *making, pieces []piece) (bool, error) {
 	budget := unpackPays*info.Work + unpackFree
 	view, end, err := u.recipe.view(ctx, old, spareOf(maxMemory, info.Memory), &budget, u.o.Scratch)
 	if err != nil {
@@ -29,17 +29,20 @@ func (u *unpacking) affordable(ctx context.Context, old Source, h *header, info 
 	}
 	defer end()
 	u.o.meter.attempt(shareAgain)
-	u.o.meter.stage(1, h.newView)
+	u.o.meter.stage(1, k.h.newView)
+	if k.appendix != nil {
+		view = &joint{view, k.appendix}
+	}
 	r := rereader{view: view, pages: pages{src: view, size: view.Size()}, buf: make([]byte, windowLen)}
-	dense := make(map[int64]bool, len(h.segs))
-	for _, s := range h.segs {
+	dense := make(map[int64]bool, len(k.h.segs))
+	for _, s := range k.h.segs {
 		dense[s.at] = s.kind == kindDense || s.kind == kindRows
 	}
 	for _, s := range pieces {
 		if s.kind != kindCopy && dense[int64(s.lo)] {
-			err = r.dense(programs.runs, int64(s.lo), int64(s.hi-s.lo))
+			err = r.dense(k.programs.runs, int64(s.lo), int64(s.hi-s.lo), k.h.base(s.region))
 		} else {
-			err = r.plain(s, cs)
+			err = r.plain(s, k.cs)
 		}
 		if errors.Is(err, layer.ErrCorrupt) {
 			return false, nil // it is our own recipe: the budget is spent
@@ -82,10 +85,10 @@ func (r *rereader) run(from, n int64) error {
 	return nil
 }
 
-// dense reads what the dense segment of size bytes at offset at takes, but for the headers of programs.
-func (r *rereader) dense(runs []run, at, size int64) error {
+// dense reads what the dense segment of size bytes at offset at takes of base bytes, but for the headers of programs.
+func (r *rereader) dense(runs []run, at, size, base int64) error {
 	runs = runs[searchRuns(runs, at):]
-	if from, n := windowOf(runs, at, size, r.view.Size()); n > 0 {
+	if from, n := windowOf(runs, at, size, base); n > 0 {
 		if err := readFull(r.view, r.buf[:n], from); err != nil {
 			return err
 		}
@@ -97,7 +100,7 @@ func (r *rereader) dense(runs []run, at, size int64) error {
 		}
 		d := int64(x.o) - int64(x.n)
 		for ; lo < hi; lo += denseRun {
-			from, end := max(lo+d-margin, 0), min(lo+d+min(hi-lo, denseRun)+margin, r.view.Size())
+			from, end := max(lo+d-margin, 0), min(lo+d+min(hi-lo, denseRun)+margin, base)
 			if err := readFull(r.view, r.buf[:end-from], from); err != nil {
 				return err
 			}

@@ -45,6 +45,7 @@ type SegmentInfo struct {
 	Kind   string // copy, plain or dense
 	Offset int64  // of its output; with a recipe, in the view of the output
 	Parse  bool   // how frames are packed, not what is in them
+	Shared bool   // not of the output, but what that has several times; Offset is behind the view's end
 	Size   int64  // bytes of output
 	Bytes  int64  // in the patch
 }
@@ -67,11 +68,15 @@ func (h *header) info(head int64, r *recipe) Info {
 		in.Profile = Dense.String()
 		in.Memory += denseMemory + h.index
 	}
+	if h.appendix > 0 {
+		in.Memory += layer.SpoolMemory
+		in.File += h.appendix
+	}
 	in.Memory += tableMemory(len(h.segs))
 	extra := in.Memory
 	in.Segments = make([]SegmentInfo, 0, len(h.segs))
 	for _, s := range h.segs {
-		si := SegmentInfo{Kind: "copy", Offset: s.at, Parse: s.region > 0, Size: s.size, Bytes: s.payload}
+		si := SegmentInfo{Kind: "copy", Offset: s.at, Parse: ofParse(s.region), Shared: s.region == regionAppendix, Size: s.size, Bytes: s.payload}
 		switch s.kind {
 		case kindPlain:
 			si.Kind = "plain"
@@ -176,12 +181,11 @@ func Decode(ctx context.Context, p, base Source, w io.Writer, o DecodeOptions) (
 	if o.File > 0 && h.info.File > o.File {
 		return h.info, fmt.Errorf("%w: the decoder needs one of %d bytes, there is room for %d: %w", ErrFile, h.info.File, o.File, syscall.ENOSPC)
 	}
-	d := &decoder{base: base, baseSize: h.baseView, z: h.z}
 	out := &sink{w: w, whole: sha256.New(), left: h.newSize}
-	d.w = out
+	d := &decoder{base: base, whole: out, z: h.z}
 	d.account = newAccount(o.Account, h.header, out)
 	if h.recipe == nil {
-		err = d.decode(ctx, p, h)
+		err = d.decode(ctx, p, h, o.Scratch)
 	} else {
 		memory := int64(maxMemory)
 		if o.Memory > 0 {
@@ -229,17 +233,22 @@ func (d *decoder) seen(ctx context.Context, p Source, h *opened, spare int64, sc
 		return fmt.Errorf("%w: view of %d bytes, not %d", ErrCorrupt, view.Size(), h.baseView)
 	}
 	d.base = view
-	d.packer = h.recipe.packer(d.w)
+	d.packer = h.recipe.packer(d.whole)
 	defer d.packer.stop()
-	if err := d.decode(ctx, p, h); err != nil {
+	if err := d.decode(ctx, p, h, scratch); err != nil {
 		return err
 	}
 	return d.packer.end()
 }
 
 // decode makes what the segments say.
-func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
-	d.pages = pages{src: d.base, size: d.baseSize}
+func (d *decoder) decode(ctx context.Context, p Source, h *opened, scratch string) error {
+	if h.appendix > 0 {
+		d.appendix = layer.NewSpool(scratch)
+		defer d.appendix.Close()
+		d.base = &joint{d.base, d.appendix}
+	}
+	d.pages = pages{src: d.base}
 	off := h.off
 	if h.index > 0 {
 		if err := d.readIndex(p, off, h.header); err != nil {
@@ -252,15 +261,13 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if d.packer != nil {
-			d.w = d.packer.region(s.region)
-		}
+		d.enter(s.region, h.base(s.region))
 		d.payload = grow(d.payload, int(s.payload))
 		if n, err := p.ReadAt(d.payload, off); n < len(d.payload) {
 			return fmt.Errorf("patch: read segment %d: %w", i, errors.Join(err, ctx.Err()))
 		}
 		off += s.payload
-		d.account.begin(int(s.payload), s.region > 0)
+		d.account.begin(int(s.payload), s.region)
 		var err error
 		switch s.kind {
 		case kindCopy:
@@ -277,6 +284,20 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened) error {
 		}
 	}
 	return nil
+}
+
+// enter makes d ready for segments of the region, which are made from so many bytes.
+func (d *decoder) enter(region byte, from int64) {
+	switch d.w = d.whole; {
+	case region == regionAppendix:
+		d.w = d.appendix
+	case d.packer != nil:
+		d.w = d.packer.region(region)
+	}
+	if d.baseSize != from {
+		d.baseSize = from
+		d.pages.resize(from)
+	}
 }
 
 // room makes the buffers as large as any of segs wants them, at once: each time that they
@@ -311,11 +332,13 @@ func (s *sink) Write(b []byte) (int, error) {
 }
 
 type decoder struct {
-	base     Source // or its view
+	base     Source // or its view, and behind that the appendix
 	pages    pages  // of base
-	baseSize int64
-	w        io.Writer // for the output, or a region of its view
-	packer   packer    // nil: without a recipe
+	baseSize int64  // of what the segment is made from
+	w        io.Writer
+	whole    io.Writer    // for the output
+	packer   packer       // for its view; nil: without a recipe
+	appendix *layer.Spool // nil: there is none
 	z        *zstd.Decoder
 
 	moves *moves      // the index, if there is one
@@ -369,7 +392,7 @@ func (d *decoder) readIndex(p Source, off int64, h *header) error {
 		return err
 	}
 	d.moves = new(moves)
-	return d.moves.code(newDecoder(b), h.baseView, h.newView)
+	return d.moves.code(newDecoder(b), h.baseView, h.newView, h.appendix)
 }
 
 // decodeDense decodes a dense segment, at offset at of the output, from d.payload; rows of
@@ -379,7 +402,7 @@ func (d *decoder) decodeDense(s segment, at, rows int64) error {
 		d.dense = newDenseCoder(d.base)
 		d.dense.account = d.account
 	}
-	d.dense.rows = rows
+	d.dense.rows, d.dense.baseSize = rows, d.baseSize
 	out, err := d.dense.segment(newDecoder(d.payload), d.moves, at, s.size, nil, grow(d.out, int(s.size)))
 	if err != nil {
 		return err

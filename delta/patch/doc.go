@@ -20,6 +20,9 @@
 // what their compressor decided, which is patched as everything else is. Streams that
 // are in both, or are made otherwise, stay as they are.
 //
+// What the output has several times and the base has not, or not so, is decoded first, and
+// once, into an appendix of the base.
+//
 // Covers are found in the manner of bsdiff (C. Percival, "Naive differences of
 // executable code", 2003): exact seeds, here from hash chains over the base,
 // extended in both directions while most bytes agree; what moved in code leaves

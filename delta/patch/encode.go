@@ -10,7 +10,6 @@ import (
 	"io"
 	"math"
 	"runtime"
-	"slices"
 )
 
 // Source is a byte stream that can be read anywhere.
@@ -240,68 +239,32 @@ func create(ctx context.Context, old, new Source, u *unpacking, o job) (*made, e
 	if o.Memory <= 0 {
 		o.Memory = indexMemory(h.baseSize + h.newSize)
 	}
-	a, err := readAll(ctx, from)
-	if err != nil {
-		return nil, err
-	}
-	o.meter.stage(shareCovers, h.newView)
-	cs, err := covers(ctx, a, to, o.Memory, o.meter)
-	if err != nil {
-		return nil, err
-	}
-	if cs, err = prune(a, to, cs); err != nil {
-		return nil, err
-	}
-	var programs *moves // nil: no dense segments
-	var before []cover  // in front of what programs add; nil: as cs
-	if o.Profile != Plain && max(h.baseView, h.newView) <= maxDense {
-		if programs, err = findPrograms(ctx, a, to); err != nil {
-			return nil, err
-		}
-		if len(programs.old) > 0 && len(programs.new) > 0 {
-			giveBack(len(a)) // a itself: what is matched takes its place
-			before = slices.Clone(cs)
-			if cs, err = matchPrograms(ctx, programs, from, to, cs, o); err != nil {
-				return nil, err
-			}
-			if a, err = readAll(ctx, from); err != nil {
-				return nil, err
-			}
-		}
-		if cs, err = prune(a, to, cs); err != nil {
+	k := &making{job: o, h: h, from: from, to: to, view: to}
+	for _, step := range []func(context.Context) error{k.cover, k.share, k.match} {
+		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if u == nil {
-		h.baseSum = sha256.Sum256(a)
+		h.baseSum = sha256.Sum256(k.base[:h.baseView])
 	} else if h.baseSum, err = digest(ctx, old); err != nil {
 		return nil, err
 	}
-	if u != nil {
-		cs, before = near(cs), near(before)
-	}
-	pieces, err := cut(a, newWindow(to), cs, o.SegmentSize, h.newView)
+	pieces, err := k.cut(u)
 	if err != nil {
 		return nil, err
 	}
-	if u != nil {
-		if pieces, err = u.arrange(pieces, h.newView); err != nil {
-			return nil, err
-		}
-	}
-	cs = slices.Clone(cs) // there was room for many more
-	giveBack(len(a))      // and a itself
 	memory := int64(1 << 20)
 	if u != nil {
 		memory += r.needs().Memory
 	}
-	payloads, err := encode(ctx, &encoding{old: from, new: to, cs: cs, others: before, pieces: pieces, memory: memory, meter: o.meter}, programs, h, o)
+	payloads, err := encode(ctx, &encoding{old: k.from, new: k.to, cs: k.cs, others: k.before, pieces: pieces, memory: memory, meter: o.meter}, k.programs, h, o)
 	if err != nil {
 		return nil, err
 	}
 	m.payloads = append(m.payloads, payloads...)
 	m.head = h.append(nil)
-	m.Stats = Stats{Info: h.info(int64(len(m.head)), r), Covers: len(cs)}
+	m.Stats = Stats{Info: h.info(int64(len(m.head)), r), Covers: len(k.cs)}
 	if u != nil && m.Memory > maxMemory {
 		if o.Profile == Plain {
 			return nil, errLong
@@ -313,11 +276,11 @@ func create(ctx context.Context, old, new Source, u *unpacking, o job) (*made, e
 		return m, err
 	}
 	if u != nil {
-		if ok, err := u.affordable(ctx, old, h, m.Info, pieces, cs, programs); !ok {
+		if ok, err := u.affordable(ctx, old, m.Info, k, pieces); !ok {
 			return nil, cmp.Or(err, errLong)
 		}
 	}
-	for _, c := range cs {
+	for _, c := range k.cs {
 		m.Covered += int64(c.l)
 	}
 	return m, nil

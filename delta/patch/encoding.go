@@ -21,9 +21,9 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o job)
 		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, n)
 	}
 	e.plain, e.dense, e.sums = make([][]byte, len(pieces)), make([][]byte, len(pieces)), make([][sumLen]byte, len(pieces))
-	e.parses = e.new.Size()
+	e.parses, e.header = e.new.Size(), h
 	for i, p := range pieces {
-		if p.region > 0 {
+		if ofParse(p.region) {
 			e.parses = min(e.parses, int64(p.lo))
 		}
 		if p.kind == kindCopy {
@@ -72,7 +72,7 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o job)
 		s := segment{kind: p.kind, region: p.region, at: int64(p.lo), size: int64(p.hi - p.lo), sum: e.sums[i]}
 		b := e.plain[i]
 		if saved > 0 && e.pays(i, o.Profile) {
-			if s.kind, b = kindDense, e.dense[i]; p.region > 0 {
+			if s.kind, b = kindDense, e.dense[i]; ofParse(p.region) {
 				s.kind = kindRows
 			}
 		}
@@ -93,7 +93,8 @@ type encoding struct {
 	pieces       []piece
 	moves        *moves // nil: no dense segments
 	parses       int64  // where in new they begin
-	memory       int64  // that a decoder takes beside segments and index
+	header       *header
+	memory       int64 // that a decoder takes beside segments and index
 	workers      sync.Pool
 	meter        *meter
 	plain, dense [][]byte
@@ -165,7 +166,7 @@ func (e *encoding) index(m *moves) ([]byte, error) {
 			return nil, err
 		}
 		c := newEncoder()
-		if err := m.code(c, e.old.Size(), e.new.Size()); err != nil {
+		if err := m.code(c, e.header.baseView, e.header.newView, e.header.appendix); err != nil {
 			return nil, nil //nolint:nilerr // what no index can say is not dense
 		}
 		b := c.finish()
@@ -281,9 +282,10 @@ func (e *encoding) densely(i int, w *worker) error {
 		w.dense.meter = e.meter
 	}
 	d, c := w.dense, newEncoder()
-	if d.rows = MaxSize; p.region > 0 {
+	if d.rows = MaxSize; ofParse(p.region) {
 		d.rows = e.parses
 	}
+	d.baseSize = e.header.base(p.region)
 	out, err := d.segment(c, e.moves, int64(p.lo), int64(n), w.new, grow(d.out, n))
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func TestMoreCoversThanAnIndexSays(t *testing.T) {
 	for i := range n { // in disorder, so that each takes some bytes of the index
 		cs = append(cs, cover{n: 40 * i, o: r.IntN(len(b) - 40), l: 10 + r.IntN(30)})
 	}
-	e := &encoding{old: bytes.NewReader(b), new: bytes.NewReader(b), cs: cs}
+	e := &encoding{old: bytes.NewReader(b), new: bytes.NewReader(b), cs: cs, header: &header{baseView: int64(len(b)), newView: int64(len(b))}}
 	index, err := e.index(&moves{})
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func TestMoreCoversThanAnIndexSays(t *testing.T) {
 	if len(e.cs) != n {
 		t.Errorf("plain segments have %d of %d", len(e.cs), n)
 	}
-	if m := new(moves); m.code(newDecoder(index), int64(len(b)), int64(len(b))) != nil || len(m.runs) != len(e.moves.runs) {
+	if m := new(moves); m.code(newDecoder(index), int64(len(b)), int64(len(b)), 0) != nil || len(m.runs) != len(e.moves.runs) {
 		t.Errorf("the index says %d covers of %d", len(m.runs), len(e.moves.runs))
 	}
 }

@@ -40,6 +40,10 @@ const (
 	kindRows  = 4 // dense, of a parse
 )
 
+// regionAppendix is the region of what the output has several times: it comes first, is not written, and is behind
+// the base for all that follows.
+const regionAppendix = 3
+
 var (
 	// ErrCorrupt reports bytes that are not a patch, or a patch that does not give
 	// the output it names.
@@ -58,8 +62,8 @@ var (
 // segment is a row of the table.
 type segment struct {
 	kind    byte
-	region  byte  // of the view: 0, or 1 and more with the parses of a layer
-	at      int64 // where the output is, or in its view; not in the patch
+	region  byte  // of the view: 0, or 1 and 2 with the parses of a layer; or regionAppendix
+	at      int64 // where the output is, or in its view, behind which the appendix is; not in the patch
 	size    int64 // bytes of output
 	payload int64 // bytes in the patch
 	sum     [sumLen]byte
@@ -83,6 +87,15 @@ type header struct {
 	index             int64 // bytes of the index of dense segments
 	segs              []segment
 	parses            int64 // where in the view of the output they begin; not in the patch
+	appendix          int64 // bytes of it; not in the patch
+}
+
+// base returns how many bytes of the base's view, and the appendix, segments of the region are made from.
+func (h *header) base(region byte) int64 {
+	if region == regionAppendix {
+		return h.baseView
+	}
+	return h.baseView + h.appendix
 }
 
 // append encodes the header:
@@ -178,27 +191,39 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		s := &h.segs[i]
 		s.kind = d.byte()
 		s.kind, s.region = s.kind&15, s.kind>>4
-		s.size = d.size(h.newView - out)
+		if s.region > regionAppendix {
+			d.fail("segment of region %d", s.region)
+		}
+		if s.region == regionAppendix {
+			s.size = d.size(h.newView - h.appendix)
+			h.appendix += s.size
+			if out > 0 {
+				d.fail("appendix behind what comes of it")
+			}
+		} else {
+			s.size = d.size(h.newView - out)
+			out += s.size
+		}
 		s.payload = d.size(payloads)
 		limit := h.newView
 		switch s.kind {
 		case kindCopy:
-			limit = min(limit, h.baseView)
+			limit = min(limit, h.base(s.region))
 		case kindPlain, kindDense, kindRows:
 			d.bytes(s.sum[:])
 			limit = longest
-			if s.kind != kindPlain && (h.index == 0 || h.baseView > maxDense || h.newView > maxDense) {
+			if s.kind != kindPlain && (h.index == 0 || max(h.baseView, h.newView)+h.appendix > maxDense) {
 				d.fail("dense segment without an index")
 			}
 		default:
 			d.fail("segment of kind %d", s.kind)
 		}
-		if s.kind == kindRows && s.region == 0 {
+		if s.kind == kindRows && !ofParse(s.region) {
 			d.fail("rows of no parse")
 		}
-		if s.region > 0 {
+		if ofParse(s.region) {
 			limit = min(limit, maxParse)
-			if h.recipe == 0 || s.region > maxLayers {
+			if h.recipe == 0 {
 				d.fail("segment of region %d", s.region)
 			}
 		}
@@ -208,7 +233,6 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		if d.err != nil {
 			return nil, d.err
 		}
-		out += s.size
 		payloads -= s.payload
 	}
 	if out != h.newView || payloads != 0 || len(d.b) != 0 {
@@ -217,19 +241,20 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 	return h, nil
 }
 
+// ofParse reports whether a region has parses.
+func ofParse(region byte) bool { return 1 <= region && region <= maxLayers }
+
 // place finds out where segments go: those of each region follow one another.
 func (h *header) place(r *recipe) error {
-	var ends [maxLayers + 1]int64
-	for i := range ends {
-		ends[i] = h.newView
-	}
+	ends := [regionAppendix + 1]int64{h.newView, h.newView, h.newView, h.newView + h.appendix}
 	if r != nil {
-		ends = r.regions(h.newView)
+		of := r.regions(h.newView)
+		copy(ends[:], of[:])
 	}
 	if ends[0] < 0 {
 		return fmt.Errorf("%w: parses are longer than the view", ErrCorrupt)
 	}
-	at := [maxLayers + 1]int64{}
+	var at [regionAppendix + 1]int64
 	copy(at[1:], ends[:])
 	h.parses = ends[0]
 	for i := range h.segs {

@@ -19,6 +19,11 @@ func seeds(f *testing.F) {
 		f.Add(create(f, old, edit(r, old, 10), patch.Options{SegmentSize: 4 << 10}))
 		f.Add(create(f, old, edit(r, old, 10), patch.Options{Profile: patch.Plain}))
 	}
+	for _, profile := range []patch.Profile{patch.Plain, patch.Dense} {
+		again := append(append(bytes.Clone(old[:2<<10]), text(r, 2<<10)...), old[:2<<10]...)
+		again = append(again, again[1<<10:]...)
+		f.Add(create(f, old, again, patch.Options{Profile: profile, SegmentSize: 3 << 10}))
+	}
 	f.Add([]byte("UDPATCH1"))
 }
 
@@ -58,6 +63,8 @@ func FuzzInspect(f *testing.F) {
 // FuzzRoundTrip looks for inputs that do not come back.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("the old bytes"), []byte("the new bytes, more"), uint16(7))
+	more := text(rand.New(rand.NewPCG(22, 22)), 3000)
+	f.Add([]byte("the old bytes"), append(append(bytes.Clone(more), "between"...), more...), uint16(700))
 	f.Fuzz(func(t *testing.T, old, fresh []byte, size uint16) {
 		create(t, old, fresh, patch.Options{SegmentSize: int(size)})
 	})

@@ -83,11 +83,18 @@ const falseMark = 1 << 10
 // findImages looks for programs in src. What looks like one and is none costs time, of
 // which there is an end: a stream full of such is not searched any further.
 func findImages(ctx context.Context, src Source) ([]image, error) {
-	var out []image
+	return findMore(ctx, nil, src, 0)
+}
+
+// findMore adds to out what programs are in src from at on.
+func findMore(ctx context.Context, out []image, src Source, at int) ([]image, error) {
 	f := &imageFinder{w: newWindow(src), src: src}
-	waste := 64<<20 + 2*src.Size()
+	waste := 64<<20 + 2*(src.Size()-int64(at))
 	areas := 0
-	for at := 0; len(out) < maxImages && waste > 0; {
+	for i := range out {
+		areas += len(out[i].areas)
+	}
+	for len(out) < maxImages && waste > 0 {
 		i, kernel, err := f.next(ctx, at)
 		if err != nil || i < 0 {
 			return out, err

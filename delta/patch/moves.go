@@ -25,13 +25,13 @@ type moves struct {
 	old, new []image
 }
 
-// code codes the index, for streams of the given sizes.
-func (m *moves) code(c *coder, oldSize, newSize int64) error {
+// code codes the index, for streams of the given sizes and what is behind both.
+func (m *moves) code(c *coder, oldSize, newSize, appendix int64) error {
 	n := &numbers{slots: map[uint32]*slot{}}
 	for id, ims := range []*[]image{&m.old, &m.new} {
 		limit := oldSize
 		if id == 1 {
-			limit = newSize
+			limit = newSize + appendix
 		}
 		if err := codeImages(c, n, ims, limit); err != nil {
 			return err
@@ -59,8 +59,11 @@ func (m *moves) code(c *coder, oldSize, newSize int64) error {
 		if u&1 == 1 {
 			from = po - int64(u>>1) - 1
 		}
-		at := pn + int64(gap)
-		if from < 0 || l == 0 || int64(l) > newSize || int64(gap) > newSize || from > oldSize-int64(l) || at > newSize-int64(l) {
+		at, has, to := pn+int64(gap), oldSize+appendix, newSize+appendix
+		if from < 0 || l == 0 || int64(l) > to || int64(gap) > to || from > has-int64(l) || at > to-int64(l) {
+			return fmt.Errorf("%w: cover %d of the index", ErrCorrupt, i)
+		}
+		if at+int64(l) > newSize && from > oldSize-int64(l) { // the appendix is made from the base alone
 			return fmt.Errorf("%w: cover %d of the index", ErrCorrupt, i)
 		}
 		if !c.enc {

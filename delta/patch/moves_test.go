@@ -54,11 +54,11 @@ func TestIndexRefuses(t *testing.T) {
 	}{{1<<55 - 1, true}, {1 - 1<<55, true}, {1 << 55, false}, {-1 << 63, false}} {
 		im.areas[0].base = 1<<20 + uint64(c.by)
 		m, e := &moves{old: []image{im}}, newEncoder()
-		if err := m.code(e, 100, 100); (err == nil) != c.ok {
+		if err := m.code(e, 100, 100, 0); (err == nil) != c.ok {
 			t.Errorf("base %d away: %v", c.by, err)
 		}
 		got := &moves{}
-		if err := got.code(newDecoder(e.finish()), 100, 100); c.ok && (err != nil || !reflect.DeepEqual(got.old, m.old)) {
+		if err := got.code(newDecoder(e.finish()), 100, 100, 0); c.ok && (err != nil || !reflect.DeepEqual(got.old, m.old)) {
 			t.Errorf("base %d away comes back as %v, %v", c.by, got.old, err)
 		}
 	}
@@ -88,11 +88,11 @@ func TestIndex(t *testing.T) {
 			at += l + r.Int64N(50)
 		}
 		c := newEncoder()
-		if err := m.code(c, size, size); err != nil {
+		if err := m.code(c, size, size, 0); err != nil {
 			t.Fatal(err)
 		}
 		got := &moves{}
-		if err := got.code(newDecoder(c.finish()), size, size); err != nil {
+		if err := got.code(newDecoder(c.finish()), size, size, 0); err != nil {
 			t.Fatal(err)
 		}
 		for k := range m.old {

@@ -30,6 +30,11 @@ func (p *pages) read(b []byte, off int64) error {
 	return nil
 }
 
+// resize notes that the base has size bytes now.
+func (p *pages) resize(size int64) {
+	p.size, p.held = size, [pageSlots]int64{}
+}
+
 // page returns page i, which begins within the base.
 func (p *pages) page(i int64) ([]byte, error) {
 	if p.buf == nil {

@@ -39,7 +39,7 @@ func PartsOf(members []Member) (p Parts) {
 		p.Memory = leastWholes*kept + splitOf(largest)
 	}
 	if p.File > 0 {
-		p.Memory += 2 * viewSpool
+		p.Memory += 2 * SpoolMemory
 	}
 	return p
 }
@@ -81,11 +81,6 @@ type whole struct {
 type longMembers struct {
 	spools *Spools
 	at     map[int][2]int64 // where plain bytes and parse of a member begin
-}
-
-// newViewSpools returns spools that take little memory.
-func newViewSpools(dir string) *Spools {
-	return &Spools{&Spool{dir: dir, most: viewSpool}, &Spool{dir: dir, most: viewSpool}}
 }
 
 // parse reads b at off of the parse of member i.
@@ -150,7 +145,7 @@ func (v *View) unpackLong() error {
 		if !m.long() {
 			continue
 		}
-		l.at[i] = [2]int64{l.spools.Plain.Len(), l.spools.Parse.Len()}
+		l.at[i] = [2]int64{l.spools.Plain.Size(), l.spools.Parse.Size()}
 		if err := v.takeApart(i, &spoolLeft{l.spools.Plain, m.Plain}, &spoolLeft{l.spools.Parse, m.Parse}); err != nil {
 			return err
 		}
@@ -228,9 +223,5 @@ func (s *spoolLeft) Write(b []byte) (int, error) {
 		return 0, fmt.Errorf("%w: %d bytes too many", ErrCorrupt, int64(len(b))-s.left)
 	}
 	s.left -= int64(len(b))
-	n, err := s.Spool.Write(b)
-	if err != nil {
-		err = fmt.Errorf("%w: %w", ErrFile, err)
-	}
-	return n, err
+	return s.Spool.Write(b)
 }

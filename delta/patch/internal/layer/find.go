@@ -269,20 +269,20 @@ func (f *finder) try(c candidate) (int64, error) {
 // split takes a frame apart.
 func (f *finder) split(c candidate) (int64, error) {
 	plain, parse := f.spools.Plain, f.spools.Parse
-	s := Found{Member: Member{Off: c.off, Wrap: c.wrap}, Spool: plain.Len(), ParseAt: parse.Len()}
+	s := Found{Member: Member{Off: c.off, Wrap: c.wrap}, Spool: plain.Size(), ParseAt: parse.Size()}
 	codec := codecs[c.wrap]
 	end := f.taken
 	if c.end > 0 {
 		end = c.end
 	}
 	n, err := codec.split(f.src, c.off, end, plain, parse, func() error {
-		s.Units = append(s.Units, Unit{plain.Len() - s.Spool, parse.Len() - s.ParseAt})
-		if plain.Len()+parse.Len() > f.most {
+		s.Units = append(s.Units, Unit{plain.Size() - s.Spool, parse.Size() - s.ParseAt})
+		if plain.Size()+parse.Size() > f.most {
 			return errTooMuch
 		}
 		return f.stopped()
 	})
-	s.Packed, s.Plain, s.Parse = n, plain.Len()-s.Spool, parse.Len()-s.ParseAt
+	s.Packed, s.Plain, s.Parse = n, plain.Size()-s.Spool, parse.Size()-s.ParseAt
 	switch {
 	case err == nil && s.Plain > 0 && s.Packed >= minPacked:
 		if err := f.digest(&s); err != nil {
@@ -313,7 +313,7 @@ func (f *finder) inflate(c candidate) (int64, error) {
 	if c.wrap == Zlib {
 		sum = adler32.New()
 	}
-	start := f.spools.Plain.Len()
+	start := f.spools.Plain.Size()
 	plain := int64(0)
 	for {
 		n, err := f.r.Read(f.copy)
@@ -327,7 +327,7 @@ func (f *finder) inflate(c candidate) (int64, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if errors.Is(err, deflate.ErrFormat) || f.spools.Len() > f.most {
+		if errors.Is(err, deflate.ErrFormat) || f.spools.Size() > f.most {
 			return 0, f.drop(start, plain)
 		}
 		if err == nil {

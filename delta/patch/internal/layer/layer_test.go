@@ -230,8 +230,8 @@ func TestFindGivesUp(t *testing.T) {
 	spools := layer.NewSpools(t.TempDir())
 	defer spools.Close()
 	ms, err := layer.Find(t.Context(), bytes.NewReader(bytes.Repeat(one, 200)), nil, spools, 1000, 1<<30)
-	if err != nil || len(ms) != 0 || spools.Len() != 0 {
-		t.Errorf("found %d, %d bytes in the spools: %v", len(ms), spools.Len(), err)
+	if err != nil || len(ms) != 0 || spools.Size() != 0 {
+		t.Errorf("found %d, %d bytes in the spools: %v", len(ms), spools.Size(), err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -246,8 +246,8 @@ func TestFindLittleRoom(t *testing.T) {
 	spools := layer.NewSpools(t.TempDir())
 	defer spools.Close()
 	ms, err := layer.Find(t.Context(), bytes.NewReader(s.stream), nil, spools, 1000, 200<<10)
-	if err != nil || spools.Len() > 200<<10 {
-		t.Errorf("%d bytes in the spools: %v", spools.Len(), err)
+	if err != nil || spools.Size() > 200<<10 {
+		t.Errorf("%d bytes in the spools: %v", spools.Size(), err)
 	}
 	found, small := map[int64]bool{}, 0
 	for _, m := range ms {
@@ -503,14 +503,14 @@ func TestSpool(t *testing.T) {
 	defer s.Close()
 	want := noise(1, 9<<20)
 	for off := 0; off < len(want); off += 1 << 20 {
-		n := s.Len()
+		n := s.Size()
 		s.Write(noise(2, 700<<10))
 		s.Truncate(n)
 		if _, err := s.Write(want[off:min(off+1<<20, len(want))]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := io.ReadAll(io.NewSectionReader(s, 0, s.Len()))
+	got, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size()))
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%d bytes, want %d: %v", len(got), len(want), err)
 	}

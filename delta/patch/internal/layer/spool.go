@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	spoolMemory = 4 << 20   // what a Spool of a publisher holds in memory
-	viewSpool   = 256 << 10 // of a View
+	spoolMemory = 4 << 20 // what a Spool of a publisher holds in memory
+	// SpoolMemory is what a Spool of a decoder holds in memory, in bytes.
+	SpoolMemory = 256 << 10
 )
 
 // Spool keeps bytes: few in memory, many in a file that is gone when it is closed.
@@ -31,32 +32,36 @@ func NewSpools(dir string) *Spools {
 	return &Spools{&Spool{dir: dir, most: spoolMemory}, &Spool{dir: dir, most: spoolMemory}}
 }
 
-// Len returns the bytes kept by both.
-func (s *Spools) Len() int64 { return s.Plain.Len() + s.Parse.Len() }
+// NewSpool returns an empty one that holds SpoolMemory bytes in memory, with its file in dir, empty: the system's
+// directory.
+func NewSpool(dir string) *Spool { return &Spool{dir: dir, most: SpoolMemory} }
+
+// Size returns the bytes kept by both.
+func (s *Spools) Size() int64 { return s.Plain.Size() + s.Parse.Size() }
 
 // Close gives the files back.
 func (s *Spools) Close() error { return errors.Join(s.Plain.Close(), s.Parse.Close()) }
 
-// Len returns the bytes kept.
-func (s *Spool) Len() int64 { return s.size + int64(len(s.tail)) }
-
-// Write implements io.Writer.
+// Write implements io.Writer. ErrFile: the file cannot be written.
 func (s *Spool) Write(b []byte) (int, error) {
-	if s.tail = append(s.tail, b...); len(s.tail) < s.most {
+	if len(s.tail)+len(b) < s.most {
+		s.tail = append(s.tail, b...)
 		return len(b), nil
 	}
 	if s.f == nil {
 		f, err := os.CreateTemp(s.dir, "updraft-unpacked-*")
 		if err != nil {
-			return 0, fmt.Errorf("layer: %w", err)
+			return 0, fmt.Errorf("%w: %w", ErrFile, err)
 		}
 		os.Remove(f.Name())
 		s.f = f
 	}
-	if _, err := s.f.WriteAt(s.tail, s.size); err != nil {
-		return 0, fmt.Errorf("layer: %w", err)
+	for _, p := range [][]byte{s.tail, b} {
+		if _, err := s.f.WriteAt(p, s.size); err != nil {
+			return 0, fmt.Errorf("%w: %w", ErrFile, err)
+		}
+		s.size += int64(len(p))
 	}
-	s.size += int64(len(s.tail))
 	s.tail = s.tail[:0]
 	return len(b), nil
 }
@@ -70,13 +75,16 @@ func (s *Spool) Truncate(n int64) {
 	s.size, s.tail = n, s.tail[:0]
 }
 
-// ReadAt implements io.ReaderAt.
+// Size returns the bytes kept.
+func (s *Spool) Size() int64 { return s.size + int64(len(s.tail)) }
+
+// ReadAt implements io.ReaderAt. ErrFile: the file cannot be read.
 func (s *Spool) ReadAt(b []byte, off int64) (int, error) {
 	n := 0
 	if off < s.size {
 		k, err := s.f.ReadAt(b[:min(int64(len(b)), s.size-off)], off)
 		if n = k; err != nil && !errors.Is(err, io.EOF) {
-			return n, fmt.Errorf("layer: %w", err)
+			return n, fmt.Errorf("%w: %w", ErrFile, err)
 		}
 	}
 	if at := off + int64(n) - s.size; n < len(b) && at >= 0 && at < int64(len(s.tail)) {

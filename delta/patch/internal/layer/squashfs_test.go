@@ -25,7 +25,7 @@ func image(t testing.TB) []byte {
 // blocks returns the blocks of lz4 that are found in b, and their plain bytes.
 func blocks(t testing.TB, b []byte) ([]layer.Found, []byte) {
 	found, spools := find(t, b, nil)
-	plain, err := io.ReadAll(io.NewSectionReader(spools.Plain, 0, spools.Plain.Len()))
+	plain, err := io.ReadAll(io.NewSectionReader(spools.Plain, 0, spools.Plain.Size()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func NewView(ctx context.Context, src Source, members []Member, limit, points, s
 	if err != nil {
 		return nil, err
 	}
-	v := &View{mapping: m, src: src, stopped: ctx.Err, budget: budget, long: longMembers{spools: newViewSpools(scratch)}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}
+	v := &View{mapping: m, src: src, stopped: ctx.Err, budget: budget, long: longMembers{spools: &Spools{NewSpool(scratch), NewSpool(scratch)}}, room: int(points), step: max(minStep, Long(members)/(points/pointWindow+1)+1)}
 	_, kept := largestWhole(members)
 	v.whole = make([]whole, wholesOf(kept, spare))
 	if err := v.unpackLong(); err != nil {
