@@ -51,3 +51,16 @@ func CreateSlabs(ctx context.Context, old, new Source, slab int64) ([]byte, erro
 	}
 	return append(m.head, bytes.Join(m.payloads, nil)...), nil
 }
+
+// Kinds returns how many segments of each kind p has.
+func Kinds(p []byte) (n [8]int) {
+	o, err := openPatch(bytes.NewReader(p))
+	if err != nil {
+		return n
+	}
+	defer o.z.Close()
+	for _, s := range o.segs {
+		n[s.kind]++
+	}
+	return n
+}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"testing"
 
@@ -450,28 +449,19 @@ func TestGolden(t *testing.T) {
 	r := rand.New(rand.NewPCG(13, 13))
 	old := text(r, 40<<10)
 	fresh := edit(r, old, 40)
-	for _, c := range []struct {
-		file string
-		o    patch.Options
-	}{
-		{"plain", patch.Options{Profile: patch.Plain, SegmentSize: 16 << 10}},
-		{"dense", patch.Options{Profile: patch.Dense, SegmentSize: 16 << 10}},
-	} {
-		name := "testdata/golden-" + c.file + ".patch"
-		if *update {
-			if err := os.WriteFile(name, create(t, old, fresh, c.o), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := decode(t.Context(), want, old); err != nil || !bytes.Equal(got, fresh) {
-			t.Errorf("%s no longer decodes: %v", name, err)
-		}
-		if !bytes.Equal(create(t, old, fresh, c.o), want) {
-			t.Errorf("%s: the encoder makes another patch (-update when that is meant)", name)
-		}
+	golden(t, "testdata/golden-plain.patch", create(t, old, fresh, patch.Options{Profile: patch.Plain, SegmentSize: 16 << 10}), old, fresh)
+}
+
+// TestDenseGolden has references of all machines.
+func TestDenseGolden(t *testing.T) {
+	var old, fresh []byte
+	for _, mach := range []uint16{3, 40, 62, 183, 243} {
+		old = append(old, program(mach, nil)...)
+		fresh = append(fresh, program(mach, map[int]bool{7: true, 90: true, 201: true, 202: true, 333: true})...)
 	}
+	p := create(t, old, fresh, patch.Options{SegmentSize: 64 << 10})
+	if n := patch.Kinds(p); n[3] < 4 || n[2]+n[5] > 0 {
+		t.Errorf("segments of kinds %v", n)
+	}
+	golden(t, "testdata/golden-dense.patch", p, old, fresh)
 }
