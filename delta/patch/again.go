@@ -36,7 +36,7 @@ func (u *unpacking) affordable(ctx context.Context, old Source, info Info, k *ma
 	r := rereader{view: view, pages: pages{src: view, size: view.Size()}, buf: make([]byte, windowLen)}
 	dense := make(map[int64]bool, len(k.h.segs))
 	for _, s := range k.h.segs {
-		dense[s.at] = s.kind == kindDense || s.kind == kindRows
+		dense[s.at] = s.kind >= kindDense
 	}
 	for _, s := range pieces {
 		if s.kind != kindCopy && dense[int64(s.lo)] {

@@ -108,7 +108,7 @@ func TestAppendixInFile(t *testing.T) {
 	}
 }
 
-// TestAppendixGolden has copies, plain and dense segments, and an appendix.
+// TestAppendixGolden has dense segments and an appendix.
 func TestAppendixGolden(t *testing.T) {
 	old, fresh := repeated(3, 6<<10, 3)
 	golden(t, "testdata/golden-appendix.patch", create(t, old, fresh, patch.Options{SegmentSize: 8 << 10}), old, fresh)

@@ -68,6 +68,9 @@ func (h *header) info(head int64, r *recipe) Info {
 		in.Profile = Dense.String()
 		in.Memory += denseMemory + h.index
 	}
+	if h.wide {
+		in.Memory += wideMemory
+	}
 	if h.appendix > 0 {
 		in.Memory += layer.SpoolMemory
 		in.File += h.appendix
@@ -82,7 +85,7 @@ func (h *header) info(head int64, r *recipe) Info {
 			si.Kind = "plain"
 			in.Work += s.size
 			in.Memory = max(in.Memory, extra+s.size*2+s.payload+plainMemory)
-		case kindDense, kindRows:
+		case kindDense, kindRows, kindWide:
 			si.Kind = "dense"
 			in.Work += denseWork * s.size
 			in.Memory = max(in.Memory, extra+s.size+s.payload)
@@ -274,10 +277,8 @@ func (d *decoder) decode(ctx context.Context, p Source, h *opened, scratch strin
 			err = d.copy(ctx, s)
 		case kindPlain:
 			err = d.plain(s, s.at)
-		case kindDense:
-			err = d.decodeDense(s, s.at, MaxSize)
-		case kindRows:
-			err = d.decodeDense(s, s.at, h.parses)
+		case kindDense, kindRows, kindWide:
+			err = d.decodeDense(s, h.header)
 		}
 		if err != nil {
 			return fmt.Errorf("segment %d: %w", i, err)
@@ -395,15 +396,14 @@ func (d *decoder) readIndex(p Source, off int64, h *header) error {
 	return d.moves.code(newDecoder(b), h.baseView, h.newView, h.appendix)
 }
 
-// decodeDense decodes a dense segment, at offset at of the output, from d.payload; rows of
-// parses begin at rows.
-func (d *decoder) decodeDense(s segment, at, rows int64) error {
+// decodeDense decodes a dense segment from d.payload.
+func (d *decoder) decodeDense(s segment, h *header) error {
 	if d.dense == nil {
-		d.dense = newDenseCoder(d.base)
+		d.dense = newDenseCoder(d.base, h.wide)
 		d.dense.account = d.account
 	}
-	d.dense.rows, d.dense.baseSize = rows, d.baseSize
-	out, err := d.dense.segment(newDecoder(d.payload), d.moves, at, s.size, nil, grow(d.out, int(s.size)))
+	d.dense.enter(s.kind, d.baseSize, h.parses)
+	out, err := d.dense.segment(newDecoder(d.payload), d.moves, s.at, s.size, nil, grow(d.out, int(s.size)))
 	if err != nil {
 		return err
 	}

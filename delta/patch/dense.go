@@ -23,6 +23,12 @@ const (
 // from output and payload.
 const denseMemory = 17 << 20
 
+// wideMemory is what it takes more for segments of kindWide.
+const wideMemory = 7<<20 + 512<<10
+
+// laneCount is how many sets of weights kindWide has for one: by the byte of an instruction, or none.
+const laneCount = 1 + 4
+
 // denseCoder codes dense segments. One serves many segments, one at a time.
 type denseCoder struct {
 	c        *coder
@@ -32,8 +38,10 @@ type denseCoder struct {
 	object   *image // that covers are in at last, with its tables
 	changes  changes
 
-	blocks, word, other, hit, miss, gap *predictor
-	h                                   [maxWays]uint32
+	blocks, word, other, hit, miss *predictor
+	gap                            *predictor // of literals: one of the two below
+	narrow, broad                  *predictor // in the same memory; broad may be nil
+	h                              [maxWays]uint32
 
 	out    []byte // what is coded of the segment
 	fresh  []byte // encoding: the segment
@@ -52,27 +60,47 @@ type denseCoder struct {
 	hist, words, dirty, others uint32
 	begun                      int64 // bytes of the cover that are coded
 	rows                       int64 // where in the output rows of parses begin
+	at                         int64 // where the segment does
+	wide                       bool  // it is of kindWide
+	lane                       laner
 	units                      []unit
 }
 
-func newDenseCoder(src Source) *denseCoder {
+// newDenseCoder returns a coder for segments made from src, of kindWide too if wide.
+func newDenseCoder(src Source, wide bool) *denseCoder {
 	d := &denseCoder{src: src, baseSize: src.Size(), rows: MaxSize}
 	d.blocks = newPredictor(7, 16, 128, 256, 250)
 	d.word = newPredictor(7, 18, 256, 1024, 250)
 	d.other = newPredictor(4, 14, 64, 64, 250)
 	d.hit = newPredictor(7, 18, 256, 1024, 60)
 	d.miss = newPredictor(7, 20, 1024, 256, 30)
-	d.gap = newPredictor(6, 19, 1024, 1024, 30)
+	d.narrow = newPredictor(6, 19, 1024, 1024, 30)
+	if wide {
+		d.broad = newPredictor(6, 21, 1024*laneCount, 1024*16, 30)
+		d.narrow.slots = d.broad.slots[:len(d.narrow.slots)]
+	}
 	d.table = make([]uint32, 1<<tableBits)
 	d.buf = make([]byte, denseRun+2*margin+8)
 	d.pred = make([]byte, denseRun+margin)
 	return d
 }
 
+// enter makes d ready for a segment of the kind, made from so many bytes of the base; rows of parses begin at rows.
+func (d *denseCoder) enter(kind byte, baseSize, rows int64) {
+	d.baseSize, d.rows, d.wide = baseSize, MaxSize, kind == kindWide
+	if kind == kindRows {
+		d.rows = rows
+	}
+}
+
 // segment codes the segment of size bytes at offset at of the output; fresh has the
 // bytes when encoding. The result stays valid until the next call.
 func (d *denseCoder) segment(c *coder, m *moves, at, size int64, fresh, out []byte) ([]byte, error) {
-	d.c, d.fresh, d.out = c, fresh, out[:0]
+	d.c, d.fresh, d.out, d.at = c, fresh, out[:0], at
+	d.gap, d.lane = d.narrow, laner{programs: m.new}
+	if d.wide {
+		d.gap = d.broad
+	}
 	d.hist, d.words, d.dirty, d.mat, d.mln, d.metered = 0, 0, 0, 0, 0, 0
 	for _, s := range []*predictor{d.blocks, d.word, d.other, d.hit, d.miss, d.gap} {
 		s.reset()
@@ -294,6 +322,10 @@ func (d *denseCoder) someLiterals(to int64) {
 		if e < 256 {
 			set = 1 + min(d.mln/12, 2)
 		}
+		curve := set
+		if d.wide {
+			set, curve = set*laneCount+d.lane.of(d.at+int64(n)), set<<4|int(w>>4&15)
+		}
 		// What the next literal wants from memory is looked at as soon as it is known.
 		var next [maxWays]uint32
 		b := byte(0)
@@ -306,15 +338,37 @@ func (d *denseCoder) someLiterals(to int64) {
 				at, _ := hash6(d.fresh, n+1)
 				d.seen = d.table[at]
 			}
-			d.gap.byte(d.c, &h, int(b), set<<8, set<<8)
+			d.gap.byte(d.c, &h, int(b), set<<8, curve<<8)
 		} else {
-			b = d.gap.byte(d.c, &h, 0, set<<8, set<<8)
+			b = d.gap.byte(d.c, &h, 0, set<<8, curve<<8)
 			next = orders(w<<8|uint32(b), d.last(7), uint32(n+1))
 			d.gap.touch(&next, 0)
 		}
 		d.push(b)
 		w, h = w<<8|uint32(b), next
 	}
+}
+
+// laner tells where bytes of the output are in instructions.
+type laner struct {
+	programs []image
+	lo, hi   int64 // what is known
+	none     bool  // of which nothing is
+}
+
+// of returns which byte of an instruction byte off is, 1 to 4; 0 where there are none, or they are of any length.
+func (l *laner) of(off int64) int {
+	if off < l.lo || off >= l.hi {
+		im := findImage(l.programs, off)
+		l.none = im == nil || im.mach == mach386 || im.mach == machX86
+		if l.lo, l.hi = off, off+edge(l.programs, nil, off); im != nil {
+			l.lo, l.hi = im.off, im.end
+		}
+	}
+	if l.none {
+		return 0
+	}
+	return 1 + int(off-l.lo)&3
 }
 
 // readFull reads all of b from the base.

@@ -20,14 +20,14 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o job)
 	if n := len(h.segs) + len(pieces); n > maxSegs {
 		return nil, fmt.Errorf("%w: %d segments", ErrTooLarge, n)
 	}
-	e.plain, e.dense, e.sums = make([][]byte, len(pieces)), make([][]byte, len(pieces)), make([][sumLen]byte, len(pieces))
+	e.codings = make([]coding, len(pieces))
 	e.parses, e.header = e.new.Size(), h
 	for i, p := range pieces {
 		if ofParse(p.region) {
 			e.parses = min(e.parses, int64(p.lo))
 		}
 		if p.kind == kindCopy {
-			e.plain[i] = binary.AppendUvarint(nil, uint64(e.from+int64(p.from)))
+			e.codings[i].plain = binary.AppendUvarint(nil, uint64(e.from+int64(p.from)))
 		}
 	}
 	index, err := e.index(programs)
@@ -46,18 +46,26 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o job)
 		dropStreamEncoder()
 		giveBack(int(min(e.old.Size(), math.MaxInt32)))
 		e.meter.stage(1, size)
+		e.room = maxMemory - e.memory - denseMemory - wideMemory - int64(len(index)) - tableMemory(len(pieces))
 		if err := e.each(ctx, o.Jobs, e.densely); err != nil {
+			return nil, err
+		}
+		if err := e.narrow(ctx, o); err != nil {
 			return nil, err
 		}
 	}
 	saved := -len(index)
 	for i := range pieces {
 		if e.pays(i, o.Profile) {
-			saved += len(e.plain[i]) - len(e.dense[i])
+			saved += len(e.codings[i].plain) - len(e.codings[i].dense)
 		}
 	}
 	if saved > 0 {
-		if err := e.halve(ctx, o, e.memory+denseMemory+int64(len(index))); err != nil {
+		beside := e.memory + denseMemory + int64(len(index))
+		if e.wide() {
+			beside += wideMemory
+		}
+		if err := e.halve(ctx, o, beside); err != nil {
 			return nil, err
 		}
 		if pieces = e.pieces; len(h.segs)+len(pieces) > maxSegs {
@@ -69,12 +77,12 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o job)
 		payloads[0], h.index = index, int64(len(index))
 	}
 	for i, p := range pieces {
-		s := segment{kind: p.kind, region: p.region, at: int64(p.lo), size: int64(p.hi - p.lo), sum: e.sums[i]}
-		b := e.plain[i]
+		c := &e.codings[i]
+		s := segment{kind: p.kind, region: p.region, at: int64(p.lo), size: int64(p.hi - p.lo), sum: c.sum}
+		b := c.plain
 		if saved > 0 && e.pays(i, o.Profile) {
-			if s.kind, b = kindDense, e.dense[i]; ofParse(p.region) {
-				s.kind = kindRows
-			}
+			s.kind, b = c.kind, c.dense
+			h.wide = h.wide || s.kind == kindWide
 		}
 		s.payload = int64(len(b))
 		h.segs = append(h.segs, s)
@@ -85,27 +93,34 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o job)
 
 // encoding makes payloads, of both kinds where that is wanted.
 type encoding struct {
-	old          Source
-	from         int64 // where that begins in the base
-	new          Source
-	cs           []cover
-	others       []cover // that plain segments may have instead; nil: none
-	pieces       []piece
-	moves        *moves // nil: no dense segments
-	parses       int64  // where in new they begin
-	header       *header
-	memory       int64 // that a decoder takes beside segments and index
-	workers      sync.Pool
-	meter        *meter
-	plain, dense [][]byte
-	sums         [][sumLen]byte
+	old     Source
+	from    int64 // where that begins in the base
+	new     Source
+	cs      []cover
+	others  []cover // that plain segments may have instead; nil: none
+	pieces  []piece
+	moves   *moves // nil: no dense segments
+	parses  int64  // where in new they begin
+	header  *header
+	memory  int64 // that a decoder takes beside segments and index
+	workers sync.Pool
+	meter   *meter
+	codings []coding // of pieces
+	room    int64    // that a decoder has for a dense segment and its payload, where one is of kindWide
+}
+
+// coding is how a piece is coded.
+type coding struct {
+	plain, dense []byte
+	kind         byte // of dense
+	sum          [sumLen]byte
 }
 
 // pays reports whether piece i is to be dense: with Auto only where it saves a
 // twentieth, since it costs a decoder much more.
 func (e *encoding) pays(i int, p Profile) bool {
-	d, b := int64(len(e.dense[i])), int64(len(e.plain[i]))
-	if e.dense[i] == nil || d > int64(e.pieces[i].hi-e.pieces[i].lo) {
+	d, b := int64(len(e.codings[i].dense)), int64(len(e.codings[i].plain))
+	if d == 0 || d > int64(e.pieces[i].hi-e.pieces[i].lo) {
 		return false
 	}
 	if p == Auto {
@@ -121,25 +136,23 @@ func (e *encoding) halve(ctx context.Context, o job, beside int64) error {
 	if room < 1<<20 {
 		return nil // that is no matter of pieces
 	}
-	old, sums := &encoding{pieces: e.pieces, plain: e.plain, dense: e.dense}, e.sums
-	e.pieces, e.plain, e.dense, e.sums = nil, nil, nil, nil
+	old := &encoding{pieces: e.pieces, codings: e.codings}
+	e.pieces, e.codings = nil, nil
 	for i, p := range old.pieces {
 		n := p.hi - p.lo
-		whole := p.kind == kindCopy || old.pays(i, o.Profile) || int64(2*n+len(old.plain[i])) <= room
+		whole := p.kind == kindCopy || old.pays(i, o.Profile) || int64(2*n+len(old.codings[i].plain)) <= room
 		if !whole {
-			e.pieces = append(e.pieces, p.to(p.lo+n/2, p.region))
-			e.plain, e.dense, e.sums = append(e.plain, nil), append(e.dense, nil), append(e.sums, [sumLen]byte{})
+			e.pieces, e.codings = append(e.pieces, p.to(p.lo+n/2, p.region)), append(e.codings, coding{})
 			p = p.behind(p.lo + n/2)
-			old.plain[i], old.dense[i] = nil, nil
+			old.codings[i] = coding{}
 		}
-		e.pieces = append(e.pieces, p)
-		e.plain, e.dense, e.sums = append(e.plain, old.plain[i]), append(e.dense, old.dense[i]), append(e.sums, sums[i])
+		e.pieces, e.codings = append(e.pieces, p), append(e.codings, old.codings[i])
 	}
 	if len(e.pieces) == len(old.pieces) {
 		return nil
 	}
 	return e.each(ctx, o.Jobs, func(i int, w *worker) error {
-		if e.plain[i] != nil {
+		if e.codings[i].plain != nil {
 			return nil
 		}
 		return e.plainly(i, w)
@@ -248,16 +261,17 @@ func (e *encoding) each(ctx context.Context, jobs int, f func(i int, w *worker) 
 func (e *encoding) plainly(i int, w *worker) error {
 	p := e.pieces[i]
 	defer e.meter.add(int64(p.hi - p.lo))
-	e.sums[i] = checksum(w.new)
+	c := &e.codings[i]
+	c.sum = checksum(w.new)
 	first, others := p.covers(e.cs), p.covers(e.others)
 	var err error
-	e.plain[i], err = w.encodePlain(e.from, first, p)
+	c.plain, err = w.encodePlain(e.from, first, p)
 	if err != nil || e.others == nil || slices.Equal(first, others) {
 		return err
 	}
 	b, err := w.encodePlain(e.from, others, p)
-	if len(b) < len(e.plain[i]) && err == nil {
-		e.plain[i] = b
+	if len(b) < len(c.plain) && err == nil {
+		c.plain = b
 	}
 	return err
 }
@@ -273,26 +287,80 @@ func (p piece) covers(cs []cover) []cover {
 func (e *encoding) densely(i int, w *worker) error {
 	p := e.pieces[i]
 	n := p.hi - p.lo
-	if len(e.plain[i]) >= n-n/64 {
+	if len(e.codings[i].plain) >= n-n/64 {
 		e.meter.add(int64(n))
 		return nil // what is as noise for one coder is so for the other, and takes it a second for a megabyte
 	}
+	kind := byte(kindDense)
+	switch {
+	case ofParse(p.region):
+		kind = kindRows
+	case e.room >= int64(n) && literalsIn(e.moves.runs, p) >= manyForDense:
+		kind = kindWide
+	}
+	return e.dense(i, w, kind)
+}
+
+// manyForDense is how many literals a segment of kindWide has at least.
+const manyForDense = 64 << 10
+
+// literalsIn returns how many bytes of p no run gives.
+func literalsIn(rs []run, p piece) int {
+	n := p.hi - p.lo
+	for _, r := range rs[searchRuns(rs, int64(p.lo)):] {
+		if int(r.n) >= p.hi {
+			break
+		}
+		n -= min(int(r.n)+int(r.l), p.hi) - max(int(r.n), p.lo)
+	}
+	return n
+}
+
+// dense encodes piece i as a dense segment of the kind.
+func (e *encoding) dense(i int, w *worker, kind byte) error {
 	if w.dense == nil {
-		w.dense = newDenseCoder(e.old)
+		w.dense = newDenseCoder(e.old, e.room > 0)
 		w.dense.meter = e.meter
 	}
-	d, c := w.dense, newEncoder()
-	if d.rows = MaxSize; ofParse(p.region) {
-		d.rows = e.parses
-	}
-	d.baseSize = e.header.base(p.region)
-	out, err := d.segment(c, e.moves, int64(p.lo), int64(n), w.new, grow(d.out, n))
+	p, d, c := e.pieces[i], w.dense, newEncoder()
+	d.enter(kind, e.header.base(p.region), e.parses)
+	out, err := d.segment(c, e.moves, int64(p.lo), int64(p.hi-p.lo), w.new, grow(d.out, p.hi-p.lo))
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(out, w.new) {
 		return fmt.Errorf("patch: segment %d does not encode", i)
 	}
-	e.dense[i] = c.finish()
+	e.codings[i].dense, e.codings[i].kind = c.finish(), kind
 	return nil
+}
+
+// wide reports whether a dense segment is of kindWide.
+func (e *encoding) wide() bool {
+	return slices.ContainsFunc(e.codings, func(c coding) bool { return c.kind == kindWide })
+}
+
+// narrow encodes again what is of kindWide, if that takes a decoder too much memory beside the largest of the other
+// segments.
+func (e *encoding) narrow(ctx context.Context, o job) error {
+	fits := true
+	for i, p := range e.pieces {
+		n, c := int64(p.hi-p.lo), &e.codings[i]
+		switch {
+		case p.kind == kindCopy:
+		case e.pays(i, o.Profile):
+			fits = fits && n+int64(len(c.dense)) <= e.room
+		default: // they can be halved
+			fits = fits && n+int64(len(c.plain)/2)+plainMemory <= e.room
+		}
+	}
+	if fits || !e.wide() {
+		return nil
+	}
+	return e.each(ctx, o.Jobs, func(i int, w *worker) error {
+		if e.codings[i].kind != kindWide {
+			return nil
+		}
+		return e.dense(i, w, kindDense)
+	})
 }

@@ -51,3 +51,45 @@ func TestMoreCoversThanAnIndexSays(t *testing.T) {
 		t.Errorf("the index says %d covers of %d", len(m.runs), len(e.moves.runs))
 	}
 }
+
+// TestNarrow: no segment is of kindWide where that, and the largest dense segment, take a decoder too much memory.
+func TestNarrow(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 61))
+	words, noise := make([]byte, 100<<10), make([]byte, 145<<10)
+	for i := range words {
+		words[i] = byte(r.IntN(3))
+	}
+	follows, before := random(7, 1<<13), 0
+	for i := range noise { // one of two that follow the three before
+		noise[i] = follows[before<<1|r.IntN(2)] & 15
+		before = before<<4&0xfff | int(noise[i])
+	}
+	plain := random(8, 90<<10)
+	for _, c := range []struct {
+		fresh []byte
+		kinds []byte
+	}{
+		{words, []byte{kindWide}},
+		{append(bytes.Clone(words), noise...), []byte{kindDense, kindDense}},
+		{append(bytes.Clone(words), noise[:60<<10]...), []byte{kindWide, kindDense}},
+		{append(bytes.Clone(words), plain...), []byte{kindDense, kindPlain}},
+	} {
+		e := &encoding{old: bytes.NewReader(words[:10]), new: bytes.NewReader(c.fresh), memory: maxMemory - denseMemory - wideMemory - 150<<10,
+			pieces: []piece{{kind: kindPlain, hi: len(words)}}}
+		if len(c.fresh) > len(words) {
+			e.pieces = append(e.pieces, piece{kind: kindPlain, lo: len(words), hi: len(c.fresh)})
+		}
+		h := &header{baseView: 10, newView: int64(len(c.fresh))}
+		if _, err := encode(t.Context(), e, &moves{}, h, job{Options: Options{Profile: Dense, Jobs: 2}}); err != nil {
+			t.Fatal(err)
+		}
+		for i, s := range h.segs {
+			if h.wide != (c.kinds[0] == kindWide) {
+				t.Errorf("%d bytes: wide %v", len(c.fresh), h.wide)
+			}
+			if s.kind != c.kinds[i] {
+				t.Errorf("%d bytes: segment %d is of kind %d, want %d", len(c.fresh), i, s.kind, c.kinds[i])
+			}
+		}
+	}
+}

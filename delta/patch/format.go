@@ -38,6 +38,7 @@ const (
 	kindPlain = 2
 	kindDense = 3
 	kindRows  = 4 // dense, of a parse
+	kindWide  = 5 // dense, of many literals
 )
 
 // regionAppendix is the region of what the output has several times: it comes first, is not written, and is behind
@@ -88,6 +89,7 @@ type header struct {
 	segs              []segment
 	parses            int64 // where in the view of the output they begin; not in the patch
 	appendix          int64 // bytes of it; not in the patch
+	wide              bool  // there are segments of kindWide; not in the patch
 }
 
 // base returns how many bytes of the base's view, and the appendix, segments of the region are made from.
@@ -209,7 +211,7 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		switch s.kind {
 		case kindCopy:
 			limit = min(limit, h.base(s.region))
-		case kindPlain, kindDense, kindRows:
+		case kindPlain, kindDense, kindRows, kindWide:
 			d.bytes(s.sum[:])
 			limit = longest
 			if s.kind != kindPlain && (h.index == 0 || max(h.baseView, h.newView)+h.appendix > maxDense) {
@@ -221,6 +223,7 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		if s.kind == kindRows && !ofParse(s.region) {
 			d.fail("rows of no parse")
 		}
+		h.wide = h.wide || s.kind == kindWide
 		if ofParse(s.region) {
 			limit = min(limit, maxParse)
 			if h.recipe == 0 {

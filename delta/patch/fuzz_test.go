@@ -24,6 +24,7 @@ func seeds(f *testing.F) {
 		again = append(again, again[1<<10:]...)
 		f.Add(create(f, old, again, patch.Options{Profile: profile, SegmentSize: 3 << 10}))
 	}
+	f.Add(create(f, old, text(r, 68<<10), patch.Options{}))
 	f.Add([]byte("UDPATCH1"))
 }
 
