@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	pruneLen   = 48      // longer covers always pay
+	pruneLen   = 96      // longer covers always pay
 	moveLen    = 64      // longer covers stay where they are
 	moveWindow = 8 << 10 // how far from the cover before the same bytes are looked for
 	guessBits  = 18
@@ -193,7 +193,7 @@ func (g *guess) bits(lo, hi int) (int, error) {
 		}
 	})
 	// Coders do better: they know what was there before, and more of it.
-	return t * 7 / 16, err
+	return t * 6 / 16, err
 }
 
 // log16 returns 16 times the binary logarithm of v, about.
