@@ -112,21 +112,17 @@ func (h *header) base(region byte) int64 {
 //	kind | region << 4 (1 byte), size, payload (uvarint), checksum (4 bytes; not for copy)
 func (h *header) append(b []byte) []byte {
 	var t []byte
-	t = binary.AppendUvarint(t, uint64(h.baseSize))
-	t = binary.AppendUvarint(t, uint64(h.newSize))
+	t = put(put(t, h.baseSize), h.newSize)
 	t = append(t, h.baseSum[:]...)
 	t = append(t, h.newSum[:]...)
-	t = binary.AppendUvarint(t, uint64(h.recipe))
+	t = put(t, h.recipe)
 	if h.recipe > 0 {
-		t = binary.AppendUvarint(t, uint64(h.baseView))
-		t = binary.AppendUvarint(t, uint64(h.newView))
+		t = put(put(t, h.baseView), h.newView)
 	}
-	t = binary.AppendUvarint(t, uint64(h.index))
-	t = binary.AppendUvarint(t, uint64(len(h.segs)))
+	t = put(put(t, h.index), int64(len(h.segs)))
 	for _, s := range h.segs {
 		t = append(t, s.kind|s.region<<4)
-		t = binary.AppendUvarint(t, uint64(s.size))
-		t = binary.AppendUvarint(t, uint64(s.payload))
+		t = put(put(t, s.size), s.payload)
 		if s.kind != kindCopy {
 			t = append(t, s.sum[:]...)
 		}
@@ -137,6 +133,11 @@ func (h *header) append(b []byte) []byte {
 	b = append(b, sum[:8]...)
 	return append(b, t...)
 }
+
+// put appends v as a uvarint. In each of its places it would be hundreds of bytes of the program.
+//
+//go:noinline
+func put(b []byte, v int64) []byte { return binary.AppendUvarint(b, uint64(v)) }
 
 // readHeader reads and checks the header of a patch of size bytes, and returns
 // where the payloads begin.

@@ -194,30 +194,30 @@ func (l *recipeLayer) frames() int {
 
 // append encodes a recipe.
 func (r *recipe) append(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(len(r.layers)))
+	b = put(b, int64(len(r.layers)))
 	for i := range r.layers {
 		l := &r.layers[i]
-		b = binary.AppendUvarint(b, uint64(len(l.base)))
+		b = put(b, int64(len(l.base)))
 		at := int64(0)
 		for _, m := range l.base {
-			b = binary.AppendUvarint(b, uint64(m.Off-at))
+			b = put(b, m.Off-at)
 			at = m.Off + m.Packed
 		}
 		for _, m := range l.base {
-			b = binary.AppendUvarint(b, uint64(m.Packed))
+			b = put(b, m.Packed)
 		}
 		for _, m := range l.base {
-			b = binary.AppendUvarint(b, uint64(m.Plain))
+			b = put(b, m.Plain)
 		}
 		for _, m := range l.base {
 			b = append(b, byte(m.Wrap))
 		}
 		for _, m := range l.base {
 			if m.Wrap.Parsed() {
-				b = binary.AppendUvarint(b, uint64(m.Parse))
+				b = put(b, m.Parse)
 			}
 		}
-		b = binary.AppendUvarint(b, uint64(len(l.classes)))
+		b = put(b, int64(len(l.classes)))
 		for _, c := range l.classes {
 			b = append(b, byte(c.Wrap))
 			if c.Wrap == layer.Zlib {
@@ -227,7 +227,7 @@ func (r *recipe) append(b []byte) []byte {
 				b = c.Params.Append(b)
 			}
 		}
-		b = binary.AppendUvarint(b, uint64(l.outputs))
+		b = put(b, int64(l.outputs))
 		for _, column := range [][]byte{l.gaps, l.sizes, l.picks, l.parses, l.lengths, l.corrections} {
 			b = append(b, column...)
 		}
@@ -251,14 +251,14 @@ func (l *recipeLayer) add(o layer.Output) bool {
 	}
 	l.outputs++
 	l.plain += o.Plain
-	l.gaps = binary.AppendUvarint(l.gaps, uint64(o.Gap))
-	l.sizes = binary.AppendUvarint(l.sizes, uint64(o.Plain))
-	l.picks = binary.AppendUvarint(l.picks, uint64(pick))
+	l.gaps = put(l.gaps, o.Gap)
+	l.sizes = put(l.sizes, o.Plain)
+	l.picks = put(l.picks, int64(pick))
 	if o.Class.Wrap.Parsed() {
-		l.parses = binary.AppendUvarint(l.parses, uint64(o.Parse))
+		l.parses = put(l.parses, o.Parse)
 		l.parse += o.Parse
 	}
-	l.lengths = binary.AppendUvarint(l.lengths, uint64(len(o.Corrections)))
+	l.lengths = put(l.lengths, int64(len(o.Corrections)))
 	l.corrections = append(l.corrections, o.Corrections...)
 	return true
 }
