@@ -2,9 +2,11 @@ package patch
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -87,6 +89,7 @@ func TestAppendixHeaders(t *testing.T) {
 		"too long together":    {[]segment{row(kindPlain, regionAppendix, 60), row(kindPlain, regionAppendix, 41), row(kindPlain, 0, 100)}, false},
 		"nothing of it":        {[]segment{row(kindPlain, regionAppendix, 60)}, false},
 		"rows":                 {[]segment{row(kindRows, regionAppendix, 60), row(kindPlain, 0, 100)}, false},
+		"too large for dense":  {[]segment{row(kindDense, regionAppendix, 60), row(kindCopy, 0, 100)}, false},
 		"another region":       {[]segment{row(kindPlain, 4, 60), row(kindPlain, 0, 100)}, false},
 		"a parse of no recipe": {[]segment{row(kindPlain, 1, 60), row(kindPlain, 0, 40)}, false},
 		"copy of base and it":  {[]segment{row(kindPlain, regionAppendix, 60), row(kindCopy, 0, 100)}, true},
@@ -109,6 +112,66 @@ func TestAppendixHeaders(t *testing.T) {
 				t.Errorf("%s: %+v", name, s)
 			}
 		}
+	}
+}
+
+// TestAppendixTooLargeForDense: base and appendix together have places of 32 bits where there is an index.
+func TestAppendixTooLargeForDense(t *testing.T) {
+	for n, ok := range map[int64]bool{1 << 20: true, 2 << 30: false} {
+		h := header{baseSize: 3 << 30, newSize: 3 << 30, index: 10, segs: []segment{
+			{kind: kindDense, region: regionAppendix, size: 1 << 20, payload: 1},
+			{kind: kindCopy, region: regionAppendix, size: n, payload: 1},
+			{kind: kindCopy, size: 3 << 30, payload: 1}}}
+		if _, err := parseHeader(h.append(nil)[headLen:], 13); (err == nil) != ok || err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("an appendix of %d bytes: %v", n+1<<20, err)
+		}
+	}
+}
+
+// TestObjectAtTheEnd: what headers of an object at the end of the base speak of is not in the appendix.
+func TestObjectAtTheEnd(t *testing.T) {
+	object := func(skip ...int) []byte { // its symbols lie behind it
+		b := relocatable(skip...)
+		h := b[binary.LittleEndian.Uint64(b[40:])+4*64:]
+		binary.LittleEndian.PutUint32(h[4:], 2)
+		binary.LittleEndian.PutUint64(h[24:], uint64(len(relocatable())))
+		binary.LittleEndian.PutUint64(h[32:], 256*24)
+		return b
+	}
+	pad, rows := random(1, 30<<10), random(2, 300*24)
+	for i := 0; i < len(rows); i += 24 {
+		rows[i+4], rows[i+6], rows[i+7] = 3, 1, 0
+	}
+	old := append(bytes.Clone(pad), object()...)
+	block := append(rows, object(7, 50, 90, 111, 140, 201, 202, 260)...)
+	fresh := slices.Concat(pad, block, random(3, 300<<10), block, random(4, 300<<10), block)
+	var p, out bytes.Buffer
+	if _, err := Create(t.Context(), bytes.NewReader(old), bytes.NewReader(fresh), &p, Options{Profile: Dense, SegmentSize: 128 << 10}); err != nil {
+		t.Fatal(err)
+	}
+	if Kinds(p.Bytes())[kindDense] == 0 {
+		t.Error("nothing is dense")
+	}
+	if _, err := Decode(t.Context(), bytes.NewReader(p.Bytes()), bytes.NewReader(old), &out, DecodeOptions{}); err != nil || !bytes.Equal(out.Bytes(), fresh) {
+		t.Errorf("it does not come back: %v", err)
+	}
+}
+
+// TestAppendixPruned: covers of the appendix do not move into it, though the same bytes are nearer there.
+func TestAppendixPruned(t *testing.T) {
+	base, shared := random(5, 40<<10), random(6, 200)
+	again := base[100:160]
+	appendix := append(bytes.Clone(shared), again...)
+	end := len(base) - len(shared)
+	copy(base[end:], shared)
+	k := &making{h: &header{baseView: int64(len(base)), newView: 5000, appendix: int64(len(appendix))},
+		base: append(bytes.Clone(base), appendix...), to: bytes.NewReader(append(make([]byte, 5000), appendix...)),
+		cs: []cover{{n: 5000, o: end, l: len(shared)}, {n: 5000 + len(shared), o: 100, l: len(again)}}}
+	if err := k.prune(); err != nil {
+		t.Fatal(err)
+	}
+	if len(k.cs) != 2 || k.cs[1].o != 100 {
+		t.Errorf("%+v", k.cs)
 	}
 }
 

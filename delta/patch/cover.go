@@ -221,7 +221,7 @@ func (d *denseCoder) tables(im *image) *image {
 		return im
 	}
 	if d.object == nil || d.object.off != im.off {
-		d.object = im.withTables(d.src, d.object)
+		d.object = im.withTables(d.headers, d.object)
 	}
 	return d.object
 }

@@ -73,6 +73,8 @@ func (h *header) info(head int64, r *recipe) Info {
 	}
 	if h.appendix > 0 {
 		in.Memory += layer.SpoolMemory
+	}
+	if h.appendix >= layer.SpoolMemory {
 		in.File += h.appendix
 	}
 	in.Memory += tableMemory(len(h.segs))
@@ -399,7 +401,7 @@ func (d *decoder) readIndex(p Source, off int64, h *header) error {
 // decodeDense decodes a dense segment from d.payload.
 func (d *decoder) decodeDense(s segment, h *header) error {
 	if d.dense == nil {
-		d.dense = newDenseCoder(d.base, h.wide)
+		d.dense = newDenseCoder(d.base, h.baseView, h.wide)
 		d.dense.account = d.account
 	}
 	d.dense.enter(s.kind, d.baseSize, h.parses)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
 	"updraft/delta/patch/internal/layer"
 )
@@ -32,7 +33,8 @@ const laneCount = 1 + 4
 // denseCoder codes dense segments. One serves many segments, one at a time.
 type denseCoder struct {
 	c        *coder
-	src      Source // the base
+	src      Source // the base, and behind it the appendix
+	headers  Source // the base: what objects in it say is within that
 	baseSize int64
 	mp       mapper
 	object   *image // that covers are in at last, with its tables
@@ -66,9 +68,10 @@ type denseCoder struct {
 	units                      []unit
 }
 
-// newDenseCoder returns a coder for segments made from src, of kindWide too if wide.
-func newDenseCoder(src Source, wide bool) *denseCoder {
-	d := &denseCoder{src: src, baseSize: src.Size(), rows: MaxSize}
+// newDenseCoder returns a coder for segments made from src, whose first base bytes are not the appendix, of kindWide too
+// if wide.
+func newDenseCoder(src Source, base int64, wide bool) *denseCoder {
+	d := &denseCoder{src: src, headers: io.NewSectionReader(src, 0, base), baseSize: src.Size(), rows: MaxSize}
 	d.blocks = newPredictor(7, 16, 128, 256, 250)
 	d.word = newPredictor(7, 18, 256, 1024, 250)
 	d.other = newPredictor(4, 14, 64, 64, 250)

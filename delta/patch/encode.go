@@ -10,6 +10,8 @@ import (
 	"io"
 	"math"
 	"runtime"
+
+	"updraft/delta/patch/internal/layer"
 )
 
 // Source is a byte stream that can be read anywhere.
@@ -257,6 +259,9 @@ func create(ctx context.Context, old, new Source, u *unpacking, o job) (*made, e
 	memory := int64(1 << 20)
 	if u != nil {
 		memory += r.needs().Memory
+	}
+	if k.appendix != nil {
+		memory += layer.SpoolMemory
 	}
 	payloads, err := encode(ctx, &encoding{old: k.from, new: k.to, cs: k.cs, others: k.before, pieces: pieces, memory: memory, meter: o.meter}, k.programs, h, o)
 	if err != nil {

@@ -319,7 +319,7 @@ func literalsIn(rs []run, p piece) int {
 // dense encodes piece i as a dense segment of the kind.
 func (e *encoding) dense(i int, w *worker, kind byte) error {
 	if w.dense == nil {
-		w.dense = newDenseCoder(e.old, e.room > 0)
+		w.dense = newDenseCoder(e.old, e.header.baseView, e.room > 0)
 		w.dense.meter = e.meter
 	}
 	p, d, c := e.pieces[i], w.dense, newEncoder()

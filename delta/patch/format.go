@@ -215,7 +215,7 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		case kindPlain, kindDense, kindRows, kindWide:
 			d.bytes(s.sum[:])
 			limit = longest
-			if s.kind != kindPlain && (h.index == 0 || max(h.baseView, h.newView)+h.appendix > maxDense) {
+			if s.kind != kindPlain && h.index == 0 {
 				d.fail("dense segment without an index")
 			}
 		default:
@@ -238,6 +238,9 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 			return nil, d.err
 		}
 		payloads -= s.payload
+	}
+	if h.index > 0 && max(h.baseView, h.newView)+h.appendix > maxDense {
+		return nil, fmt.Errorf("%w: index of streams that are too large", ErrCorrupt)
 	}
 	if out != h.newView || payloads != 0 || len(d.b) != 0 {
 		return nil, fmt.Errorf("%w: segments do not add up", ErrCorrupt)

@@ -73,7 +73,7 @@ func TestIndex(t *testing.T) {
 	r := rand.New(rand.NewPCG(40, 40))
 	base := slices.Concat(relocatable(), unwound(), relocatable(3))
 	size := int64(len(base))
-	d := newDenseCoder(bytes.NewReader(base), false)
+	d := newDenseCoder(bytes.NewReader(base), int64(len(base)), false)
 	for i := range 50 {
 		m := &moves{old: randomImages(r, size), new: randomImages(r, size)}
 		if i%2 == 0 { // what is there indeed, and more
