@@ -115,11 +115,15 @@ const (
 	// placeBits: of so many bits of a hash, all 0, a place is remembered; repeatLen is how much it is the hash of.
 	placeBits = 4
 	repeatLen = 32
+	// longRepeat is how long a repeat is that the appendix has for the first time only.
+	longRepeat = 1 << 10
 	// leastRepeats is what repeats have to save together, in bits, and leastShare their part of all.
 	leastRepeats = 256 * 8
 	leastShare   = 1.0 / 64
 	// keptBits is how many bytes of the appendix have to save a bit.
 	keptBits = 128
+	// maxAppendix is the most that a decoder is made to keep, in bytes.
+	maxAppendix = 256 << 20
 	// nearRepeat is how much less is saved where both are in one segment, whose coder sees that itself.
 	nearRepeat = 8
 )
@@ -166,9 +170,12 @@ func (p *prices) upTo(i int) int64 {
 
 // price returns what the output, with programs in it, takes with the covers cs, and what of it is as in the base in
 // long runs.
-func price(old []byte, fresh *window, cs []cover, programs []image) (p prices, cheap []span, err error) {
+func price(ctx context.Context, old []byte, fresh *window, cs []cover, programs []image) (p prices, cheap []span, err error) {
 	at := 0
 	for _, c := range cs {
+		if err := ctx.Err(); err != nil {
+			return p, nil, err
+		}
 		if c.n > at {
 			p.add(at, c.n, int64(c.n-at)*literalBits)
 		}
@@ -216,6 +223,7 @@ type repeats struct {
 	places []uint32 // by hash: place+1
 	x, y   []byte
 	lo, hi int    // what is looked at
+	again  []span // what came again so far in long repeats
 	spans  []span // what comes again, where it is for the first time
 	saved  int64  // by all
 	open   [4]repeat
@@ -233,10 +241,10 @@ type repeat struct {
 const repeatGap = 4 << 10
 
 // findRepeats returns what is to be the appendix of fresh, which has programs and gets segments of size bytes; nil:
-// nothing. It takes half a byte of memory for each that is looked at.
-func findRepeats(ctx context.Context, old []byte, fresh Source, cs []cover, programs []image, size int) (*excerpt, error) {
+// nothing. It takes up to a byte of memory for each that is looked at, and memory bytes at most.
+func findRepeats(ctx context.Context, old []byte, fresh Source, cs []cover, programs []image, size int, memory int64) (*excerpt, error) {
 	w := newWindow(fresh)
-	p, cheap, err := price(old, w, cs, programs)
+	p, cheap, err := price(ctx, old, w, cs, programs)
 	if err != nil || p.total() < 4*leastRepeats {
 		return nil, err
 	}
@@ -245,7 +253,7 @@ func findRepeats(ctx context.Context, old []byte, fresh Source, cs []cover, prog
 		dear -= s.hi - s.lo
 	}
 	n := 1 << 10
-	for n < dear>>(placeBits-1) {
+	for n < dear>>(placeBits-1) && 8*int64(n) <= memory {
 		n *= 2
 	}
 	r := &repeats{src: fresh, prices: p, size: size, places: make([]uint32, n), x: make([]byte, 64<<10), y: make([]byte, 64<<10)}
@@ -264,7 +272,10 @@ func findRepeats(ctx context.Context, old []byte, fresh Source, cs []cover, prog
 	if r.saved < leastRepeats || float64(r.saved) < leastShare*float64(p.total()) {
 		return nil, nil
 	}
-	return newExcerpt(fresh, joined(r.spans)), nil
+	if x := newExcerpt(fresh, joined(r.spans)); x.Size() <= maxAppendix {
+		return x, nil
+	}
+	return nil, nil
 }
 
 // find looks through a part.
@@ -308,11 +319,20 @@ func (r *repeats) place(b []byte, i int) (int, error) {
 		return 0, nil
 	}
 	p := int(*at - 1)
-	ahead, err := r.agree(p, i, min(i-p, r.hi-i), false)
+	// What is there for the first time ends where something long comes again: of periods there is one.
+	k := sort.Search(len(r.again), func(k int) bool { return r.again[k].lo > p })
+	first := span{0, i}
+	if k > 0 {
+		first.lo = r.again[k-1].hi
+	}
+	if k < len(r.again) {
+		first.hi = r.again[k].lo
+	}
+	ahead, err := r.agree(p, i, min(first.hi-p, r.hi-i), false)
 	if err != nil || ahead < repeatLen {
 		return 0, err
 	}
-	behind, err := r.agree(p, i, min(p, i-r.lo, i-p-ahead), true)
+	behind, err := r.agree(p, i, min(p-first.lo, i-r.lo, i-p-ahead), true)
 	if err != nil {
 		return 0, err
 	}
@@ -321,6 +341,9 @@ func (r *repeats) place(b []byte, i int) (int, error) {
 		saved /= nearRepeat
 	}
 	r.add(span{p - behind, p + ahead}, i+ahead, saved)
+	if ahead+behind >= longRepeat {
+		r.again = append(r.again, span{i - behind, i + ahead})
+	}
 	r.lo = i + ahead
 	return ahead, nil
 }

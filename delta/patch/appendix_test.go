@@ -17,8 +17,11 @@ import (
 // base.
 func repeated(seed uint64, n, copies int) (old, fresh []byte) {
 	r := rand.New(rand.NewPCG(seed, 61))
-	old = text(r, 40<<10)
-	added := text(r, n)
+	old = text(r, 40<<10+1000) // it ends within a page
+	added := append(text(r, n-2000), old[len(old)-2000:]...)
+	for i := n - 2000; i < n; i += 90 {
+		added[i] ^= 2
+	}
 	at := 0
 	for range copies {
 		fresh = append(append(fresh, old[at:at+8<<10]...), added...)
@@ -53,7 +56,7 @@ func TestAppendix(t *testing.T) {
 				bytesOf += s.Bytes
 			}
 		}
-		if shared < 10<<10 || shared > 13<<10 || in.File != shared {
+		if shared < 8<<10 || shared > 13<<10 || in.File != 0 {
 			t.Errorf("%s: an appendix of %d bytes, and a file of %d", profile, shared, in.File)
 		}
 		told := int64(0)
@@ -81,6 +84,65 @@ func TestAppendix(t *testing.T) {
 			if got, err := decode(t.Context(), p, b); !errors.Is(err, patch.ErrBase) && !bytes.Equal(got, fresh) {
 				t.Errorf("%s: byte %d of the base changed: %v", profile, i, err)
 			}
+		}
+	}
+}
+
+// TestAppendixIsNew: what the base has as it is, is not in the appendix if it is long.
+func TestAppendixIsNew(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 61))
+	old := random(r, 256<<10)
+	part := slices.Concat(text(r, 8<<10), old[100<<10:200<<10], text(r, 8<<10))
+	fresh := slices.Concat(old[:50<<10], part, old[50<<10:100<<10], part)
+	in, err := patch.Inspect(bytes.NewReader(create(t, old, fresh, patch.Options{SegmentSize: 64 << 10})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := sharedIn(in); n < 14<<10 || n > 20<<10 {
+		t.Errorf("an appendix of %d bytes", n)
+	}
+}
+
+// TestAppendixOfPeriods: of what comes again and again the appendix has one.
+func TestAppendixOfPeriods(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 61))
+	old, fresh := random(r, 10<<10), bytes.Repeat(random(r, 4093), 200)
+	in, err := patch.Inspect(bytes.NewReader(create(t, old, fresh, patch.Options{Profile: patch.Plain, SegmentSize: 32 << 10})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := sharedIn(in); n > 3*4093 {
+		t.Errorf("an appendix of %d bytes", n)
+	}
+}
+
+func sharedIn(in patch.Info) (n int64) {
+	for _, s := range in.Segments {
+		if s.Shared {
+			n += s.Size
+		}
+	}
+	return n
+}
+
+// TestAppendixMemory: what a decoder keeps of it in memory counts where segments are cut to what there is.
+func TestAppendixMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long")
+	}
+	r := rand.New(rand.NewPCG(7, 61))
+	words, again, seg := make([]byte, 600<<10), random(r, 300<<10), 1280<<10
+	for i := range words {
+		words[i] = byte(r.IntN(3))
+	}
+	for _, last := range []int{1160 << 10, 1185 << 10} {
+		fresh := slices.Concat(words, again, random(r, seg-len(words)-len(again)), random(r, seg-len(again)), again, random(r, last))
+		in, err := patch.Inspect(bytes.NewReader(create(t, random(r, 4<<10), fresh, patch.Options{Profile: patch.Dense, SegmentSize: seg})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in.Memory > 32<<20 || sharedIn(in) == 0 || in.File != sharedIn(in) {
+			t.Errorf("%d bytes of memory, an appendix of %d", in.Memory, sharedIn(in))
 		}
 	}
 }

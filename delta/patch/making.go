@@ -40,7 +40,7 @@ func (k *making) cover(ctx context.Context) (err error) {
 
 // share makes an appendix of what the output has several times, if that pays.
 func (k *making) share(ctx context.Context) error {
-	x, err := findRepeats(ctx, k.base, k.view, k.cs, k.programs.new, k.SegmentSize)
+	x, err := findRepeats(ctx, k.base, k.view, k.cs, k.programs.new, k.SegmentSize, k.Memory)
 	if x == nil || err != nil {
 		return err
 	}
