@@ -71,6 +71,9 @@ func TestAppendix(t *testing.T) {
 		if err != nil || told != bytesOf {
 			t.Errorf("%s: of %d bytes for what is shared %d are told of: %v", profile, bytesOf, told, err)
 		}
+		if underRace {
+			continue // one goroutine: nothing for the race detector
+		}
 		for i := 0; i < len(p); i += 61 {
 			b := bytes.Clone(p)
 			b[i] ^= 16
@@ -127,8 +130,8 @@ func sharedIn(in patch.Info) (n int64) {
 
 // TestAppendixMemory: what a decoder keeps of it in memory counts where segments are cut to what there is.
 func TestAppendixMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("long")
+	if testing.Short() || underRace {
+		t.Skip("long; runs without the race detector")
 	}
 	r := rand.New(rand.NewPCG(7, 61))
 	words, again, seg := make([]byte, 600<<10), random(r, 300<<10), 1280<<10

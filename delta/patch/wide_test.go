@@ -31,6 +31,9 @@ func grown(mach uint16, words int) (old, fresh []byte) {
 
 // TestWide: many literals are in segments of a kind of its own, which knows where in an instruction a byte is.
 func TestWide(t *testing.T) {
+	if underRace {
+		t.Skip("one goroutine: nothing for the race detector; runs without it")
+	}
 	sizes := map[uint16]int{}
 	for _, mach := range []uint16{3, 40, 62, 183, 243} {
 		old, fresh := grown(mach, 20<<10)
