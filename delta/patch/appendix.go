@@ -72,14 +72,10 @@ func (x *excerpt) ReadAt(b []byte, off int64) (n int, err error) {
 // covers returns what cs give of the excerpt, which begins at offset at of the output.
 func (x *excerpt) covers(cs []cover, at int) []cover {
 	var out []cover
-	k := 0
 	for i, s := range x.spans {
-		for k < len(cs) && cs[k].n+cs[k].l <= s.lo {
-			k++
-		}
-		for j := k; j < len(cs) && cs[j].n < s.hi; j++ {
-			lo, hi := max(cs[j].n, s.lo), min(cs[j].n+cs[j].l, s.hi)
-			out = append(out, cover{at + x.at[i] + lo - s.lo, cs[j].o + lo - cs[j].n, hi - lo})
+		for _, c := range (piece{lo: s.lo, hi: s.hi}).covers(cs) {
+			lo, hi := max(c.n, s.lo), min(c.n+c.l, s.hi)
+			out = append(out, cover{at + x.at[i] + lo - s.lo, c.o + lo - c.n, hi - lo})
 		}
 	}
 	return out

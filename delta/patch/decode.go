@@ -68,7 +68,7 @@ func (h *header) info(head int64, r *recipe) Info {
 		in.Profile = Dense.String()
 		in.Memory += denseMemory + h.index
 	}
-	if h.wide {
+	if h.wide() {
 		in.Memory += wideMemory
 	}
 	if h.appendix > 0 {
@@ -401,7 +401,7 @@ func (d *decoder) readIndex(p Source, off int64, h *header) error {
 // decodeDense decodes a dense segment from d.payload.
 func (d *decoder) decodeDense(s segment, h *header) error {
 	if d.dense == nil {
-		d.dense = newDenseCoder(d.base, h.baseView, h.wide)
+		d.dense = newDenseCoder(d.base, h.baseView, h.wide())
 		d.dense.account = d.account
 	}
 	d.dense.enter(s.kind, d.baseSize, h.parses)

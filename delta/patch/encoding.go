@@ -82,7 +82,6 @@ func encode(ctx context.Context, e *encoding, programs *moves, h *header, o job)
 		b := c.plain
 		if saved > 0 && e.pays(i, o.Profile) {
 			s.kind, b = c.kind, c.dense
-			h.wide = h.wide || s.kind == kindWide
 		}
 		s.payload = int64(len(b))
 		h.segs = append(h.segs, s)

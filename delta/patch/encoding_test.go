@@ -84,8 +84,8 @@ func TestNarrow(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, s := range h.segs {
-			if h.wide != (c.kinds[0] == kindWide) {
-				t.Errorf("%d bytes: wide %v", len(c.fresh), h.wide)
+			if h.wide() != (c.kinds[0] == kindWide) {
+				t.Errorf("%d bytes: wide %v", len(c.fresh), h.wide())
 			}
 			if s.kind != c.kinds[i] {
 				t.Errorf("%d bytes: segment %d is of kind %d, want %d", len(c.fresh), i, s.kind, c.kinds[i])

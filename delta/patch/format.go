@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"updraft/delta/patch/internal/layer"
 )
@@ -89,7 +90,6 @@ type header struct {
 	segs              []segment
 	parses            int64 // where in the view of the output they begin; not in the patch
 	appendix          int64 // bytes of it; not in the patch
-	wide              bool  // there are segments of kindWide; not in the patch
 }
 
 // base returns how many bytes of the base's view, and the appendix, segments of the region are made from.
@@ -98,6 +98,11 @@ func (h *header) base(region byte) int64 {
 		return h.baseView
 	}
 	return h.baseView + h.appendix
+}
+
+// wide reports whether there are segments of kindWide.
+func (h *header) wide() bool {
+	return slices.ContainsFunc(h.segs, func(s segment) bool { return s.kind == kindWide })
 }
 
 // append encodes the header:
@@ -224,7 +229,6 @@ func parseHeader(b []byte, payloads int64) (*header, error) {
 		if s.kind == kindRows && !ofParse(s.region) {
 			d.fail("rows of no parse")
 		}
-		h.wide = h.wide || s.kind == kindWide
 		if ofParse(s.region) {
 			limit = min(limit, maxParse)
 			if h.recipe == 0 {

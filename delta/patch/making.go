@@ -21,14 +21,7 @@ type making struct {
 
 // cover finds where the output comes from.
 func (k *making) cover(ctx context.Context) (err error) {
-	if k.base, err = readAll(ctx, k.from); err != nil {
-		return err
-	}
-	k.meter.stage(shareCovers, k.h.newView)
-	if k.cs, err = covers(ctx, k.base, k.view, k.Memory, k.meter); err != nil {
-		return err
-	}
-	if k.cs, err = prune(k.base, k.view, k.cs); err != nil {
+	if err := k.search(ctx, nil); err != nil {
 		return err
 	}
 	k.programs = &moves{}
@@ -36,6 +29,19 @@ func (k *making) cover(ctx context.Context) (err error) {
 		k.programs, err = findPrograms(ctx, k.base, k.view)
 	}
 	return err
+}
+
+// search reads from, and finds covers of the view; own are those of the appendix.
+func (k *making) search(ctx context.Context, own []cover) (err error) {
+	if k.base, err = readAll(ctx, k.from); err != nil {
+		return err
+	}
+	k.meter.stage(shareCovers, k.h.newView)
+	if k.cs, err = covers(ctx, k.base, k.view, k.Memory, k.meter); err != nil {
+		return err
+	}
+	k.cs = append(k.cs, own...)
+	return k.prune()
 }
 
 // share makes an appendix of what the output has several times, if that pays.
@@ -49,15 +55,7 @@ func (k *making) share(ctx context.Context) error {
 	own := x.covers(k.cs, int(k.h.newView))
 	k.base = nil
 	giveBack(int(k.from.Size()))
-	if k.base, err = readAll(ctx, k.from); err != nil {
-		return err
-	}
-	k.meter.stage(shareCovers, k.h.newView)
-	if k.cs, err = covers(ctx, k.base, k.view, k.Memory, k.meter); err != nil {
-		return err
-	}
-	k.cs = append(k.cs, own...)
-	if err := k.prune(); err != nil {
+	if err := k.search(ctx, own); err != nil {
 		return err
 	}
 	if k.Profile != Plain {
@@ -90,7 +88,8 @@ func (k *making) match(ctx context.Context) (err error) {
 func (k *making) prune() error {
 	own := k.own()
 	first, err := prune(k.base, k.to, k.cs[:own])
-	if err != nil {
+	if err != nil || own == len(k.cs) {
+		k.cs = first
 		return err
 	}
 	rest, err := prune(k.base[:k.h.baseView], k.to, k.cs[own:])
