@@ -40,7 +40,10 @@ func TestProgram(t *testing.T) {
 		all = append(all, []string{"-" + l})
 	}
 	for name, plain := range inputs(t) {
-		for _, args := range all {
+		for no, args := range all {
+			if name != "mixed" && (no+len(name))%3 != 0 { // that has every kind in it
+				continue
+			}
 			t.Run(name+"/"+strings.Join(args, ""), func(t *testing.T) {
 				check(t, tool(t, plain, args...), plain)
 			})
