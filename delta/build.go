@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -270,16 +269,11 @@ func openInput(in Input) (*input, error) {
 	case st.IsDir():
 		return i, i.openTree()
 	case st.Mode().IsRegular():
-		f, err := os.Open(path)
+		f, err := tree.OpenFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrInput, err)
 		}
-		if st, err = f.Stat(); err != nil {
-			return nil, errors.Join(fmt.Errorf("delta: %w", err), f.Close())
-		}
-		i.mode = unixMode(st.Mode())
-		i.kind, i.Stream = release.File, fileStream{f, st.Size()}
-		i.unchanged = func() error { return tree.UnchangedFile(path, st) }
+		i.kind, i.mode, i.Stream, i.unchanged = release.File, unixMode(f.Info().Mode()), f, f.Unchanged
 		return i, nil
 	}
 	return nil, fmt.Errorf("%w: %s is neither a file nor a directory", ErrInput, path)
@@ -308,21 +302,4 @@ func unixMode(m os.FileMode) uint32 {
 		}
 	}
 	return mode
-}
-
-// fileStream is a file as a Stream.
-type fileStream struct {
-	*os.File
-	size int64
-}
-
-func (f fileStream) Size() int64 { return f.size }
-
-// ReadAt says so where the file has become shorter.
-func (f fileStream) ReadAt(b []byte, off int64) (int, error) {
-	n, err := f.File.ReadAt(b, off)
-	if errors.Is(err, io.EOF) && off+int64(n) < f.size {
-		err = fmt.Errorf("%w: %s is shorter", tree.ErrChanged, f.Name())
-	}
-	return n, err
 }

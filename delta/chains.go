@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,6 +134,6 @@ func readable(origin string, s *release.Step) bool {
 	if err != nil || st.Size() != s.Size {
 		return false
 	}
-	in, err := patch.Inspect(fileStream{f, s.Size})
+	in, err := patch.Inspect(io.NewSectionReader(f, 0, s.Size))
 	return err == nil && in.BaseSum == s.Base && in.NewSum == s.Target && in.NewSize == s.TargetSize
 }

@@ -133,11 +133,12 @@ func worth(size, cost int64) bool { return size < cost*keepNum/keepDen }
 // makePatch makes a patch, and keeps it or not.
 func (b *builder) makePatch(ctx context.Context, i int, p pair, cost int64) (PatchStats, error) {
 	stats := PatchStats{BaseVersion: p.from.Version, Chunks: cost}
-	old, err := b.rebuild(ctx, i, p)
+	f, err := b.rebuild(ctx, i, p)
 	if err != nil {
 		return stats, err
 	}
-	defer old.Close()
+	defer f.Close()
+	old := io.NewSectionReader(f, 0, p.base.Size)
 	w, err := newObject(b.o.Out, PatchDir)
 	if err != nil {
 		return stats, err
@@ -179,7 +180,7 @@ func (b *builder) missingCost(i int, base *release.Artifact) (int64, error) {
 
 // rebuild writes the base's stream to a file that is gone when it is closed, and
 // checks it.
-func (b *builder) rebuild(ctx context.Context, i int, p pair) (*fileStream, error) {
+func (b *builder) rebuild(ctx context.Context, i int, p pair) (*os.File, error) {
 	s, err := OpenArtifact(b.o.Origin, p.from, p.base)
 	if err != nil {
 		return nil, err
@@ -202,7 +203,7 @@ func (b *builder) rebuild(ctx context.Context, i int, p pair) (*fileStream, erro
 		f.Close()
 		return nil, err
 	}
-	return &fileStream{f, p.base.Size}, nil
+	return f, nil
 }
 
 // meter reports how far a stream has been read.
@@ -228,7 +229,7 @@ func (m *meter) Read(p []byte) (int, error) {
 }
 
 // encode runs the engine.
-func (b *builder) encode(ctx context.Context, i int, p pair, old *fileStream, w *objectWriter) error {
+func (b *builder) encode(ctx context.Context, i int, p pair, old patch.Source, w *objectWriter) error {
 	src := b.sources[i]
 	o := b.o.Patch
 	o.Jobs, o.Scratch = b.o.Jobs, b.scratch
@@ -248,15 +249,15 @@ func (b *builder) encode(ctx context.Context, i int, p pair, old *fileStream, w 
 
 // check decodes the patch as a device does; the decoder compares the digest of what
 // comes out with the one in the patch, and keep that with the artifact's.
-func (b *builder) check(ctx context.Context, old *fileStream, w *objectWriter) error {
-	_, err := patch.Decode(ctx, fileStream{w.f, w.size}, old, io.Discard, patch.DecodeOptions{Scratch: b.scratch})
+func (b *builder) check(ctx context.Context, old patch.Source, w *objectWriter) error {
+	_, err := patch.Decode(ctx, io.NewSectionReader(w.f, 0, w.size), old, io.Discard, patch.DecodeOptions{Scratch: b.scratch})
 	return err
 }
 
 // keep describes the patch in the manifest and publishes it. It is noted first: a note
 // of what is not there does no harm, and what is there without one would stay.
 func (b *builder) keep(i int, p pair, w *objectWriter) error {
-	d, err := b.describe(i, p, fileStream{w.f, w.size})
+	d, err := b.describe(i, p, io.NewSectionReader(w.f, 0, w.size))
 	if err != nil {
 		return err
 	}
@@ -271,7 +272,7 @@ func (b *builder) keep(i int, p pair, w *objectWriter) error {
 }
 
 // describe returns what the manifest says of a patch, but its digest.
-func (b *builder) describe(i int, p pair, f fileStream) (release.Patch, error) {
+func (b *builder) describe(i int, p pair, f patch.Source) (release.Patch, error) {
 	info, err := patch.Inspect(f)
 	if err != nil {
 		return release.Patch{}, err
@@ -279,8 +280,8 @@ func (b *builder) describe(i int, p pair, f fileStream) (release.Patch, error) {
 	if info.NewSum != b.m.Artifacts[i].Sum || info.BaseSum != p.base.Sum {
 		return release.Patch{}, fmt.Errorf("%w: %w: %s", ErrInput, tree.ErrChanged, b.sources[i].path)
 	}
-	blocks, err := blockSums(f, f.size)
-	return release.Patch{Base: p.base.Sum, BaseVersion: p.from.Version, Size: f.size, BlockSize: BlockSize,
+	blocks, err := blockSums(f, f.Size())
+	return release.Patch{Base: p.base.Sum, BaseVersion: p.from.Version, Size: f.Size(), BlockSize: BlockSize,
 		Profile: info.Profile, Memory: info.Memory, Work: info.Work, Blocks: blocks}, err
 }
 

@@ -306,7 +306,7 @@ func (b *builder) again(i int, p pair, cost int64) (PatchStats, bool) {
 	if n, err := io.Copy(h, f); err != nil || n != o.size || [32]byte(h.Sum(nil)) != o.sum {
 		return stats, false
 	}
-	d, err := b.describe(i, p, fileStream{f, o.size})
+	d, err := b.describe(i, p, io.NewSectionReader(f, 0, o.size))
 	if err != nil {
 		return stats, false
 	}

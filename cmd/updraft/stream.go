@@ -37,15 +37,14 @@ type stream struct {
 	tree    bool
 	listing int64 // bytes at which a tree's contents begin
 	perm    os.FileMode
-	device  bool // a block device
 
 	unchanged func() error // fails if it is no longer as it was when it was opened; a device never does
 }
 
-// limit makes s its first n bytes if it is a device, which may be longer than what is on it.
+// limit makes s its first n bytes if it is a device.
 func (s *stream) limit(n int64) {
-	if f, ok := s.Source.(fileSource); ok && s.device && n < f.Size() {
-		s.Source = fileSource{io.NewSectionReader(f, 0, n), f.path}
+	if f, ok := s.Source.(*tree.FileReader); ok {
+		f.Limit(n)
 	}
 }
 
@@ -56,27 +55,18 @@ func openStream(path string, bare bool) (*stream, error) {
 		return nil, err
 	}
 	if !st.IsDir() {
-		s := &stream{perm: st.Mode().Perm(), device: st.Mode().Type() == os.ModeDevice}
-		if !st.Mode().IsRegular() && !s.device {
+		device := st.Mode().Type() == os.ModeDevice
+		if !st.Mode().IsRegular() && !device {
 			return nil, usagef("%s is no regular file, directory or block device", path)
 		}
-		f, err := os.Open(path)
+		f, err := tree.OpenFile(path)
 		if err != nil {
 			return nil, err
 		}
-		if st, err = f.Stat(); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		n := st.Size()
-		s.unchanged = func() error { return tree.UnchangedFile(path, st) }
-		if s.device {
-			s.unchanged = func() error { return nil }
+		s := &stream{Source: f, Closer: f, perm: f.Info().Mode().Perm(), unchanged: f.Unchanged}
+		if device {
 			s.perm = filePerm
-			if n, err = f.Seek(0, io.SeekEnd); err != nil {
-				return nil, errors.Join(err, f.Close())
-			}
 		}
-		s.Source, s.Closer = fileSource{io.NewSectionReader(f, 0, n), path}, f
 		return s, nil
 	}
 	s, err := openTree(path, bare)
@@ -114,21 +104,6 @@ func openTree(path string, bare bool) (*stream, error) {
 	}
 	unchanged := func() error { return walked.Unchanged(path) }
 	return &stream{Source: r, Closer: r, tree: true, listing: r.ListingSize(), unchanged: unchanged}, nil
-}
-
-// fileSource is a file of the size that it had when it was opened.
-type fileSource struct {
-	*io.SectionReader
-	path string
-}
-
-// ReadAt names the file where it has become shorter; the system's errors do so.
-func (s fileSource) ReadAt(b []byte, off int64) (int, error) {
-	n, err := s.SectionReader.ReadAt(b, off)
-	if errors.Is(err, io.EOF) && off+int64(n) < s.Size() {
-		err = fmt.Errorf("%w: %s is shorter", tree.ErrChanged, s.path)
-	}
-	return n, err
 }
 
 // openPair opens what a patch is made of: two files or two directories.

@@ -1,10 +1,6 @@
 package tree
 
-import (
-	"fmt"
-	"io/fs"
-	"os"
-)
+import "fmt"
 
 // Unchanged walks the tree below dir again, after it was read, and returns an error that wraps ErrChanged and
 // names the first entry that is not as listed by [Walk] before. What leaves size and time of modification as
@@ -21,18 +17,6 @@ func (l *Listing) Unchanged(dir string) error {
 	}
 	if more := now.Entries[len(l.Entries):]; len(more) > 0 {
 		return fmt.Errorf("%w: %s has come since", ErrChanged, more[0].Path)
-	}
-	return nil
-}
-
-// UnchangedFile is [Listing.Unchanged] for a file at path, of which was says how it was before it was read.
-func UnchangedFile(path string, was fs.FileInfo) error {
-	now, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrChanged, err)
-	}
-	if !os.SameFile(now, was) || now.Size() != was.Size() || !now.ModTime().Equal(was.ModTime()) {
-		return fmt.Errorf("%w: %s has been written since, or replaced", ErrChanged, path)
 	}
 	return nil
 }
