@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	"updraft/delta/patch"
+	"updraft/delta/tree"
 )
 
 // restless is a stream in which byte at is another one each time that it is read.
@@ -101,6 +103,27 @@ func TestTreeHeader(t *testing.T) {
 		head := want[:8] + size + want[12:]
 		if _, err := readPatch(strings.NewReader(head), int64(len(head))); !errors.Is(err, patch.ErrCorrupt) {
 			t.Errorf("%q: %v", head, err)
+		}
+	}
+}
+
+// TestWriteTreeEnds refuses output that ends before the tree does, and leaves nothing of it.
+func TestWriteTreeEnds(t *testing.T) {
+	l := tree.Listing{Entries: []tree.Entry{{Path: "a", Kind: tree.File, Size: 3}, {Path: "b", Kind: tree.File, Size: 4}}}
+	head := l.Append(nil)
+	whole := append(slices.Clip(head), "abcdefg"...)
+	for n := range len(whole) + 1 {
+		out := filepath.Join(t.TempDir(), "out")
+		err := writeTree(out, int64(len(head)), func(w io.Writer) error {
+			_, err := w.Write(whole[:n])
+			return err
+		})
+		left, rerr := os.ReadDir(filepath.Dir(out))
+		if rerr != nil || (err == nil) != (n == len(whole)) || (len(left) > 0) != (err == nil) {
+			t.Errorf("%d bytes of %d: %v; %v is there, %v", n, len(whole), err, left, rerr)
+		}
+		if err != nil && !errors.Is(err, patch.ErrCorrupt) {
+			t.Errorf("%d bytes of %d: %v", n, len(whole), err)
 		}
 	}
 }

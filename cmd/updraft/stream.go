@@ -202,6 +202,9 @@ func writeTree(path string, listing int64, fill func(io.Writer) error) (err erro
 	if s.w == nil {
 		return fmt.Errorf("%w: the output ends in its listing", patch.ErrCorrupt)
 	}
+	if size := s.w.Size(); s.at != size {
+		return errors.Join(fmt.Errorf("%w: an output of %d bytes, and %d by its listing", patch.ErrCorrupt, s.at, size), s.close())
+	}
 	if err := errors.Join(s.w.Finish(), s.close()); err != nil {
 		return err
 	}
