@@ -99,6 +99,9 @@ func newRootExport(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := outdated(out, f); err != nil {
+				return err
+			}
 			root, err := f.NextRoot(change)
 			if err != nil {
 				return err
@@ -114,6 +117,27 @@ func newRootExport(u *ui) *cobra.Command {
 	f.StringArrayVar(&change.Rotate, "rotate", nil, "replace the keys of this role: targets, snapshot or timestamp; may be repeated")
 	required(c, "fleet", "output")
 	return c
+}
+
+// outdated fails if out is there and is not a root that f has had: holders may have signed it.
+func outdated(out string, f *fleet.Fleet) error {
+	b, err := readLimited(out, maxRootFile)
+	if err != nil {
+		return vacant(out)
+	}
+	repo, err := f.Repo()
+	if err != nil {
+		return err
+	}
+	root, err := repo.Root()
+	if err != nil {
+		return err
+	}
+	had, err := release.InspectRoot(b)
+	if now, nerr := release.InspectRoot(root); err == nil && nerr == nil && had.Version <= now.Version {
+		return nil
+	}
+	return vacant(out)
 }
 
 func newRootSign(u *ui) *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -139,7 +140,7 @@ func enrollmentFile(out string, d fleet.EnrollOptions) (string, error) {
 			return out, nil
 		}
 	}
-	return "", hinted{fmt.Errorf("%s exists", out), "name another file, or remove it first; with --replace the file of the same device is replaced"}
+	return "", errInTheWay(out)
 }
 
 // issued is what the fleet knows when it has enrolled a device.
@@ -207,6 +208,9 @@ func newEnrollRequest(u *ui) *cobra.Command {
 			if _, err := os.Lstat(keyFile); err == nil {
 				return fmt.Errorf("%s exists: a key is not overwritten", keyFile)
 			}
+			if err := vacant(out); err != nil {
+				return err
+			}
 			var token *identity.Token
 			if tokenFile != "" {
 				var err error
@@ -239,6 +243,7 @@ func newEnrollRequest(u *ui) *cobra.Command {
 
 func newEnrollComplete(u *ui) *cobra.Command {
 	var keyFile, out string
+	var replace bool
 	c := &cobra.Command{
 		Use:     "complete --key FILE ANSWER -o FILE",
 		Short:   "On the device: join the fleet's answer and the key",
@@ -263,6 +268,9 @@ func newEnrollComplete(u *ui) *cobra.Command {
 			if out == "" {
 				out = e.Name + ".updraft"
 			}
+			if err := replaceable(out, e, replace); err != nil {
+				return err
+			}
 			if err := e.Write(out); err != nil {
 				return err
 			}
@@ -271,8 +279,30 @@ func newEnrollComplete(u *ui) *cobra.Command {
 	}
 	c.Flags().StringVar(&keyFile, "key", "", "the key that enroll request made (required)")
 	c.Flags().StringVarP(&out, "output", "o", "", "file to write (default: NAME.updraft)")
+	c.Flags().BoolVar(&replace, "replace", false, "replace the file of the same device, and the key in it")
 	required(c, "key")
 	return c
+}
+
+// replaceable fails if out is there and is not an enrollment of e's device, or, without replace, has another key,
+// which may be nowhere else.
+func replaceable(out string, e *identity.Enrollment, replace bool) error {
+	b, err := readLimited(out, identity.MaxEnrollment)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		old, err := identity.ParseEnrollment(b)
+		if err == nil && old.Name == e.Name && (replace || len(old.Key) == 0 || bytes.Equal(old.Key, e.Key)) {
+			return nil
+		}
+	}
+	return errInTheWay(out)
+}
+
+// errInTheWay says that the file out is not replaced.
+func errInTheWay(out string) error {
+	return hinted{fmt.Errorf("%s exists", out), "name another file, or remove it first; with --replace the file of the same device is replaced"}
 }
 
 // readLimited reads a file that is at most limit bytes long.
