@@ -52,6 +52,11 @@ func newTokenCreate(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if out != "" {
+				if err := vacant(out); err != nil {
+					return err
+				}
+			}
 			secret, t, err := f.CreateToken(o)
 			if err != nil {
 				return err
@@ -66,11 +71,15 @@ func newTokenCreate(u *ui) *cobra.Command {
 			} else {
 				v["token"] = secret
 			}
-			return u.result(v, func(w io.Writer) {
+			err = u.result(v, func(w io.Writer) {
 				if out == "" {
 					fmt.Fprintln(w, secret)
 				}
 			})
+			if err != nil && out == "" { // nobody has it
+				err = errors.Join(err, f.RevokeToken(t.ID))
+			}
+			return err
 		},
 	}
 	f := c.Flags()

@@ -49,12 +49,28 @@ func (u *ui) result(v any, human func(w io.Writer)) error {
 	u.finish()
 	u.printed = true
 	if !u.json {
-		human(plainWriter{u.out})
-		return nil
+		w := &noting{w: plainWriter{u.out}}
+		human(w)
+		return w.err
 	}
 	e := json.NewEncoder(u.out)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// noting is a writer that remembers what went wrong, for those who write to it and do not look.
+type noting struct {
+	w   io.Writer
+	err error
+}
+
+func (n *noting) Write(b []byte) (int, error) {
+	if n.err != nil {
+		return 0, n.err
+	}
+	k, err := n.w.Write(b)
+	n.err = err
+	return k, err
 }
 
 // note prints a remark for a person.

@@ -147,3 +147,28 @@ func TestFileThatShrinks(t *testing.T) {
 		t.Errorf("%d bytes that are there: %v", n, err)
 	}
 }
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// TestResultThatCannotBeWritten fails, as text and as JSON; a token that nobody could read is none.
+func TestResultThatCannotBeWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "fleet")
+	do := func(out io.Writer, args ...string) int {
+		return run(t.Context(), args, strings.NewReader(""), out, io.Discard)
+	}
+	if code := do(io.Discard, "init", dir); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	for _, more := range [][]string{nil, {"--json"}} {
+		if code := do(fullDisk{}, append([]string{"token", "create", "--fleet", dir, "--uses", "1", "--expires", "1h"}, more...)...); code != exitError {
+			t.Errorf("exit code %d", code)
+		}
+		var list bytes.Buffer
+		if code := do(&list, "token", "list", "--fleet", dir, "--json"); code != 0 || !strings.Contains(list.String(), `"tokens": []`) {
+			t.Errorf("exit code %d, tokens %s", code, &list)
+		}
+	}
+}
