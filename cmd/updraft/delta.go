@@ -388,7 +388,7 @@ file to another may be told with the next. With --json, a name that is not UTF-8
 
 func infoJSON(p *patchFile, i patch.Info, segments bool) map[string]any {
 	v := map[string]any{
-		"tree": p.tree, "patch_bytes": p.Size(), "header_bytes": i.HeaderBytes,
+		"tree": p.tree, "patch_bytes": p.whole(), "header_bytes": p.head + i.HeaderBytes,
 		"base_bytes": i.BaseSize, "base_sha256": hex.EncodeToString(i.BaseSum[:]),
 		"new_bytes": i.NewSize, "new_sha256": hex.EncodeToString(i.NewSum[:]),
 		"profile": i.Profile, "decoder_memory": i.Memory, "decoder_file": i.File, "decoder_work": i.Work, "segments": len(i.Segments),
@@ -416,12 +416,12 @@ func printInfo(w io.Writer, p *patchFile, i patch.Info, segments bool) {
 	}
 	rows := [][]string{
 		{"of", kind},
-		{"patch", size(p.Size()) + ", " + percent(p.Size(), i.NewSize) + " of the new one"},
+		{"patch", size(p.whole()) + ", " + percent(p.whole(), i.NewSize) + " of the new one"},
 		{"base", fmt.Sprintf("%s, sha256 %x", size(i.BaseSize), i.BaseSum)},
 		{"new", fmt.Sprintf("%s, sha256 %x", size(i.NewSize), i.NewSum)},
 		{"profile", i.Profile},
 		{"decoder", fmt.Sprintf("%s of memory, %s to work out", size(i.Memory), size(i.Work))},
-		{"header", size(i.HeaderBytes)},
+		{"header", size(p.head + i.HeaderBytes)},
 	}
 	if i.File > 0 {
 		rows = append(rows, []string{"", fmt.Sprintf("%s in a temporary file at most", size(i.File))})

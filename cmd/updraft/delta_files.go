@@ -69,10 +69,7 @@ func fileCosts(ctx context.Context, p *patchFile, i patch.Info, oldPath string) 
 			f.NameHex = hex.EncodeToString([]byte(f.Name))
 		}
 	}
-	header := i.HeaderBytes - i.RecipeBytes - i.IndexBytes
-	if p.tree {
-		header += treeHeaderSize
-	}
+	header := p.head + i.HeaderBytes - i.RecipeBytes - i.IndexBytes
 	files = append(files, fileCost{Name: "(header)", Bytes: header}, fileCost{Name: "(recipe)", Bytes: i.RecipeBytes}, fileCost{Name: "(index)", Bytes: i.IndexBytes},
 		fileCost{Name: "(shared)", Bytes: shared})
 	sort.SliceStable(files, func(i, j int) bool { return files[i].Bytes > files[j].Bytes })

@@ -96,7 +96,7 @@ func TestCreateChecks(t *testing.T) {
 func TestTreeHeader(t *testing.T) {
 	const want = "UDTREE1\n\x34\x12\x00\x00\x00\x00\x00\x80"
 	p, err := readPatch(strings.NewReader(want), int64(len(want)))
-	if got := treeHeader(0x1234, true); string(got) != want || err != nil || !p.tree || !p.bare || p.listing != 0x1234 || p.Size() != 0 {
+	if got := treeHeader(0x1234, true); string(got) != want || err != nil || !p.tree || !p.bare || p.listing != 0x1234 || p.Size() != 0 || p.whole() != int64(len(want)) {
 		t.Errorf("%q, %+v, %v", got, p, err)
 	}
 	for _, size := range []string{"\x00\x00\x00\x00", "\x01\x00\x00\x04"} { // none, and a byte too many

@@ -146,15 +146,25 @@ type patchFile struct {
 	tree    bool
 	bare    bool // the base's listing is to be so
 	listing int64
+	head    int64 // bytes in front of the patch
 }
 
+// whole returns how many bytes the file has.
+func (p *patchFile) whole() int64 { return p.head + p.Size() }
+
 func openPatch(path string) (*patchFile, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() { // a pipe would be waited for
+		return nil, usagef("%s is no regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	st, err := f.Stat()
-	if err != nil {
+	if st, err = f.Stat(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	p, err := readPatch(f, st.Size())
@@ -172,7 +182,7 @@ func readPatch(f io.ReaderAt, size int64) (*patchFile, error) {
 	if _, err := f.ReadAt(head[:], 0); err != nil || !bytes.HasPrefix(head[:], []byte(treeMagic)) {
 		return p, nil //nolint:nilerr // too short for a tree's: patch says what is wrong
 	}
-	p.tree = true
+	p.tree, p.head = true, treeHeaderSize
 	n := binary.LittleEndian.Uint64(head[len(treeMagic):])
 	p.bare, n = n&treeBare != 0, n&^treeBare
 	if n == 0 || n > tree.MaxListing {
