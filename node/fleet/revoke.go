@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ type note struct {
 
 // Revoke takes the certificates of devices back and publishes the list: other
 // devices close their connections with them as soon as they learn of it, and admit
-// them no more. A device that is enrolled again, with Replace, is admitted again.
+// them no more. Without a reason, one that was given for the same certificates stays. A device that is enrolled again, with Replace, is admitted again.
 func (f *Fleet) Revoke(reason string, names ...string) (identity.Revocations, error) {
 	return f.changeRevocations(func(l identity.Revocations, notes map[string]note) (identity.Revocations, error) {
 		for _, name := range names {
@@ -33,14 +34,15 @@ func (f *Fleet) Revoke(reason string, names ...string) (identity.Revocations, er
 				return nil, err
 			}
 			var n note
+			why := reason
 			if r, ok := l.Find(name); ok && d.Enrolled > r.At {
 				n.Before = r.At
-			} else if ok {
-				n.Before = notes[name].Before
+			} else if ok { // the same one again
+				n.Before, why = notes[name].Before, cmp.Or(reason, r.Reason)
 			}
 			notes[name] = n
 			// A certificate may begin a little later than it was signed: see renewDevice.
-			l = l.With(identity.Revocation{Name: name, At: max(f.now().Unix(), d.Enrolled), Reason: reason})
+			l = l.With(identity.Revocation{Name: name, At: max(f.now().Unix(), d.Enrolled), Reason: why})
 		}
 		return l, nil
 	})
