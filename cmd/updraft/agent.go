@@ -29,7 +29,7 @@ Configuration file (--config FILE, YAML; unknown keys are refused; flags win):
 
   enrollment: ""            file that enroll made (required here or as a flag)
   data: ""                  directory of all state (required here or as a flag)
-  poll: 15m                 time between looks for a release, for the whole site; 0: only on "check"
+  poll: 15m                 time between looks for a release, for the whole site; 0s: only on "check"
   gateway: false            always on: prefer to hold the uplink, accept more peers; its
                             certificate must allow it (updraft enroll --role)
   listen: [/ip4/0.0.0.0/tcp/0, /ip6/::/tcp/0]   multiaddrs
@@ -219,6 +219,7 @@ func runAgent(ctx context.Context, u *ui, cfg node.Config) error {
 
 // done prints what an agent that ran once has come to.
 func done(u *ui, s report.Status) error {
+	s.Format = report.StatusFormat
 	return u.result(s, func(w io.Writer) {
 		fmt.Fprintf(w, "%s is the newest and in service; %s came over the uplink, %s over the LAN.\n", s.Current, size(s.Bytes.Uplink), size(s.Bytes.LANIn))
 	})

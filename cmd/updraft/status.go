@@ -68,6 +68,9 @@ func newStatus(u *ui) *cobra.Command {
 	why := c.Flags().Bool("why", false, "with the reasons for what was decided")
 	metrics := c.Flags().Bool("metrics", false, "print Prometheus text instead")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *metrics && (u.json || *why) {
+			return usagef("--metrics is a text of its own: without --json and --why")
+		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 		defer cancel()
 		agent := report.Dial(*data)

@@ -145,7 +145,7 @@ func (r *Repo) threshold(role string) int {
 func (r *Repo) Rotate(role string) error {
 	ids := r.keyIDs(roleName(role))
 	if len(ids) == 0 {
-		return fmt.Errorf("%w: role %.40q", ErrName, role)
+		return fmt.Errorf("%w: role %.40q is none of root, targets, snapshot, timestamp and the channels", ErrName, role)
 	}
 	role = roleName(role)
 	if err := r.settle(role, ids); err != nil { // what an interrupted rotation left
