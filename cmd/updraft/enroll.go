@@ -131,16 +131,7 @@ func enrollmentFile(out string, d fleet.EnrollOptions) (string, error) {
 		name = r.Name
 	}
 	out = cmp.Or(out, name+".updraft")
-	b, err := readLimited(out, identity.MaxEnrollment)
-	if errors.Is(err, fs.ErrNotExist) {
-		return out, nil
-	}
-	if err == nil && d.Replace {
-		if e, err := identity.ParseEnrollment(b); err == nil && e.Name == name {
-			return out, nil
-		}
-	}
-	return "", errInTheWay(out)
+	return out, replaceable(out, name, func(*identity.Enrollment) bool { return d.Replace })
 }
 
 // issued is what the fleet knows when it has enrolled a device.
@@ -268,7 +259,11 @@ func newEnrollComplete(u *ui) *cobra.Command {
 			if out == "" {
 				out = e.Name + ".updraft"
 			}
-			if err := replaceable(out, e, replace); err != nil {
+			// Another key may be nowhere else.
+			may := func(old *identity.Enrollment) bool {
+				return replace || len(old.Key) == 0 || bytes.Equal(old.Key, e.Key)
+			}
+			if err := replaceable(out, e.Name, may); err != nil {
 				return err
 			}
 			if err := e.Write(out); err != nil {
@@ -284,24 +279,17 @@ func newEnrollComplete(u *ui) *cobra.Command {
 	return c
 }
 
-// replaceable fails if out is there and is not an enrollment of e's device, or, without replace, has another key,
-// which may be nowhere else.
-func replaceable(out string, e *identity.Enrollment, replace bool) error {
+// replaceable fails if out is there, unless it is the enrollment of the device name and may says that it may go.
+func replaceable(out, name string, may func(old *identity.Enrollment) bool) error {
 	b, err := readLimited(out, identity.MaxEnrollment)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		old, err := identity.ParseEnrollment(b)
-		if err == nil && old.Name == e.Name && (replace || len(old.Key) == 0 || bytes.Equal(old.Key, e.Key)) {
+		if old, err := identity.ParseEnrollment(b); err == nil && old.Name == name && may(old) {
 			return nil
 		}
 	}
-	return errInTheWay(out)
-}
-
-// errInTheWay says that the file out is not replaced.
-func errInTheWay(out string) error {
 	return hinted{fmt.Errorf("%s exists", out), "name another file, or remove it first; with --replace the file of the same device is replaced"}
 }
 

@@ -22,7 +22,8 @@ type note struct {
 
 // Revoke takes the certificates of devices back and publishes the list: other
 // devices close their connections with them as soon as they learn of it, and admit
-// them no more. Without a reason, one that was given for the same certificates stays. A device that is enrolled again, with Replace, is admitted again.
+// them no more. Without a reason, one that was given for the same certificates stays.
+// A device that is enrolled again, with Replace, is admitted again.
 func (f *Fleet) Revoke(reason string, names ...string) (identity.Revocations, error) {
 	return f.changeRevocations(func(l identity.Revocations, notes map[string]note) (identity.Revocations, error) {
 		for _, name := range names {
